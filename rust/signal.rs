@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Signals of the current task.
+//!
+//! C header: [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h)
+
+use crate::bindings;
+
+/// Returns whether the current task is about to be killed.
+///
+/// Long work on behalf of a task asks this between two steps and gives up with [`EINTR`], which
+/// nobody will see.
+///
+/// [`EINTR`]: kernel::error::code::EINTR
+#[inline]
+pub(crate) fn fatal_signal_pending() -> bool {
+    // SAFETY: `current` always exists in the contexts that Rust code of the kernel runs in.
+    unsafe { bindings::dmacoh_fatal_signal_pending() }
+}
