@@ -1,0 +1,651 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions for exporting dma-bufs.
+//!
+//! C header: [`include/linux/dma-buf.h`](srctree/include/linux/dma-buf.h)
+//!
+//! A type that implements [`Exporter`] is the private data of a dma-buf. Its methods are the
+//! callbacks that take something; those that give it back are drops:
+//!
+//! | C callback | here |
+//! |---|---|
+//! | `attach`, `detach` | [`Exporter::attach`], drop of [`Exporter::Attachment`] |
+//! | `map_dma_buf`, `unmap_dma_buf` | [`Exporter::map`], drop of the [`MappedTable`] |
+//! | `vmap`, `vunmap` | [`Exporter::vmap`], drop of the [`VMap`] |
+//! | `mmap` | [`Exporter::mmap`]; the pages live as long as the dma-buf |
+//! | `begin_cpu_access`, `end_cpu_access` | methods of the same name |
+//! | `release` | drop of the exporter |
+//!
+//! # Locking
+//!
+//! The dma-buf locking convention for exporters is in the signatures. A callback that runs with
+//! the buffer's reservation lock held gets a [`Reserved`] or a [`MapRequest`]; it must not wait for
+//! that lock. Every other callback, and every drop but those of [`MappedTable`] and [`VMap`], runs
+//! without it. All of them may sleep.
+//!
+//! # What importers promise
+//!
+//! Importers are C code, or Rust code on the other side of the C API. Their part of the dma-buf
+//! contract is relied upon: the device of an attachment stays bound to its driver, hence able to do
+//! DMA, until it is detached; a mapping is undone before its attachment goes; `vunmap` follows the
+//! last use of a `vmap`.
+
+use crate::{
+    bindings,
+    dma_mapping::{
+        Attrs,
+        DmaDevice, //
+    },
+    page::Pages,
+    scatterlist::MappedTable,
+    vmalloc::VMap, //
+};
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    dma::DataDirection,
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
+    mm::virt::{
+        flags,
+        VmaNew, //
+    },
+    module::this_module,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        Arc, //
+    },
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    }, //
+};
+
+/// The private data of a dma-buf, and the callbacks on it.
+///
+/// `Self` is pinned, and dropped when the last reference to the dma-buf has gone and no task can
+/// reach it any more.
+#[vtable]
+pub(crate) trait Exporter: Sized + Send + Sync + 'static {
+    /// What the exporter keeps for each attachment. Dropped by detach.
+    type Attachment: Send + Sync + 'static;
+
+    /// The callbacks of this exporter: a named `static`, as its address tells this exporter's
+    /// buffers from all others.
+    ///
+    /// ```ignore
+    /// fn ops() -> &'static Ops<Self> {
+    ///     static OPS: Ops<Buffer> = Ops::new();
+    ///     &OPS
+    /// }
+    /// ```
+    fn ops() -> &'static Ops<Self>;
+
+    /// Admits or refuses an importer. Its error reaches the importer unchanged.
+    fn attach(buf: &DmaBuf<Self>, dev: DmaDevice<'_>) -> impl PinInit<Self::Attachment, Error>;
+
+    /// Maps the buffer for the importer's device, by [`MapRequest::map`].
+    ///
+    /// An attachment may be mapped several times at once.
+    fn map<'a>(request: MapRequest<'a, Self>) -> Result<MappedTable<'a>>;
+
+    /// Makes what devices wrote visible to the CPU, before it reads or writes in direction `dir`.
+    ///
+    /// Afterwards the core waits for the buffer's fences.
+    fn begin_cpu_access(_buf: &DmaBuf<Self>, _dir: DataDirection) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Makes what the CPU wrote visible to devices.
+    fn end_cpu_access(_buf: &DmaBuf<Self>, _dir: DataDirection) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Maps the buffer into user space, by [`BufferVma::map_pages`].
+    fn mmap<'a>(_buf: &'a DmaBuf<Self>, _vma: BufferVma<'a>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Maps the whole buffer into the kernel.
+    ///
+    /// Called once for any number of users at a time; the core counts them.
+    fn vmap(_buf: Reserved<'_, Self>) -> Result<VMap> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// The callbacks of exporter `T`, as C sees them.
+#[repr(transparent)]
+pub(crate) struct Ops<T: Exporter>(bindings::dma_buf_ops, PhantomData<fn() -> T>);
+
+// SAFETY: The callbacks are never written.
+unsafe impl<T: Exporter> Sync for Ops<T> {}
+
+/// What a dma-buf's `priv` points to.
+#[pin_data]
+struct Private<T> {
+    #[pin]
+    exporter: T,
+    /// The kernel mapping while there is one. Guarded by the reservation lock.
+    vmap: UnsafeCell<Option<VMap>>,
+}
+
+/// A dma-buf exported by `T`. Dereferences to the exporter.
+///
+/// # Invariants
+///
+/// The dma-buf has been exported by [`DmaBuf::export`]: `ops` is some [`Ops<T>`], and `priv` is an
+/// owned `Pin<KBox<Private<T>>>` until `release` takes it back.
+#[repr(transparent)]
+pub(crate) struct DmaBuf<T: Exporter>(Opaque<bindings::dma_buf>, PhantomData<T>);
+
+// SAFETY: A dma-buf may be used and released by any task; `T` is `Send` and `Sync`.
+unsafe impl<T: Exporter> Send for DmaBuf<T> {}
+
+// SAFETY: As above. What is shared and changes is guarded by the reservation lock.
+unsafe impl<T: Exporter> Sync for DmaBuf<T> {}
+
+impl<T: Exporter> DmaBuf<T> {
+    /// Exports `exporter` as a dma-buf of `size` bytes.
+    ///
+    /// `name` is shown as `exp_name`, for instance in fdinfo; `flags` are the access mode of its
+    /// file, `O_RDONLY` to `O_RDWR`. Until the dma-buf is released, the exporter's module stays
+    /// loaded. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENOMEM`] if there is no memory for it.
+    /// - [`ENOENT`] if the exporter's module is being unloaded.
+    /// - Those of `exporter`'s initialiser.
+    pub(crate) fn export(
+        name: &'static CStr,
+        size: usize,
+        flags: u32,
+        exporter: impl PinInit<T, Error>,
+    ) -> Result<ARef<Self>> {
+        let private = KBox::pin_init(
+            try_pin_init!(Private {
+                exporter <- exporter,
+                vmap: UnsafeCell::new(None),
+            }? Error),
+            GFP_KERNEL,
+        )?
+        .into_foreign();
+
+        let info = bindings::dma_buf_export_info {
+            exp_name: name.as_char_ptr(),
+            owner: this_module::<T::OwnerModule>().as_ptr(),
+            ops: &T::ops().0,
+            size,
+            flags: flags as c_int,
+            resv: core::ptr::null_mut(),
+            priv_: private,
+        };
+
+        // SAFETY: `info` is complete; what it points to lives until `release`: the name and the
+        // callbacks for ever, the private data until `release` takes it.
+        let buf = from_err_ptr(unsafe { bindings::dma_buf_export(&info) }).inspect_err(|_| {
+            // SAFETY: A dma-buf that was not made will not release its private data; it is still
+            // as `into_foreign()` gave it.
+            drop(unsafe { Pin::<KBox<Private<T>>>::from_foreign(private) });
+        })?;
+
+        // INVARIANT: Exported just now, with the callbacks and the private data of `T`.
+        // SAFETY: `dma_buf_export()` returns a reference, never NULL.
+        Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(buf.cast())) })
+    }
+
+    /// Looks at a dma-buf as one of `T`, if that is what it is.
+    ///
+    /// # Safety
+    ///
+    /// `buf` must point to a dma-buf to which there is a reference throughout `'a`.
+    #[inline]
+    pub(crate) unsafe fn try_from_raw<'a>(buf: *const bindings::dma_buf) -> Option<&'a Self> {
+        // SAFETY: The caller promises that `buf` is valid; `ops` never changes.
+        let ops = unsafe { (*buf).ops };
+
+        // Nobody but `export()` can get at the pointer that an `Ops<T>` is for C, so whatever
+        // `Ops<T>` this is, the invariants hold.
+        //
+        // SAFETY: As above, and by the comparison the dma-buf is one of `T`.
+        core::ptr::eq(ops, &T::ops().0).then(|| unsafe { &*buf.cast() })
+    }
+
+    /// Looks at a dma-buf of `T`.
+    ///
+    /// # Safety
+    ///
+    /// `buf` must point to a dma-buf of `T`, to which there is a reference throughout `'a`.
+    #[inline]
+    unsafe fn from_raw<'a>(buf: *mut bindings::dma_buf) -> &'a Self {
+        // SAFETY: By this function's safety requirements.
+        unsafe { &*buf.cast() }
+    }
+
+    /// The size in bytes.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        // SAFETY: The dma-buf is valid; its size never changes.
+        unsafe { (*self.0.get()).size }
+    }
+
+    #[inline]
+    fn private(&self) -> Pin<&Private<T>> {
+        // SAFETY: The dma-buf is valid; by the type invariants `priv` is what `into_foreign()`
+        // gave, and it is only borrowed as shared until `release`.
+        unsafe { Pin::<KBox<Private<T>>>::borrow((*self.0.get()).priv_) }
+    }
+}
+
+impl<T: Exporter> Deref for DmaBuf<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.private().get_ref().exporter
+    }
+}
+
+// SAFETY: A dma-buf lives as long as its file, whose references these are.
+unsafe impl<T: Exporter> AlwaysRefCounted for DmaBuf<T> {
+    #[inline]
+    fn inc_ref(&self) {
+        // SAFETY: `self` is proof of a reference.
+        unsafe { bindings::get_file((*self.0.get()).file) };
+    }
+
+    #[inline]
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference.
+        unsafe { bindings::dma_buf_put(obj.cast().as_ptr()) };
+    }
+}
+
+/// An attachment of a device to a dma-buf of `T`.
+///
+/// # Invariants
+///
+/// `priv` is an owned `Pin<KBox<T::Attachment>>` until `detach` takes it back.
+#[repr(transparent)]
+pub(crate) struct Attachment<T: Exporter>(Opaque<bindings::dma_buf_attachment>, PhantomData<T>);
+
+impl<T: Exporter> Attachment<T> {
+    /// Looks at an attachment to a dma-buf of `T`.
+    ///
+    /// # Safety
+    ///
+    /// `attachment` must point to an attachment that `T` has admitted, and that is not detached
+    /// during `'a`.
+    #[inline]
+    unsafe fn from_raw<'a>(attachment: *mut bindings::dma_buf_attachment) -> &'a Self {
+        // SAFETY: By this function's safety requirements.
+        unsafe { &*attachment.cast() }
+    }
+
+    /// The dma-buf.
+    #[inline]
+    pub(crate) fn buf(&self) -> &DmaBuf<T> {
+        // SAFETY: An attachment never changes its dma-buf; the importer holds a reference to it.
+        unsafe { DmaBuf::from_raw((*self.0.get()).dmabuf) }
+    }
+
+    /// The importer's device.
+    #[inline]
+    pub(crate) fn device(&self) -> DmaDevice<'_> {
+        // SAFETY: An attachment never changes its device, which the importer keeps bound.
+        unsafe { DmaDevice::from_raw((*self.0.get()).dev) }
+    }
+}
+
+/// Proof that the reservation lock of a dma-buf is held by the current task.
+pub(crate) struct Reserved<'a, T: Exporter>(&'a DmaBuf<T>);
+
+impl<T: Exporter> Deref for Reserved<'_, T> {
+    type Target = DmaBuf<T>;
+
+    #[inline]
+    fn deref(&self) -> &DmaBuf<T> {
+        self.0
+    }
+}
+
+/// An importer's wish to map an attachment. The reservation lock is held.
+///
+/// The lifetime is invariant and chosen by the caller of [`Exporter::map`], so an exporter can only
+/// return the [`MappedTable`] it makes, or drop it.
+pub(crate) struct MapRequest<'a, T: Exporter> {
+    attachment: &'a Attachment<T>,
+    dir: DataDirection,
+    _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+impl<'a, T: Exporter> MapRequest<'a, T> {
+    /// The attachment to be mapped.
+    #[inline]
+    pub(crate) fn attachment(&self) -> &'a Attachment<T> {
+        self.attachment
+    }
+
+    /// The dma-buf.
+    #[inline]
+    pub(crate) fn buf(&self) -> Reserved<'a, T> {
+        Reserved(self.attachment.buf())
+    }
+
+    /// Maps `pages`, which are to be all of the buffer, for the attachment's device.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `pages` and the dma-buf differ in size.
+    /// - [`ENOMEM`] if there is no memory for the table or the mapping.
+    /// - [`EOPNOTSUPP`] if `attrs` has [`Attrs::REQUIRE_COHERENT`] and the device does not snoop.
+    /// - Otherwise as `dma_map_sgtable()`.
+    pub(crate) fn map(self, pages: &Arc<Pages>, attrs: Attrs) -> Result<MappedTable<'a>> {
+        if pages.size() != self.buf().size() {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: Importers undo their mappings before they detach, and keep the device bound until
+        // then. `map_callback()` has seen to it that the direction is not `None`.
+        unsafe { MappedTable::new(self.attachment.device(), pages.clone(), self.dir, attrs) }
+    }
+}
+
+/// A user-space mapping of a dma-buf in the making.
+///
+/// The lifetime is invariant and chosen by the caller of [`Exporter::mmap`]: pages that can be
+/// borrowed from the dma-buf for just this long belong to the exporter for as long as it lives.
+pub(crate) struct BufferVma<'a> {
+    vma: &'a VmaNew,
+    _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+impl<'a> BufferVma<'a> {
+    /// Returns whether writes go to the buffer (`MAP_SHARED`) rather than to a private copy.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        // A shared mapping of a read-only file has only the second of the two.
+        self.vma.flags() & (flags::SHARED | flags::MAYSHARE) != 0
+    }
+
+    /// Fills the mapping with the part of `pages` that it covers, cached.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the mapping reaches beyond `pages`, or is private and not in one block.
+    /// - [`ENOMEM`] if there is no memory for page tables.
+    pub(crate) fn map_pages(self, pages: &'a Pages) -> Result {
+        let vma = self.vma.as_ptr();
+
+        // SAFETY: The VMA is being set up by the current task.
+        let pgoff = unsafe { (*vma).vm_pgoff };
+        // SAFETY: As above.
+        let prot = unsafe { (*vma).vm_page_prot };
+
+        let (mut addr, end) = (self.vma.start(), self.vma.end());
+        let nr_pages = (end - addr) >> PAGE_SHIFT;
+        match pgoff.checked_add(nr_pages) {
+            Some(last) if last <= pages.size() >> PAGE_SHIFT => (),
+            _ => return Err(EINVAL),
+        }
+
+        let mut skip = pgoff;
+        for block in pages.blocks() {
+            if addr == end {
+                break;
+            }
+            if skip >= block.nr_pages() {
+                skip -= block.nr_pages();
+                continue;
+            }
+
+            let size = (block.size() - skip * PAGE_SIZE).min(end - addr);
+            // SAFETY: The VMA is being set up; [addr, addr + size) lies in it. The pages belong to
+            // the exporter, which lives as long as the dma-buf, whose file the VMA keeps open. On
+            // failure the caller undoes what has been mapped.
+            to_result(unsafe {
+                bindings::remap_pfn_range(vma, addr, block.pfn() + skip, size, prot)
+            })?;
+
+            addr += size;
+            skip = 0;
+        }
+
+        Ok(())
+    }
+}
+
+/// Translates a direction that an importer asked for.
+fn direction(dir: bindings::dma_data_direction) -> Result<DataDirection> {
+    match dir {
+        bindings::dma_data_direction::DMA_BIDIRECTIONAL => Ok(DataDirection::Bidirectional),
+        bindings::dma_data_direction::DMA_TO_DEVICE => Ok(DataDirection::ToDevice),
+        bindings::dma_data_direction::DMA_FROM_DEVICE => Ok(DataDirection::FromDevice),
+        _ => Err(EINVAL),
+    }
+}
+
+impl<T: Exporter> Ops<T> {
+    /// Creates the callbacks.
+    pub(crate) const fn new() -> Self {
+        Self(
+            bindings::dma_buf_ops {
+                attach: Some(Self::attach_callback),
+                detach: Some(Self::detach_callback),
+                map_dma_buf: Some(Self::map_callback),
+                unmap_dma_buf: Some(Self::unmap_callback),
+                release: Some(Self::release_callback),
+                begin_cpu_access: if T::HAS_BEGIN_CPU_ACCESS {
+                    Some(Self::begin_cpu_access_callback)
+                } else {
+                    None
+                },
+                end_cpu_access: if T::HAS_END_CPU_ACCESS {
+                    Some(Self::end_cpu_access_callback)
+                } else {
+                    None
+                },
+                mmap: if T::HAS_MMAP {
+                    Some(Self::mmap_callback)
+                } else {
+                    None
+                },
+                vmap: if T::HAS_VMAP {
+                    Some(Self::vmap_callback)
+                } else {
+                    None
+                },
+                vunmap: if T::HAS_VMAP {
+                    Some(Self::vunmap_callback)
+                } else {
+                    None
+                },
+                ..pin_init::zeroed()
+            },
+            PhantomData,
+        )
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core, for a dma-buf of `T` and an attachment that is new.
+    unsafe extern "C" fn attach_callback(
+        buf: *mut bindings::dma_buf,
+        attachment: *mut bindings::dma_buf_attachment,
+    ) -> c_int {
+        // SAFETY: The importer holds a reference to the dma-buf.
+        let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
+        // SAFETY: The importer has given a device that it keeps bound.
+        let dev = unsafe { DmaDevice::from_raw((*attachment).dev) };
+
+        from_result(|| {
+            let data = KBox::pin_init(T::attach(buf, dev), GFP_KERNEL)?;
+
+            // INVARIANT: `detach` takes it back.
+            // SAFETY: The attachment is not yet known to anybody else.
+            unsafe { (*attachment).priv_ = data.into_foreign() };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core, once for an attachment that `attach` has admitted.
+    unsafe extern "C" fn detach_callback(
+        _buf: *mut bindings::dma_buf,
+        attachment: *mut bindings::dma_buf_attachment,
+    ) {
+        // SAFETY: By the invariants of `Attachment`; nobody can borrow it any more.
+        drop(unsafe { Pin::<KBox<T::Attachment>>::from_foreign((*attachment).priv_) });
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core with the reservation lock held, for an attachment that
+    /// `attach` has admitted.
+    unsafe extern "C" fn map_callback(
+        attachment: *mut bindings::dma_buf_attachment,
+        dir: bindings::dma_data_direction,
+    ) -> *mut bindings::sg_table {
+        // SAFETY: The importer does not detach meanwhile.
+        let attachment = unsafe { Attachment::<T>::from_raw(attachment) };
+
+        let table = direction(dir).and_then(|dir| {
+            let table = T::map(MapRequest {
+                attachment,
+                dir,
+                _invariant: PhantomData,
+            })?;
+            Ok(KBox::new(table, GFP_KERNEL)?)
+        });
+
+        match table {
+            // The `sg_table` is at offset 0; `unmap` takes the whole back.
+            Ok(table) => KBox::into_raw(table).cast(),
+            Err(err) => err.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core with the reservation lock held, once for each table that
+    /// `map` returned.
+    unsafe extern "C" fn unmap_callback(
+        _attachment: *mut bindings::dma_buf_attachment,
+        table: *mut bindings::sg_table,
+        _dir: bindings::dma_data_direction,
+    ) {
+        // SAFETY: `map_callback()` made it from a `KBox` of this type.
+        drop(unsafe { KBox::<MappedTable<'_>>::from_raw(table.cast()) });
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core, once, when there is no reference to the dma-buf any more.
+    unsafe extern "C" fn release_callback(buf: *mut bindings::dma_buf) {
+        // SAFETY: By the invariants of `DmaBuf`; nobody can borrow it any more.
+        drop(unsafe { Pin::<KBox<Private<T>>>::from_foreign((*buf).priv_) });
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core, for a dma-buf of `T`.
+    unsafe extern "C" fn begin_cpu_access_callback(
+        buf: *mut bindings::dma_buf,
+        dir: bindings::dma_data_direction,
+    ) -> c_int {
+        // SAFETY: The caller of the core holds a reference to the dma-buf.
+        let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
+
+        from_result(|| T::begin_cpu_access(buf, direction(dir)?).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core, for a dma-buf of `T`.
+    unsafe extern "C" fn end_cpu_access_callback(
+        buf: *mut bindings::dma_buf,
+        dir: bindings::dma_data_direction,
+    ) -> c_int {
+        // SAFETY: The caller of the core holds a reference to the dma-buf.
+        let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
+
+        from_result(|| T::end_cpu_access(buf, direction(dir)?).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core, for a dma-buf of `T` and a VMA that is being set up for its
+    /// file.
+    unsafe extern "C" fn mmap_callback(
+        buf: *mut bindings::dma_buf,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        // SAFETY: The file of the VMA is a reference to the dma-buf.
+        let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
+        let vma = BufferVma {
+            // SAFETY: The VMA is being set up until this function returns.
+            vma: unsafe { VmaNew::from_raw(vma) },
+            _invariant: PhantomData,
+        };
+
+        from_result(|| T::mmap(buf, vma).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core with the reservation lock held, for a dma-buf of `T` that
+    /// has no kernel mapping, and with a `map` that may be written.
+    unsafe extern "C" fn vmap_callback(
+        buf: *mut bindings::dma_buf,
+        map: *mut bindings::iosys_map,
+    ) -> c_int {
+        // SAFETY: The importer holds a reference to the dma-buf.
+        let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
+
+        from_result(|| {
+            let vmap = T::vmap(Reserved(buf))?;
+            if vmap.size() != buf.size() {
+                return Err(EINVAL);
+            }
+
+            // SAFETY: `map` may be written.
+            unsafe { bindings::dmacoh_iosys_map_set_vaddr(map, vmap.as_ptr()) };
+            // SAFETY: The reservation lock guards the slot.
+            unsafe { *buf.private().vmap.get() = Some(vmap) };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the dma-buf core with the reservation lock held, after the last use of what
+    /// `vmap` returned.
+    unsafe extern "C" fn vunmap_callback(
+        buf: *mut bindings::dma_buf,
+        _map: *mut bindings::iosys_map,
+    ) {
+        // SAFETY: The importer holds a reference to the dma-buf.
+        let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
+
+        // SAFETY: The reservation lock guards the slot.
+        drop(unsafe { (*buf.private().vmap.get()).take() });
+    }
+}
