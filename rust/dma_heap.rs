@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions for DMA heaps.
+//!
+//! C header: [`include/linux/dma-heap.h`](srctree/include/linux/dma-heap.h)
+//!
+//! A heap is for ever: nothing takes a registered heap back, and user space may allocate from it
+//! before `dma_heap_add()` has returned. So whoever registers one may neither fail nor go away
+//! afterwards. [`Permanent`] turns that into a module whose initialisation has two parts: a first
+//! one that may fail, and a second that registers and cannot.
+
+use crate::{
+    bindings,
+    device,
+    dma_buf::{
+        DmaBuf,
+        Exporter, //
+    }, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    error::from_err_ptr,
+    module::ModuleMetadata,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// A DMA heap.
+pub(crate) trait Heap: Sync + 'static {
+    /// What the heap exports.
+    type Buffer: Exporter;
+
+    /// Allocates a buffer of `len` bytes, a positive multiple of the page size.
+    ///
+    /// `fd_flags` are the flags of the file descriptor that the core is about to make: access mode
+    /// and `O_CLOEXEC`. The error reaches the caller of `DMA_HEAP_IOCTL_ALLOC` unchanged. May
+    /// sleep. Called at once by any number of tasks, and from the moment of registration.
+    fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Self::Buffer>>>;
+}
+
+/// Returns whether the administrator wants buffers charged to the allocating task's memory cgroup
+/// (`dma_heap.mem_accounting`).
+#[inline]
+pub(crate) fn mem_accounting() -> bool {
+    // SAFETY: Set when the kernel boots, and only read since.
+    unsafe { bindings::mem_accounting }
+}
+
+/// Registers heaps, at a time when nothing else can make their module fail to load or be unloaded.
+///
+/// The lifetime is that of the data of a [`PermanentModule`]: for ever if any heap is registered,
+/// else until [`PermanentModule::register`] returns. It is invariant, so that no reference to the
+/// data can be kept anywhere but in a registered heap.
+pub(crate) struct Registrar<'a> {
+    registered: bool,
+    error: Option<Error>,
+    _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+impl<'a> Registrar<'a> {
+    /// Registers `heap` as `/dev/dma_heap/<name>`. It is live when this returns, or before.
+    ///
+    /// Failure is logged, and remembered in case that no heap at all can be registered. May sleep.
+    pub(crate) fn add<T: Heap>(&mut self, name: &'static CStr, heap: &'a T) {
+        match Self::try_add(name, heap) {
+            Ok(()) => self.registered = true,
+            Err(err) => {
+                pr_err!("cannot register heap {}: {:?}\n", name, err);
+                self.error = Some(err);
+            }
+        }
+    }
+
+    fn try_add<T: Heap>(name: &'static CStr, heap: &'a T) -> Result {
+        // The core notices a name that is taken only when sysfs does, which dumps the stack.
+        //
+        // SAFETY: Heaps are never renamed.
+        if unsafe { device::find_by_class(c"dma_heap", name) }.is_some() {
+            return Err(EEXIST);
+        }
+
+        let info = bindings::dma_heap_export_info {
+            name: name.as_char_ptr(),
+            ops: &VTable::<T>::OPS,
+            priv_: core::ptr::from_ref(heap).cast_mut().cast(),
+        };
+        // SAFETY: If this succeeds, `Permanent` lets the module and its data live for ever, and so
+        // do the name, the callbacks and the heap. If it fails, the core has dropped them.
+        from_err_ptr(unsafe { bindings::dma_heap_add(&info) }).map(drop)
+    }
+}
+
+/// The callbacks of heap `T`, as C sees them.
+struct VTable<T: Heap>(PhantomData<T>);
+
+impl<T: Heap> VTable<T> {
+    const OPS: bindings::dma_heap_ops = bindings::dma_heap_ops {
+        allocate: Some(Self::allocate_callback),
+    };
+
+    /// # Safety
+    ///
+    /// Only called by the DMA heap core, for a heap that [`Registrar::add`] has registered as `T`.
+    unsafe extern "C" fn allocate_callback(
+        heap: *mut bindings::dma_heap,
+        len: c_ulong,
+        fd_flags: u32,
+        // None are defined; the core refuses any.
+        _heap_flags: u64,
+    ) -> *mut bindings::dma_buf {
+        // SAFETY: `try_add()` has given a `&T`, which became `'static` by its success.
+        let heap: &'static T = unsafe { &*bindings::dma_heap_get_drvdata(heap).cast() };
+
+        match heap.allocate(len, fd_flags) {
+            Ok(buf) => ARef::into_raw(buf).as_ptr().cast(),
+            Err(err) => err.to_ptr(),
+        }
+    }
+}
+
+/// A module that stays loaded from the moment that its first heap is registered.
+pub(crate) trait PermanentModule: Sized + Send + Sync + 'static {
+    /// Prepares everything that the heaps need. The module is unloaded if this fails.
+    fn prepare() -> Result<Self>;
+
+    /// Registers the heaps.
+    ///
+    /// If this registers none, the module is unloaded with the error of the last attempt.
+    fn register<'a>(&'a self, registrar: &mut Registrar<'a>);
+}
+
+/// Makes a [`kernel::Module`] of a [`PermanentModule`]: the `type` to name in `module!`.
+///
+/// Once a heap is registered, loading succeeds and `delete_module()` fails with `EWOULDBLOCK`.
+pub(crate) struct Permanent<M: PermanentModule>(PhantomData<M>);
+
+impl<M: PermanentModule> kernel::Module for Permanent<M>
+where
+    Self: ModuleMetadata,
+{
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
+        let mut registrar = Registrar {
+            registered: false,
+            error: None,
+            _invariant: PhantomData,
+        };
+
+        // From here on a heap's callbacks may run at any time, so the module has to stay.
+        //
+        // SAFETY: The module is being initialised, so it is valid.
+        unsafe { bindings::__module_get(module.as_ptr()) };
+        // SAFETY: `data` is valid, and only taken back below, when no heap holds a reference to it.
+        M::register(unsafe { &*data }, &mut registrar);
+
+        if registrar.registered {
+            return Ok(Self(PhantomData));
+        }
+
+        // SAFETY: This gives back the reference taken above: no heap has been registered.
+        unsafe { bindings::module_put(module.as_ptr()) };
+        // SAFETY: `data` came from a `KBox`. No heap has been registered, and nobody else can have
+        // kept a reference, by the lifetime of `Registrar`.
+        drop(unsafe { KBox::from_raw(data) });
+        Err(registrar.error.unwrap_or(ENODEV))
+    }
+}
