@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! May a device use a buffer? The one place where that is decided.
+
+use crate::dma_mapping::DmaDevice;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+/// Why a device may not use a buffer that is marked `dma_coherent`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Its DMA does not see the CPU caches.
+    NotSnooping,
+    /// It has no DMA mask: its driver does no DMA with it.
+    NoDmaMask,
+    /// The DMA API would let it work on a copy of the buffer.
+    MayBounce,
+}
+
+impl From<Refusal> for Error {
+    /// The DMA API's own error for a device that is not coherent, told apart from the [`EINVAL`]
+    /// of a malformed request.
+    fn from(_: Refusal) -> Self {
+        EOPNOTSUPP
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSnooping => "it does not snoop the CPU caches",
+            Self::NoDmaMask => "it has no DMA mask",
+            Self::MayBounce => "its DMA may go through a bounce buffer",
+        })
+    }
+}
+
+/// Returns whether `dev` may use a buffer that is marked `dma_coherent`.
+pub(crate) fn accepts(dev: DmaDevice<'_>) -> Result<(), Refusal> {
+    if !dev.is_dma_coherent() {
+        Err(Refusal::NotSnooping)
+    } else if !dev.has_dma_mask() {
+        Err(Refusal::NoDmaMask)
+    } else if dev.may_bounce() {
+        Err(Refusal::MayBounce)
+    } else {
+        Ok(())
+    }
+}

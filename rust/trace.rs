@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's trace events.
+//!
+//! C header: `include/trace/events/dmabuf_coherency.h`
+
+use crate::{
+    bindings,
+    dma_mapping::DmaDevice, //
+};
+use kernel::prelude::*;
+
+/// `dev` asked for an attachment to a buffer of the heap `heap`, and got this answer.
+pub(crate) fn attach(heap: &CStr, dev: DmaDevice<'_>, result: Result) {
+    let error = result.map_or_else(Error::to_errno, |()| 0);
+
+    // SAFETY: The name and the device are valid for the call.
+    unsafe {
+        bindings::dmacoh_trace_attach(
+            heap.as_char_ptr(),
+            dev.as_raw(),
+            dev.is_dma_coherent(),
+            error,
+        )
+    };
+}
