@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# What a person types. The objects of the module are listed in Kbuild.
+
+ifeq ($(KERNELRELEASE),)
+
+VM := tools/vm/vm
+
+# The kernel to build against: the running one, unless KDIR names another.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+# $(1): a build tree; tools/kdir says what stands in the way.
+kbuild = vars=$$(tools/kdir '$(1)') && \
+	$(MAKE) -C '$(1)' M=$(CURDIR) $(if $(MO),MO='$(MO)') $$vars
+
+.PHONY: all
+all: ## Build dmabuf_coherency.ko for the kernel in KDIR
+	@$(call kbuild,$(KDIR)) modules
+
+.PHONY: modules_install
+modules_install: ## Install it with that kernel's modules (INSTALL_MOD_PATH)
+	@$(call kbuild,$(KDIR)) modules_install
+
+.PHONY: clean
+clean: ## Remove what these two have made
+	@$(call kbuild,$(KDIR)) clean
+
+.PHONY: demo
+demo: ## Show which devices may attach to a buffer, in guests of both architectures
+	@$(VM) setup && $(VM) runner demo
+
+.PHONY: test
+test: ## Run all tests, in guests and on this machine
+	@$(VM) setup && $(VM) runner test $(TESTS)
+
+.PHONY: setup
+setup: ## Install and build what the two need, and nothing else
+	@$(VM) setup
+
+.PHONY: shell
+shell: ## Boot a guest with the module at hand and give its shell (VM_ARCH=arm64)
+	@$(VM) setup && $(VM) shell --arch $(or $(VM_ARCH),x86_64)
+
+include tools/checks.mk
+
+.PHONY: help
+help: ## Show this
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z_-]*\):.* ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo
+	@echo 'Variables:'
+	@echo '  KDIR=<tree>       full build tree of the kernel to build against'
+	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
+	@echo '  TESTS=<filter>    which tests to run (default: all)'
+
+endif

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Checks of the source, and what editors and readers want from it. They take the
+# project's own test kernel unless KDIR names another, build outside the
+# checkout, and change nothing in it but rust-project.json.
+
+CHECK_KDIR = $(if $(filter command environment,$(origin KDIR)),$(KDIR),$(shell $(VM) kernel --arch x86_64))
+CHECK_KSRC = $(or $(realpath $(CHECK_KDIR)/source),$(CHECK_KDIR))
+CHECK_MO := $(or $(MO),$(or $(DMABUF_COHERENCY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dmabuf-coherency)/checks)
+
+CARGO := tools/vm/cargo
+
+# $(1): a target of Kbuild; $(2): more variables.
+check_kbuild = kdir=$(CHECK_KDIR) && vars=$$(tools/kdir $$kdir) && mkdir -p $(CHECK_MO) && \
+	$(MAKE) -C $$kdir M=$(CURDIR) MO=$(CHECK_MO) $$vars $(2) $(1)
+
+.PHONY: lint
+lint: clippy rustfmt-check checkpatch rustdoc ## All of the next four
+
+# A warning fails it: clippy's exit status alone would not say so.
+.PHONY: clippy
+clippy: ## Lint the Rust code, with the kernel's rules and with cargo's
+	@rm -f $(CHECK_MO)/rust/dmabuf_coherency.o
+	@log=$$($(call check_kbuild,modules,CLIPPY=1) 2>&1) && ! echo "$$log" | grep -q '^warning' || \
+		{ echo "$$log"; exit 1; }
+	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+
+.PHONY: rustfmt-check
+rustfmt-check: ## Check the layout of the Rust code
+	@ksrc=$(CHECK_KSRC) && rustfmt --check --edition 2021 --config-path $$ksrc/.rustfmt.toml rust/dmabuf_coherency.rs
+	@$(CARGO) fmt --all --check
+
+.PHONY: checkpatch
+checkpatch: ## Check what is not Rust against the kernel's rules of style
+	@ksrc=$(CHECK_KSRC) && git ls-files '*.c' '*.h' '*.rs' '*.rst' Kbuild 'Makefile' '*.mk' tools/kdir | \
+		xargs $$ksrc/scripts/checkpatch.pl --no-tree --quiet --file
+
+.PHONY: rustdoc
+rustdoc: ## Build the documentation of the kernel code
+	@$(call check_kbuild,modules) >/dev/null && tools/rustdoc $(CHECK_MO) $(CHECK_MO)/doc
+
+.PHONY: rust-analyzer
+rust-analyzer: ## Write rust-project.json for editors
+	@$(call check_kbuild,rust-analyzer) && cp $(CHECK_MO)/rust-project.json .
