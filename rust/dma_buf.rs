@@ -171,6 +171,7 @@ impl<T: Exporter> DmaBuf<T> {
     /// # Errors
     ///
     /// - [`ENOMEM`] if there is no memory for it.
+    /// - [`ENFILE`] if the system has too many open files.
     /// - [`ENOENT`] if the exporter's module is being unloaded.
     /// - Those of `exporter`'s initialiser.
     pub(crate) fn export(

@@ -72,7 +72,8 @@ impl<'a> Registrar<'a> {
     }
 
     fn try_add<T: Heap>(name: &'static CStr, heap: &'a T) -> Result {
-        // The core notices a name that is taken only when sysfs does, which dumps the stack.
+        // The core notices a name that is taken only when sysfs does, which dumps the stack. So it
+        // still does if somebody else registers the name right now.
         //
         // SAFETY: Heaps are never renamed.
         if unsafe { device::find_by_class(c"dma_heap", name) }.is_some() {

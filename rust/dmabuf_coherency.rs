@@ -7,9 +7,9 @@
 //! - What the module does, without `unsafe`: [`heap`] allocates and exports, [`coherency`] decides
 //!   which devices may attach.
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
-//!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`], [`device`], [`signal`], [`trace`].
-//!   They are written as if for `rust/kernel`, and stay here until they are there.
-//! - The C side: [`bindings`], [`exports`], `helpers.c`.
+//!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`], [`device`], [`signal`]. They are
+//!   written as if for `rust/kernel`, and stay here until they are there.
+//! - The C side: [`bindings`], [`exports`], [`trace`], `helpers.c`.
 //!
 //! # Start
 //!

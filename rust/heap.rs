@@ -3,7 +3,10 @@
 //! The heap `system-coherent`: cached memory for devices that snoop.
 
 use crate::{
-    coherency,
+    coherency::{
+        self,
+        Refusal, //
+    },
     dma_buf::{
         BufferVma,
         DmaBuf,
@@ -79,25 +82,28 @@ impl SystemHeap {
         self.name
     }
 
-    /// Decides about `dev`, and says so: a trace event for each answer, and a line in the log for
-    /// the first refusal of a device.
+    /// Decides whether `dev` may attach, and says so.
     fn accepts(&self, dev: DmaDevice<'_>) -> Result {
-        let answer = coherency::accepts(dev);
+        coherency::accepts(dev).map_err(|refusal| self.refuse(dev, refusal))?;
+        trace::attach(self.name, dev, Ok(()));
+        Ok(())
+    }
 
-        if let Err(refusal) = answer {
-            if self.is_first_refusal(&dev) {
-                dev_info!(
-                    *dev,
-                    "cannot use buffers of DMA heap {}: {}\n",
-                    self.name,
-                    refusal
-                );
-            }
+    /// Makes a refusal known: a trace event for each, and a line in the log for the first of a
+    /// device.
+    fn refuse(&self, dev: DmaDevice<'_>, refusal: Refusal) -> Error {
+        if self.is_first_refusal(&dev) {
+            dev_info!(
+                *dev,
+                "cannot use buffers of DMA heap {}: {}\n",
+                self.name,
+                refusal
+            );
         }
 
-        let answer = answer.map_err(Error::from);
-        trace::attach(self.name, dev, answer);
-        answer
+        let err = Error::from(refusal);
+        trace::attach(self.name, dev, Err(err));
+        err
     }
 
     /// Returns whether no device of this name has been refused before. Says no, rather than forget
@@ -194,7 +200,8 @@ impl Exporter for Buffer {
 
         // Ask again: the driver may have changed its DMA mask since it attached, and the DMA API
         // warns of a device that would bounce against `REQUIRE_COHERENT`.
-        coherency::accepts(request.attachment().device())?;
+        let dev = request.attachment().device();
+        coherency::accepts(dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
         request.map(&buf.pages, Attrs::REQUIRE_COHERENT)
     }
 

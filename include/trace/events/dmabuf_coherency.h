@@ -8,7 +8,10 @@
 #include <linux/device.h>
 #include <linux/tracepoint.h>
 
-/* A device asked for an attachment to a buffer of @heap; @error is the answer. */
+/*
+ * A device asked for an attachment to a buffer of @heap; @error is the answer.
+ * Also when an attached device is refused later, as it asks for a mapping.
+ */
 TRACE_EVENT(dmabuf_coherency_attach,
 
 	TP_PROTO(const char *heap, struct device *dev, bool snoops, int error),
