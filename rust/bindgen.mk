@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# A bindgen run for one module. The kernel crate's bindings lack some headers
+# and every inline function and macro that helpers.c wraps; this adds just
+# those: with --no-recursive-allowlist, any other type stays a plain name, which
+# the glob import in the module's bindings.rs resolves to the kernel crate's own
+# type.
+#
+# Set before each inclusion:
+#   bindgen-dir    the directory of bindings_helper.h and of the crate root
+#   bindgen-crate  the name of the crate root
+#   bindgen-allow  what to take
+
+export DMABUF_COHERENCY_OBJ := $(abspath $(obj))
+
+quiet_cmd_bindgen = BINDGEN $@
+      cmd_bindgen = $(BINDGEN) $< \
+	$(shell grep -Ev '^\#|^$$' $(srctree)/rust/bindgen_parameters) $(bindgen-allow) \
+	--no-recursive-allowlist \
+	--rust-target 1.85 --use-core --with-derive-default --ctypes-prefix ffi \
+	--no-layout-tests --no-debug '.*' --enable-function-attribute-detection \
+	-o $@ -- $(c_flags) -fno-builtin -D__BINDGEN__ -DMODULE
+
+$(obj)/$(bindgen-dir)/bindings_generated.rs: bindgen-allow := $(bindgen-allow)
+$(obj)/$(bindgen-dir)/bindings_generated.rs: $(src)/$(bindgen-dir)/bindings_helper.h FORCE
+	$(call if_changed_dep,bindgen)
+
+targets += $(bindgen-dir)/bindings_generated.rs
+clean-files += $(bindgen-dir)/bindings_generated.rs
+
+$(obj)/$(bindgen-dir)/$(bindgen-crate).o: $(obj)/$(bindgen-dir)/bindings_generated.rs
