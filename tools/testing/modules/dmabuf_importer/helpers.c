@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The C that Rust cannot do without: inline functions and macros, and a caller
+ * of the exported function in C.
+ */
+
+#include <linux/device.h>
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
+#include <linux/dmabuf_coherency.h>
+#include <linux/iosys-map.h>
+#include <linux/mm.h>
+
+#include "helpers.h"
+
+void importer_assign_dma_coherent(struct device *dev, bool snoops)
+{
+	dev_assign_dma_coherent(dev, snoops);
+}
+
+/*
+ * Where the kernel sees the memory that @dev sees at @addr, NULL if nowhere.
+ * Good up to the end of the page.
+ */
+static void *dma_to_virt(struct device *dev, dma_addr_t addr)
+{
+	phys_addr_t phys;
+
+	/* Anything but the direct mapping: no faux device is behind an IOMMU. */
+	if (get_dma_ops(dev) || dev_dma_iommu(dev))
+		return NULL;
+
+	phys = dma_to_phys(dev, addr);
+	return pfn_valid(PHYS_PFN(phys)) ? phys_to_virt(phys) : NULL;
+}
+
+int importer_dma_read(struct device *dev, dma_addr_t addr, void *to, size_t len)
+{
+	const void *from = dma_to_virt(dev, addr);
+
+	if (!from)
+		return -ENXIO;
+	memcpy(to, from, len);
+	return 0;
+}
+
+int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
+		       size_t len)
+{
+	void *to = dma_to_virt(dev, addr);
+
+	if (!to)
+		return -ENXIO;
+	memcpy(to, from, len);
+	return 0;
+}
+
+void importer_iosys_map_memcpy_from(void *to, const struct iosys_map *from,
+				    size_t offset, size_t len)
+{
+	iosys_map_memcpy_from(to, from, offset, len);
+}
+
+void importer_iosys_map_memcpy_to(struct iosys_map *to, size_t offset,
+				  const void *from, size_t len)
+{
+	iosys_map_memcpy_to(to, offset, from, len);
+}
+
+bool importer_is_dma_coherent_from_c(const struct dma_buf *buf)
+{
+	return dmabuf_is_dma_coherent(buf);
+}

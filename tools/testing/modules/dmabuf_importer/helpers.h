@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * C inline functions and macros that the Rust code calls. The prototypes are
+ * read by helpers.c and by bindgen alike, so that both sides agree.
+ */
+#ifndef _DMABUF_IMPORTER_HELPERS_H
+#define _DMABUF_IMPORTER_HELPERS_H
+
+#include <linux/types.h>
+
+struct device;
+struct dma_buf;
+struct iosys_map;
+
+void importer_assign_dma_coherent(struct device *dev, bool snoops);
+int importer_dma_read(struct device *dev, dma_addr_t addr, void *to,
+		      size_t len);
+int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
+		       size_t len);
+void importer_iosys_map_memcpy_from(void *to, const struct iosys_map *from,
+				    size_t offset, size_t len);
+void importer_iosys_map_memcpy_to(struct iosys_map *to, size_t offset,
+				  const void *from, size_t len);
+bool importer_is_dma_coherent_from_c(const struct dma_buf *buf);
+
+#endif /* _DMABUF_IMPORTER_HELPERS_H */

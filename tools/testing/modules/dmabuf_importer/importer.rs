@@ -1,0 +1,584 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions for importing dma-bufs.
+//!
+//! C header: [`include/linux/dma-buf.h`](srctree/include/linux/dma-buf.h)
+//!
+//! | C function | here |
+//! |---|---|
+//! | `dma_buf_get()`, `dma_buf_put()` | [`DmaBuf::get`], drop of the [`ARef`] |
+//! | `dma_buf_attach()`, `dma_buf_dynamic_attach()`, `dma_buf_detach()` | [`Attachment`] |
+//! | `dma_buf_map_attachment()`, `dma_buf_unmap_attachment()` | [`Mapping`] |
+//! | `dma_buf_vmap()`, `dma_buf_vunmap()` | [`VMap`] |
+//! | `dma_buf_begin_cpu_access()`, `dma_buf_end_cpu_access()` | methods of the same name |
+//!
+//! What has to be undone is undone by a drop, and each of these keeps alive what it rests upon: a
+//! mapping its attachment, an attachment its buffer and its device. So they can be dropped in any
+//! order.
+//!
+//! # Locking
+//!
+//! Everything here may sleep, takes the reservation lock of the buffer where the dma-buf locking
+//! convention for importers asks for it, and must be called and dropped without that lock.
+//!
+//! # What exporters promise
+//!
+//! Exporters are C code, or Rust code on the other side of the C API. Their part of the dma-buf
+//! contract is relied upon: what the table of a mapping names is the memory of the buffer until the
+//! mapping is undone, and what a `vmap` returned until its `vunmap`.
+
+use crate::{
+    bindings,
+    device::SyntheticDevice, //
+};
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    scatterlist::SGTable,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        Arc, //
+    },
+    types::{
+        NotThreadSafe,
+        Opaque,
+        ScopeGuard, //
+    }, //
+};
+
+/// The way that data takes in a transfer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Both ways.
+    Bidirectional,
+    /// The device reads.
+    ToDevice,
+    /// The device writes.
+    FromDevice,
+}
+
+impl From<Direction> for bindings::dma_data_direction {
+    fn from(dir: Direction) -> Self {
+        match dir {
+            Direction::Bidirectional => Self::DMA_BIDIRECTIONAL,
+            Direction::ToDevice => Self::DMA_TO_DEVICE,
+            Direction::FromDevice => Self::DMA_FROM_DEVICE,
+        }
+    }
+}
+
+/// Memory of a buffer. Others may change it at any time, so it is copied, never borrowed.
+pub(crate) trait Memory {
+    /// The size in bytes.
+    fn size(&self) -> u64;
+
+    /// Copies what is at `offset` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// - [`EACCES`] if this memory must not be read.
+    /// - [`EINVAL`] if the range reaches beyond the end.
+    /// - [`ENXIO`] if there is no way for the CPU to reach it.
+    fn read(&self, offset: u64, to: &mut [u8]) -> Result;
+
+    /// Copies `from` to `offset`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Memory::read`].
+    fn write(&self, offset: u64, from: &[u8]) -> Result;
+
+    /// Fails with [`EINVAL`] if there are no `len` bytes at `offset`.
+    fn check(&self, offset: u64, len: u64) -> Result {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.size() => Ok(()),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// A dma-buf of any exporter.
+#[repr(transparent)]
+pub(crate) struct DmaBuf(Opaque<bindings::dma_buf>);
+
+// SAFETY: A dma-buf may be used and released by any task.
+unsafe impl Send for DmaBuf {}
+
+// SAFETY: As above, at the same time.
+unsafe impl Sync for DmaBuf {}
+
+// SAFETY: A dma-buf lives as long as its file, whose references these are.
+unsafe impl AlwaysRefCounted for DmaBuf {
+    fn inc_ref(&self) {
+        // SAFETY: `self` is proof of a reference.
+        unsafe { bindings::get_file((*self.as_raw()).file) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference.
+        unsafe { bindings::dma_buf_put(obj.cast().as_ptr()) };
+    }
+}
+
+impl DmaBuf {
+    /// The dma-buf behind a file descriptor of the current task.
+    ///
+    /// # Errors
+    ///
+    /// - [`EBADF`] if there is no such descriptor.
+    /// - [`EINVAL`] if it is no dma-buf.
+    pub(crate) fn get(fd: i32) -> Result<ARef<Self>> {
+        // SAFETY: A descriptor may have any value.
+        let buf = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
+
+        // SAFETY: `dma_buf_get()` returns a reference, never NULL.
+        Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(buf.cast())) })
+    }
+
+    fn as_raw(&self) -> *mut bindings::dma_buf {
+        self.0.get()
+    }
+
+    /// The size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        // SAFETY: The dma-buf is valid; its size never changes.
+        unsafe { (*self.as_raw()).size }
+    }
+
+    /// Makes what devices wrote visible to the CPU, and waits for them.
+    pub(crate) fn begin_cpu_access(&self, dir: Direction) -> Result {
+        // SAFETY: The dma-buf is valid, and so is the direction.
+        to_result(unsafe { bindings::dma_buf_begin_cpu_access(self.as_raw(), dir.into()) })
+    }
+
+    /// Makes what the CPU wrote visible to devices.
+    pub(crate) fn end_cpu_access(&self, dir: Direction) -> Result {
+        // SAFETY: The dma-buf is valid, and so is the direction.
+        to_result(unsafe { bindings::dma_buf_end_cpu_access(self.as_raw(), dir.into()) })
+    }
+
+    /// What `dmabuf_is_dma_coherent()` says, called from here.
+    pub(crate) fn is_dma_coherent(&self) -> bool {
+        // SAFETY: `self` is proof of a reference.
+        unsafe { bindings::dmabuf_is_dma_coherent(self.as_raw()) }
+    }
+
+    /// What `dmabuf_is_dma_coherent()` says, called from C.
+    pub(crate) fn is_dma_coherent_from_c(&self) -> bool {
+        // SAFETY: `self` is proof of a reference.
+        unsafe { bindings::importer_is_dma_coherent_from_c(self.as_raw()) }
+    }
+
+    /// Takes the reservation lock.
+    fn reserve(&self) -> Reservation<'_> {
+        // SAFETY: The dma-buf is valid, and keeps its reservation object. Without an acquire
+        // context this cannot fail.
+        unsafe { bindings::dma_resv_lock((*self.as_raw()).resv, core::ptr::null_mut()) };
+
+        // INVARIANT: The lock has just been taken.
+        Reservation(self, NotThreadSafe)
+    }
+}
+
+/// # Invariants
+///
+/// The current task holds the reservation lock of the dma-buf.
+struct Reservation<'a>(&'a DmaBuf, NotThreadSafe);
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::dma_resv_unlock((*self.0.as_raw()).resv) };
+    }
+}
+
+/// How an importer relies on a buffer to stay where it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It cannot follow a buffer that moves: mapping pins it.
+    Static,
+    /// It takes part in the decision, by pinning the buffer itself. It does so for as long as it is
+    /// mapped, which excuses it from following moves, and so has no callback for them.
+    Dynamic,
+}
+
+impl Kind {
+    const DYNAMIC: &'static bindings::dma_buf_attach_ops = &bindings::dma_buf_attach_ops {
+        allow_peer2peer: false,
+        invalidate_mappings: None,
+    };
+}
+
+/// An attachment of a device to a dma-buf, detached when dropped.
+///
+/// # Invariants
+///
+/// `raw` is an attachment of `device` to `buf`, dynamic or not as `kind` says, that nobody else
+/// detaches.
+pub(crate) struct Attachment {
+    // The drop order matters: first `drop()` detaches, then the buffer and the device may go.
+    raw: NonNull<bindings::dma_buf_attachment>,
+    kind: Kind,
+    buf: ARef<DmaBuf>,
+    device: Arc<SyntheticDevice>,
+}
+
+// SAFETY: An attachment belongs to no task, and may be undone by any that may sleep.
+unsafe impl Send for Attachment {}
+
+// SAFETY: What a shared `Attachment` can do is guarded by the reservation lock.
+unsafe impl Sync for Attachment {}
+
+impl Attachment {
+    /// Attaches `device` to `buf`. The exporter's error is passed on unchanged.
+    pub(crate) fn new(device: Arc<SyntheticDevice>, buf: ARef<DmaBuf>, kind: Kind) -> Result<Self> {
+        let raw = match kind {
+            // SAFETY: The buffer is valid. So is the device, and it stays bound until the
+            // attachment goes, by the fields' order.
+            Kind::Static => unsafe { bindings::dma_buf_attach(buf.as_raw(), device.as_raw()) },
+            // SAFETY: As above, and the callbacks live for ever.
+            Kind::Dynamic => unsafe {
+                bindings::dma_buf_dynamic_attach(
+                    buf.as_raw(),
+                    device.as_raw(),
+                    Kind::DYNAMIC,
+                    core::ptr::null_mut(),
+                )
+            },
+        };
+
+        // INVARIANT: This is the attachment that has just been made, if it has.
+        Ok(Self {
+            // SAFETY: These functions never return NULL.
+            raw: unsafe { NonNull::new_unchecked(from_err_ptr(raw)?) },
+            kind,
+            buf,
+            device,
+        })
+    }
+
+    /// Maps with the reservation lock held.
+    fn map(&self, dir: Direction, _reservation: &Reservation<'_>) -> Result<SGTablePtr> {
+        // SAFETY: The attachment is valid; the lock is held.
+        let table = unsafe { bindings::dma_buf_map_attachment(self.raw.as_ptr(), dir.into()) };
+
+        // SAFETY: This function never returns NULL.
+        from_err_ptr(table).map(|table| unsafe { NonNull::new_unchecked(table) })
+    }
+
+    /// Undoes [`Attachment::map`].
+    ///
+    /// # Safety
+    ///
+    /// `table` must come from [`Attachment::map`] of `self` with the same direction, and must not
+    /// be used any more.
+    unsafe fn unmap(&self, table: SGTablePtr, dir: Direction, _reservation: &Reservation<'_>) {
+        // SAFETY: By this function's safety requirements; the lock is held.
+        unsafe {
+            bindings::dma_buf_unmap_attachment(self.raw.as_ptr(), table.as_ptr(), dir.into())
+        };
+    }
+
+    /// Keeps the buffer where it is, if the attachment is dynamic. Static ones pin by mapping.
+    fn pin(&self, _reservation: &Reservation<'_>) -> Result {
+        match self.kind {
+            Kind::Static => Ok(()),
+            // SAFETY: The attachment is valid and dynamic; the lock is held.
+            Kind::Dynamic => to_result(unsafe { bindings::dma_buf_pin(self.raw.as_ptr()) }),
+        }
+    }
+
+    /// Undoes [`Attachment::pin`].
+    fn unpin(&self, _reservation: &Reservation<'_>) {
+        if self.kind == Kind::Dynamic {
+            // SAFETY: The attachment is valid and dynamic; the lock is held.
+            unsafe { bindings::dma_buf_unpin(self.raw.as_ptr()) };
+        }
+    }
+
+    /// Waits until the exporter has finished moving the buffer, if the attachment is dynamic.
+    /// Mapping waits for static ones.
+    fn wait(&self, _reservation: &Reservation<'_>) -> Result {
+        if self.kind == Kind::Static {
+            return Ok(());
+        }
+
+        // SAFETY: The dma-buf is valid, and keeps its reservation object.
+        let left = unsafe {
+            bindings::dma_resv_wait_timeout(
+                (*self.buf.as_raw()).resv,
+                bindings::dma_resv_usage_DMA_RESV_USAGE_KERNEL,
+                true,
+                // `MAX_SCHEDULE_TIMEOUT`.
+                c_long::MAX as c_ulong,
+            )
+        };
+        to_result(left.min(0) as c_int)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this is ours to detach. It is not mapped: a `Mapping`
+        // holds a reference to `self`.
+        unsafe { bindings::dma_buf_detach(self.buf.as_raw(), self.raw.as_ptr()) };
+    }
+}
+
+/// What mapping an attachment returns.
+type SGTablePtr = NonNull<bindings::sg_table>;
+
+/// A mapping of an attachment, unmapped when dropped. As [`Memory`] it is what the device sees.
+///
+/// # Invariants
+///
+/// `table` is a mapping of `attachment` in direction `dir` that nobody else unmaps, and pinned.
+pub(crate) struct Mapping {
+    table: SGTablePtr,
+    dir: Direction,
+    attachment: Arc<Attachment>,
+}
+
+// SAFETY: A mapping belongs to no task, and may be undone by any that may sleep.
+unsafe impl Send for Mapping {}
+
+// SAFETY: The table is not changed while it is mapped. The memory behind it is only copied, by C
+// code.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `attachment`. The exporter's error is passed on unchanged.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the device has no DMA mask: the DMA API would warn of the attempt.
+    /// - [`ERESTARTSYS`] if a signal came while the exporter was moving the buffer.
+    pub(crate) fn new(attachment: Arc<Attachment>, dir: Direction) -> Result<Self> {
+        if !attachment.device.has_mask() {
+            return Err(EINVAL);
+        }
+
+        let reservation = attachment.buf.reserve();
+
+        attachment.pin(&reservation)?;
+        let pinned = ScopeGuard::new(|| attachment.unpin(&reservation));
+
+        let table = attachment.map(dir, &reservation)?;
+        attachment.wait(&reservation).inspect_err(|_| {
+            // SAFETY: It has just been mapped in this way.
+            unsafe { attachment.unmap(table, dir, &reservation) };
+        })?;
+
+        pinned.dismiss();
+        drop(reservation);
+
+        // INVARIANT: The attachment has been pinned and mapped.
+        Ok(Self {
+            table,
+            dir,
+            attachment,
+        })
+    }
+
+    /// Returns whether this is a mapping of `attachment`.
+    pub(crate) fn is_of(&self, attachment: &Arc<Attachment>) -> bool {
+        Arc::ptr_eq(&self.attachment, attachment)
+    }
+
+    /// The DMA address and the length of each segment.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (bindings::dma_addr_t, u64)> + '_ {
+        // SAFETY: By the type invariants the table is valid, and the exporter does not change it
+        // while it is mapped.
+        let table = unsafe { SGTable::from_raw(self.table.as_ptr()) };
+
+        table
+            .iter()
+            .map(|entry| (entry.dma_address(), entry.dma_len()))
+    }
+
+    /// Calls `access` for the parts of a range that lie in one page each, with their DMA addresses
+    /// and their places in the range.
+    fn for_each_piece(
+        &self,
+        offset: u64,
+        len: usize,
+        mut access: impl FnMut(bindings::dma_addr_t, Range<usize>) -> Result,
+    ) -> Result {
+        self.check(offset, len.try_into()?)?;
+
+        let mut skip = offset;
+        let mut done = 0;
+        for (start, size) in self.segments() {
+            while skip < size && done < len {
+                let addr = start + skip;
+                let in_page = PAGE_SIZE - addr as usize % PAGE_SIZE;
+                let in_segment = usize::try_from(size - skip)?;
+                let piece = in_page.min(in_segment).min(len - done);
+
+                access(addr, done..done + piece)?;
+                done += piece;
+                skip += piece as u64;
+            }
+            skip -= skip.min(size);
+        }
+
+        Ok(())
+    }
+}
+
+impl Memory for Mapping {
+    fn size(&self) -> u64 {
+        self.segments().map(|(_, size)| size).sum()
+    }
+
+    fn read(&self, offset: u64, to: &mut [u8]) -> Result {
+        if self.dir == Direction::FromDevice {
+            return Err(EACCES);
+        }
+
+        let dev = self.attachment.device.as_raw();
+        self.for_each_piece(offset, to.len(), |addr, range| {
+            let to = &mut to[range];
+
+            // SAFETY: By the type invariants the device is valid, and the memory at `addr` mapped
+            // for it up to the end of the page at least. `to` is as long as its length.
+            to_result(unsafe {
+                bindings::importer_dma_read(dev, addr, to.as_mut_ptr().cast(), to.len())
+            })
+        })
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> Result {
+        if self.dir == Direction::ToDevice {
+            return Err(EACCES);
+        }
+
+        let dev = self.attachment.device.as_raw();
+        self.for_each_piece(offset, from.len(), |addr, range| {
+            let from = &from[range];
+
+            // SAFETY: As in `read()`.
+            to_result(unsafe {
+                bindings::importer_dma_write(dev, addr, from.as_ptr().cast(), from.len())
+            })
+        })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let reservation = self.attachment.buf.reserve();
+
+        // SAFETY: By the type invariants it is mapped in this way, and nobody uses it any more.
+        unsafe { self.attachment.unmap(self.table, self.dir, &reservation) };
+        self.attachment.unpin(&reservation);
+    }
+}
+
+/// Where a kernel mapping is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where the kernel sees the memory anyway.
+    DirectMapping,
+    /// In the vmalloc area.
+    Vmalloc,
+    /// In I/O memory.
+    Io,
+}
+
+/// A kernel mapping of a whole dma-buf, undone when dropped.
+///
+/// # Invariants
+///
+/// `map` is what `dma_buf_vmap()` returned for `buf`, and still mapped.
+pub(crate) struct VMap {
+    map: bindings::iosys_map,
+    buf: ARef<DmaBuf>,
+}
+
+// SAFETY: A kernel mapping belongs to no task, and may be undone by any that may sleep.
+unsafe impl Send for VMap {}
+
+// SAFETY: The memory behind a shared `VMap` is only copied, by C code.
+unsafe impl Sync for VMap {}
+
+impl VMap {
+    /// Maps `buf`. The exporter's error is passed on unchanged.
+    pub(crate) fn new(buf: ARef<DmaBuf>) -> Result<Self> {
+        let mut map = bindings::iosys_map::default();
+
+        // SAFETY: The dma-buf is valid, and `map` may be written.
+        to_result(unsafe { bindings::dma_buf_vmap_unlocked(buf.as_raw(), &mut map) })?;
+
+        // INVARIANT: It has just been mapped.
+        Ok(Self { map, buf })
+    }
+
+    /// Where the mapping is.
+    pub(crate) fn place(&self) -> Place {
+        if self.map.is_iomem {
+            return Place::Io;
+        }
+        // SAFETY: As just checked, the address is one of memory. Any may be asked about.
+        if unsafe { bindings::is_vmalloc_addr(self.map.__bindgen_anon_1.vaddr) } {
+            return Place::Vmalloc;
+        }
+        Place::DirectMapping
+    }
+}
+
+impl Memory for VMap {
+    fn size(&self) -> u64 {
+        self.buf.size() as u64
+    }
+
+    fn read(&self, offset: u64, to: &mut [u8]) -> Result {
+        self.check(offset, to.len() as u64)?;
+
+        // SAFETY: By the type invariants the buffer is mapped, and as checked the range lies in it.
+        // `to` is as long as its length.
+        unsafe {
+            bindings::importer_iosys_map_memcpy_from(
+                to.as_mut_ptr().cast(),
+                &self.map,
+                offset as usize,
+                to.len(),
+            )
+        };
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) -> Result {
+        self.check(offset, from.len() as u64)?;
+        let mut map = self.map;
+
+        // SAFETY: As in `read()`.
+        unsafe {
+            bindings::importer_iosys_map_memcpy_to(
+                &mut map,
+                offset as usize,
+                from.as_ptr().cast(),
+                from.len(),
+            )
+        };
+        Ok(())
+    }
+}
+
+impl Drop for VMap {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this undoes what `new()` has done, once.
+        unsafe { bindings::dma_buf_vunmap_unlocked(self.buf.as_raw(), &mut self.map) };
+    }
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens on an open file of `/dev/dmabuf_importer`.
+
+use crate::{
+    device::{
+        Config,
+        SyntheticDevice, //
+    },
+    importer::{
+        Attachment,
+        Direction,
+        DmaBuf,
+        Kind,
+        Mapping,
+        Memory,
+        Place,
+        VMap, //
+    },
+    uapi::{
+        self,
+        ioctl,
+        Argument, //
+    },
+};
+use kernel::{
+    dma::DmaMask,
+    fs::File,
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceRegistration, //
+    },
+    new_mutex,
+    prelude::*,
+    rbtree::RBTree,
+    sizes::SZ_64K,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+/// The private data of an open file: a device, and what it does.
+#[pin_data]
+pub(crate) struct Session {
+    /// Held throughout each ioctl, so it comes before every lock of a dma-buf.
+    #[pin]
+    state: Mutex<State>,
+}
+
+/// Things by their handles.
+type Table<T> = RBTree<u32, T>;
+
+struct State {
+    device: Option<Arc<SyntheticDevice>>,
+    attachments: Table<Arc<Attachment>>,
+    mappings: Table<Mapping>,
+    vmaps: Table<VMap>,
+    /// The last handle that was given out, in whichever table.
+    last: u32,
+}
+
+#[vtable]
+impl MiscDevice for Session {
+    type Ptr = Pin<KBox<Self>>;
+
+    fn open(_file: &File, _node: &MiscDeviceRegistration<Self>) -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                state <- new_mutex!(State {
+                    device: None,
+                    attachments: RBTree::new(),
+                    mappings: RBTree::new(),
+                    vmaps: RBTree::new(),
+                    last: 0,
+                }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn ioctl(session: Pin<&Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        let arg = UserPtr::from_addr(arg);
+        let mut state = session.state.lock();
+
+        match cmd {
+            ioctl::SETUP => update(arg, |arg| state.setup(arg)),
+            ioctl::MASK => take(arg, |arg| state.set_mask(arg)),
+            ioctl::ATTACH => update(arg, |arg| state.attach(arg)),
+            ioctl::DETACH => take(arg, |arg| state.detach(arg)),
+            ioctl::MAP => update(arg, |arg| state.map(arg)),
+            ioctl::UNMAP => take(arg, |arg| remove(&mut state.mappings, arg)),
+            ioctl::READ => take(arg, |arg| read(&state.mappings, arg)),
+            ioctl::WRITE => take(arg, |arg| write(&state.mappings, arg)),
+            ioctl::VMAP => update(arg, |arg| state.vmap(arg)),
+            ioctl::VUNMAP => take(arg, |arg| remove(&mut state.vmaps, arg)),
+            ioctl::KREAD => take(arg, |arg| read(&state.vmaps, arg)),
+            ioctl::KWRITE => take(arg, |arg| write(&state.vmaps, arg)),
+            ioctl::BEGIN_CPU_ACCESS => take(arg, |arg: &uapi::CpuAccess| {
+                DmaBuf::get(arg.fd)?.begin_cpu_access(direction(arg.direction)?)
+            }),
+            ioctl::END_CPU_ACCESS => take(arg, |arg: &uapi::CpuAccess| {
+                DmaBuf::get(arg.fd)?.end_cpu_access(direction(arg.direction)?)
+            }),
+            ioctl::QUERY => update(arg, query),
+            _ => Err(ENOTTY),
+        }?;
+        Ok(0)
+    }
+}
+
+/// Handles an ioctl whose argument is only read.
+fn take<T: Argument>(arg: UserPtr, handle: impl FnOnce(&T) -> Result) -> Result {
+    handle(&UserSlice::new(arg, size_of::<T>()).reader().read()?)
+}
+
+/// Handles an ioctl whose argument is read, and written if all goes well.
+///
+/// Where it cannot be written, user space does not learn what was done; closing undoes it.
+fn update<T: Argument>(arg: UserPtr, handle: impl FnOnce(&mut T) -> Result) -> Result {
+    let (mut reader, mut writer) = UserSlice::new(arg, size_of::<T>()).reader_writer();
+    let mut value = reader.read()?;
+
+    handle(&mut value)?;
+    writer.write(&value)
+}
+
+/// Refuses flags other than those that are `known`.
+fn check_flags(flags: u32, known: u32) -> Result {
+    if flags & !known != 0 {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+fn direction(value: u32) -> Result<Direction> {
+    match value {
+        uapi::BIDIRECTIONAL => Ok(Direction::Bidirectional),
+        uapi::TO_DEVICE => Ok(Direction::ToDevice),
+        uapi::FROM_DEVICE => Ok(Direction::FromDevice),
+        _ => Err(EINVAL),
+    }
+}
+
+fn mask(bits: u32) -> Result<DmaMask> {
+    if bits == 0 {
+        return Err(EINVAL);
+    }
+    DmaMask::try_new(bits)
+}
+
+impl State {
+    fn setup(&mut self, arg: &mut uapi::Setup) -> Result {
+        check_flags(arg.flags, uapi::SNOOPS | uapi::NO_MASK)?;
+        let boundary = usize::try_from(arg.segment_boundary)?;
+        if boundary & boundary.wrapping_add(1) != 0 {
+            return Err(EINVAL);
+        }
+        let mask = match (arg.flags & uapi::NO_MASK, arg.mask_bits) {
+            (0, bits) => Some(mask(bits)?),
+            (_, 0) => None,
+            _ => return Err(EINVAL),
+        };
+        if self.device.is_some() {
+            return Err(EBUSY);
+        }
+
+        let device = SyntheticDevice::new(&Config {
+            snoops: arg.flags & uapi::SNOOPS != 0,
+            mask,
+            max_segment_size: arg.max_segment_size,
+            segment_boundary: boundary,
+        })?;
+        arg.number = device.number();
+        self.device = Some(Arc::new(device, GFP_KERNEL)?);
+        Ok(())
+    }
+
+    fn set_mask(&mut self, arg: &uapi::Mask) -> Result {
+        check_flags(arg.flags, 0)?;
+        let mask = mask(arg.mask_bits)?;
+        if !self.mappings.is_empty() {
+            return Err(EBUSY);
+        }
+
+        self.device()?.set_mask(mask)
+    }
+
+    fn device(&self) -> Result<Arc<SyntheticDevice>> {
+        self.device.clone().ok_or(ENODEV)
+    }
+
+    fn attach(&mut self, arg: &mut uapi::Attach) -> Result {
+        check_flags(arg.flags, uapi::DYNAMIC)?;
+        let kind = match arg.flags & uapi::DYNAMIC {
+            0 => Kind::Static,
+            _ => Kind::Dynamic,
+        };
+
+        let attachment = Attachment::new(self.device()?, DmaBuf::get(arg.fd)?, kind)?;
+        let attachment = Arc::new(attachment, GFP_KERNEL)?;
+        arg.attachment = add(&mut self.attachments, &mut self.last, attachment)?;
+        Ok(())
+    }
+
+    fn detach(&mut self, arg: &uapi::Handle) -> Result {
+        let attachment = self.attachments.get(&arg.handle).ok_or(ENOENT)?;
+        if self.mappings.values().any(|map| map.is_of(attachment)) {
+            return Err(EBUSY);
+        }
+
+        remove(&mut self.attachments, arg)
+    }
+
+    fn map(&mut self, arg: &mut uapi::Map) -> Result {
+        check_flags(arg.flags, 0)?;
+        let direction = direction(arg.direction)?;
+        let attachment = self.attachments.get(&arg.attachment).ok_or(ENOENT)?;
+
+        let mapping = Mapping::new(attachment.clone(), direction)?;
+        arg.segments = mapping.segments().count().try_into()?;
+        arg.length = mapping.size();
+        arg.largest = mapping.segments().map(|(_, size)| size).max().unwrap_or(0);
+        arg.mapping = add(&mut self.mappings, &mut self.last, mapping)?;
+        Ok(())
+    }
+
+    fn vmap(&mut self, arg: &mut uapi::VMap) -> Result {
+        check_flags(arg.flags, 0)?;
+
+        let vmap = VMap::new(DmaBuf::get(arg.fd)?)?;
+        arg.place = match vmap.place() {
+            Place::DirectMapping => 0,
+            Place::Vmalloc => uapi::VMALLOC,
+            Place::Io => uapi::IOMEM,
+        };
+        arg.vmap = add(&mut self.vmaps, &mut self.last, vmap)?;
+        Ok(())
+    }
+}
+
+fn query(arg: &mut uapi::Query) -> Result {
+    check_flags(arg.flags, 0)?;
+
+    let buf = DmaBuf::get(arg.fd)?;
+    arg.seen_from_rust = buf.is_dma_coherent().into();
+    arg.seen_from_c = buf.is_dma_coherent_from_c().into();
+    Ok(())
+}
+
+/// Gives `thing` a handle.
+fn add<T>(table: &mut Table<T>, last: &mut u32, thing: T) -> Result<u32> {
+    let handle = last.checked_add(1).ok_or(ENOSPC)?;
+
+    table.try_create_and_insert(handle, thing, GFP_KERNEL)?;
+    *last = handle;
+    Ok(handle)
+}
+
+/// Undoes what the handle stands for, by dropping it.
+fn remove<T>(table: &mut Table<T>, arg: &uapi::Handle) -> Result {
+    check_flags(arg.flags, 0)?;
+
+    table.remove(&arg.handle).map(drop).ok_or(ENOENT)
+}
+
+/// The memory that an access is for, after checking that the range lies in it.
+fn accessed<'a, T: Memory>(table: &'a Table<T>, arg: &uapi::Access) -> Result<&'a T> {
+    check_flags(arg.flags, 0)?;
+
+    let memory = table.get(&arg.handle).ok_or(ENOENT)?;
+    memory.check(arg.offset, arg.length)?;
+    Ok(memory)
+}
+
+/// The user space side of an access.
+fn user_slice(arg: &uapi::Access) -> Result<UserSlice> {
+    Ok(UserSlice::new(
+        UserPtr::from_addr(arg.data.try_into()?),
+        arg.length.try_into()?,
+    ))
+}
+
+/// Calls `copy` for the parts of an access, each with its offset in the memory and a place for its
+/// bytes.
+fn in_chunks(arg: &uapi::Access, mut copy: impl FnMut(u64, &mut [u8]) -> Result) -> Result {
+    let length = usize::try_from(arg.length)?;
+    let mut chunk = KVVec::from_elem(0, length.min(SZ_64K), GFP_KERNEL)?;
+    let mut done = 0;
+
+    while done < length {
+        let part = chunk.len().min(length - done);
+
+        copy(arg.offset + done as u64, &mut chunk[..part])?;
+        done += part;
+    }
+    Ok(())
+}
+
+fn read<T: Memory>(table: &Table<T>, arg: &uapi::Access) -> Result {
+    let memory = accessed(table, arg)?;
+    let mut to = user_slice(arg)?.writer();
+
+    in_chunks(arg, |offset, chunk| {
+        memory.read(offset, chunk)?;
+        to.write_slice(chunk)
+    })
+}
+
+fn write<T: Memory>(table: &Table<T>, arg: &uapi::Access) -> Result {
+    let memory = accessed(table, arg)?;
+    let mut from = user_slice(arg)?.reader();
+
+    in_chunks(arg, |offset, chunk| {
+        from.read_slice(chunk)?;
+        memory.write(offset, chunk)
+    })
+}
