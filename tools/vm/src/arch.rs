@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What differs between the architectures that guests have.
+
+use std::fmt;
+
+/// An architecture that a guest can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Arch {
+    /// A PC, booted without firmware tables that matter here.
+    #[value(name = "x86_64")]
+    X86_64,
+    /// QEMU's `virt` machine, described by a device tree.
+    #[value(name = "arm64")]
+    Arm64,
+}
+
+impl Arch {
+    /// All of them, in the order in which they are built and tested.
+    pub const ALL: [Arch; 2] = [Arch::X86_64, Arch::Arm64];
+
+    /// The name that kernel people use, as in `make ARCH=`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Arm64 => "arm64",
+        }
+    }
+
+    /// Whether this is the architecture of the machine we run on.
+    pub fn is_host(self) -> bool {
+        self.gnu() == std::env::consts::ARCH
+    }
+
+    /// The name that compilers and QEMU use.
+    pub(crate) fn gnu(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Arm64 => "aarch64",
+        }
+    }
+
+    /// The name that Debian uses.
+    pub(crate) fn debian(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "amd64",
+            Arch::Arm64 => "arm64",
+        }
+    }
+
+    /// The Rust target of static programs for guests.
+    pub(crate) fn rust_target(self) -> String {
+        format!("{}-unknown-linux-gnu", self.gnu())
+    }
+
+    /// The C compiler that links programs for guests.
+    pub(crate) fn cc(self) -> String {
+        if self.is_host() {
+            "gcc".into()
+        } else {
+            format!("{}-linux-gnu-gcc", self.gnu())
+        }
+    }
+
+    /// The emulator.
+    pub(crate) fn qemu(self) -> String {
+        format!("qemu-system-{}", self.gnu())
+    }
+
+    /// The machine that QEMU emulates.
+    pub(crate) fn machine(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "pc",
+            Arch::Arm64 => "virt",
+        }
+    }
+
+    /// The kernel image that QEMU boots, inside a build tree.
+    pub(crate) fn image(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "arch/x86/boot/bzImage",
+            Arch::Arm64 => "arch/arm64/boot/Image",
+        }
+    }
+
+    /// The option that a kernel configuration for this architecture has set.
+    pub(crate) fn config(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "CONFIG_X86_64=y",
+            Arch::Arm64 => "CONFIG_ARM64=y",
+        }
+    }
+
+    /// The serial port that the kernel's messages go to.
+    pub(crate) fn console(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "ttyS0",
+            Arch::Arm64 => "ttyAMA0",
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

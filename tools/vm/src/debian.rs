@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packages of Debian that are unpacked in the cache, not installed: from a
+//! suite or for an architecture that this machine's apt does not know.
+//!
+//! apt runs with a state of its own. Mirror and keyring are those that the
+//! machine uses.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{arch::Arch, cache, progress, toolchain::output};
+
+/// One suite of Debian for one architecture.
+pub(crate) struct Apt {
+    directory: PathBuf,
+    suite: &'static str,
+    arch: &'static str,
+}
+
+impl Apt {
+    /// The suite that has the kernel source.
+    pub(crate) fn backports() -> Result<Self> {
+        Self::new("trixie-backports", Arch::X86_64)
+    }
+
+    /// The suite that guests are made from.
+    pub(crate) fn stable(arch: Arch) -> Result<Self> {
+        Self::new("trixie", arch)
+    }
+
+    fn new(suite: &'static str, arch: Arch) -> Result<Self> {
+        let directory = cache::subdir(format!("apt/{suite}-{}", arch.debian()))?;
+        let apt = Self {
+            directory,
+            suite,
+            arch: arch.debian(),
+        };
+        apt.update()?;
+        Ok(apt)
+    }
+
+    /// Fetches the lists of packages.
+    fn update(&self) -> Result<()> {
+        let (uri, keyring) = mirror()?;
+        let source = match keyring {
+            Some(keyring) => format!("deb [signed-by={keyring}] {uri} {} main\n", self.suite),
+            None => format!("deb {uri} {} main\n", self.suite),
+        };
+        cache::replace(&self.directory.join("sources.list"), source.as_bytes())?;
+        cache::replace(&self.directory.join("status"), b"")?;
+        for name in ["lists/partial", "archives/partial"] {
+            fs::create_dir_all(self.directory.join(name))?;
+        }
+        let _lock = cache::lock(&format!("apt-{}-{}", self.suite, self.arch))?;
+        let what = format!(
+            "reading the package list of {} for {}",
+            self.suite, self.arch
+        );
+        progress::run(
+            &what,
+            self.command("apt-get").args(["update", "--error-on=any"]),
+            0,
+        )
+        .context("Debian's mirror cannot be reached: check the network, then run this again")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        for option in [
+            format!("Dir::Etc::SourceList={}", path("sources.list")),
+            "Dir::Etc::SourceParts=-".into(),
+            "Dir::Etc::PreferencesParts=-".into(),
+            format!("Dir::State::Lists={}", path("lists")),
+            format!("Dir::State::Status={}", path("status")),
+            format!("Dir::Cache::Archives={}", path("archives")),
+            "Dir::Cache::PkgCache=".into(),
+            "Dir::Cache::SrcPkgCache=".into(),
+            format!("APT::Architecture={}", self.arch),
+            format!("APT::Architectures={}", self.arch),
+            "APT::Sandbox::User=".into(),
+            "Acquire::Languages=none".into(),
+            "Acquire::Retries=3".into(),
+        ] {
+            command.args(["-o", &option]);
+        }
+        command
+    }
+
+    /// The newest version of a package that starts with `prefix`.
+    pub(crate) fn newest(&self, package: &str, prefix: &str) -> Result<Option<String>> {
+        // Lines like " rust-src | 1.95.0+dfsg1-2 | ...", newest first.
+        let versions = output(self.command("apt-cache").args(["madison", package]))?;
+        let versions = versions.lines().filter_map(|line| line.split('|').nth(1));
+        Ok(versions
+            .map(str::trim)
+            .find(|version| version.starts_with(prefix))
+            .map(str::to_owned))
+    }
+
+    /// Downloads a package and unpacks it below `directory`.
+    pub(crate) fn unpack(&self, package: &str, version: &str, directory: &Path) -> Result<()> {
+        let downloads = self.directory.join("archives");
+        let _lock = cache::lock(&format!("apt-{}-{}", self.suite, self.arch))?;
+        progress::run(
+            &format!("downloading {package} {version}"),
+            self.command("apt-get")
+                .args(["download", &format!("{package}={version}")])
+                .current_dir(&downloads),
+            0,
+        )
+        .context("Debian's mirror cannot be reached: check the network, then run this again")?;
+        // apt writes the colon of an epoch as %3a.
+        let name = format!("{package}_{}_", version.replace(':', "%3a"));
+        let Some(deb) = fs::read_dir(&downloads)?
+            .filter_map(Result::ok)
+            .find(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+        else {
+            bail!("apt-get has not left {package} in {}", downloads.display());
+        };
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("-x").arg(deb.path()).arg(directory);
+        progress::run(&format!("unpacking {package}"), &unpack, 0)?;
+        fs::remove_file(deb.path())?;
+        Ok(())
+    }
+}
+
+/// Whether this machine runs Debian.
+pub(crate) fn is_host() -> bool {
+    release("ID").is_some_and(|id| id == "debian")
+}
+
+/// A field of os-release.
+fn release(field: &str) -> Option<String> {
+    let release = fs::read_to_string("/etc/os-release").ok()?;
+    let line = release
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix('='))?;
+    Some(line.trim_matches('"').to_owned())
+}
+
+/// The address and the keyring that this machine gets Debian from.
+fn mirror() -> Result<(String, Option<String>)> {
+    let codename = release("VERSION_CODENAME").unwrap_or_default();
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
+        files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+    }
+    files.sort();
+    files
+        .iter()
+        .filter_map(|file| Some((file, fs::read_to_string(file).ok()?)))
+        .flat_map(|(file, text)| match file.extension() {
+            Some(extension) if extension == "sources" => deb822(&text),
+            _ => one_line(&text),
+        })
+        .find(|source| source.suites.contains(&codename))
+        .map(|source| (source.uri, source.keyring))
+        .with_context(|| format!("no package source for {codename} in /etc/apt: add one"))
+}
+
+/// What matters of an entry in /etc/apt.
+#[derive(Debug, PartialEq)]
+struct Source {
+    uri: String,
+    suites: Vec<String>,
+    keyring: Option<String>,
+}
+
+/// Sources in the one-line format: `deb [options] uri suite component...`.
+fn one_line(text: &str) -> Vec<Source> {
+    let parse = |line: &str| {
+        let line = line.trim().strip_prefix("deb ")?.trim();
+        let (options, line) = match line.strip_prefix('[') {
+            Some(rest) => rest.split_once(']')?,
+            None => ("", line),
+        };
+        let keyring = options
+            .split_whitespace()
+            .find_map(|option| option.strip_prefix("signed-by="));
+        let mut words = line.split_whitespace();
+        Some(Source {
+            uri: words.next()?.to_owned(),
+            suites: vec![words.next()?.to_owned()],
+            keyring: keyring.map(str::to_owned),
+        })
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+/// Sources in the format of control files.
+fn deb822(text: &str) -> Vec<Source> {
+    let parse = |stanza: &str| {
+        let field = |name: &str| {
+            stanza.lines().find_map(|line| {
+                let (key, value) = line.split_once(':')?;
+                key.eq_ignore_ascii_case(name)
+                    .then(|| value.trim().to_owned())
+            })
+        };
+        if !field("Types")?.split_whitespace().any(|kind| kind == "deb") {
+            return None;
+        }
+        Some(Source {
+            uri: field("URIs")?.split_whitespace().next()?.to_owned(),
+            suites: field("Suites")?
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            keyring: field("Signed-By").filter(|keyring| keyring.starts_with('/')),
+        })
+    };
+    text.split("\n\n").filter_map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(suites: &[&str], keyring: Option<&str>) -> Source {
+        Source {
+            uri: "http://deb.example.org/debian".into(),
+            suites: suites.iter().map(|suite| suite.to_string()).collect(),
+            keyring: keyring.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn both_formats_are_read() {
+        let text = "# deb http://old.example.org/debian sid main\n\
+            deb-src http://deb.example.org/debian bookworm main\n\
+            deb http://deb.example.org/debian bookworm main\n\
+            deb [arch=amd64 signed-by=/k.gpg] http://deb.example.org/debian trixie main contrib\n";
+        assert_eq!(
+            one_line(text),
+            [
+                source(&["bookworm"], None),
+                source(&["trixie"], Some("/k.gpg"))
+            ]
+        );
+        let text = "Types: deb deb-src\n# comment\nURIs: http://deb.example.org/debian\n\
+            Suites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k.gpg\n\n\
+            Types: deb-src\nURIs: http://deb.example.org/debian\nSuites: sid\n";
+        assert_eq!(
+            deb822(text),
+            [source(&["bookworm", "bookworm-updates"], Some("/k.gpg"))]
+        );
+    }
+}

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boots a guest, runs a command in it, and watches its console meanwhile.
+//!
+//! How the two talk to each other is in `run.rs`.
+
+use std::{
+    env,
+    ffi::OsString,
+    fmt, io,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::{
+    arch::Arch,
+    console::Report,
+    image::{self, Add, Image},
+    kvm, progress,
+    run::{Run, Stream},
+    toolchain,
+};
+
+/// What a guest's kernel is told, besides where its console is: to print
+/// everything, to end at once when it panics, and to notice soon what hangs.
+const PARAMETERS: &str = "ignore_loglevel panic=-1 kmemleak.verbose=1 \
+     sysctl.kernel.hung_task_timeout_secs=30 sysctl.kernel.hung_task_check_interval_secs=5";
+
+/// Devices whose drivers are importers of dma-bufs, and one that does DMA.
+const DEVICES: [&str; 3] = ["bochs-display", "virtio-gpu-pci", "edu"];
+
+/// How the guest's CPUs come about.
+#[derive(Clone, Copy)]
+pub(crate) enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+/// A guest that is about to be booted for one command.
+#[derive(Clone)]
+pub struct Guest {
+    image: Image,
+    command: Vec<OsString>,
+    smp: u32,
+    mem: String,
+    append: String,
+    qemu: Vec<OsString>,
+    adds: Vec<Add>,
+    pci_noncoherent: bool,
+    timeout: Option<Duration>,
+    accelerator: Option<Accelerator>,
+    interactive: bool,
+}
+
+/// How a guest ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The command's exit status, if it came to that.
+    pub status: Option<i32>,
+    /// All that it wrote to its standard output.
+    pub stdout: Vec<u8>,
+    /// All that it wrote to its standard error.
+    pub stderr: Vec<u8>,
+    /// The trouble that the kernel reported.
+    pub reports: Vec<Report>,
+    /// Whether the guest ended by itself before it was done.
+    pub died: bool,
+    /// Whether the command was not done in time.
+    pub timed_out: bool,
+    /// The kernel's messages.
+    pub console: PathBuf,
+    /// What QEMU complained about.
+    pub qemu: String,
+}
+
+impl Outcome {
+    /// Whether nothing is wrong but perhaps the command's own status.
+    pub fn is_healthy(&self) -> bool {
+        self.reports.is_empty() && !self.died && !self.timed_out
+    }
+}
+
+/// What is wrong with a guest, in words; nothing if it is healthy.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for report in &self.reports {
+            writeln!(
+                f,
+                "{} on the guest's console:\n{}",
+                report.kind, report.text
+            )?;
+        }
+        if self.died {
+            writeln!(f, "the guest died before the command was done")?;
+        }
+        if self.timed_out {
+            writeln!(f, "the command was not done in time (see --timeout)")?;
+        }
+        if !self.qemu.is_empty() {
+            writeln!(f, "QEMU says:\n{}", self.qemu)?;
+        }
+        if self.reports.is_empty() && (self.died || self.timed_out) {
+            writeln!(
+                f,
+                "the end of its console:\n{}",
+                progress::tail(&self.console, 20)
+            )?;
+        }
+        if !self.is_healthy() {
+            write!(f, "the whole console is in {}", self.console.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl Guest {
+    /// A guest that boots `image`. Without a command it runs a shell.
+    pub fn new(image: &Image) -> Self {
+        Self {
+            image: image.clone(),
+            command: vec!["sh".into()],
+            smp: 2,
+            mem: "1G".into(),
+            append: String::new(),
+            qemu: Vec::new(),
+            adds: Vec::new(),
+            pci_noncoherent: false,
+            timeout: None,
+            accelerator: None,
+            interactive: false,
+        }
+    }
+
+    /// The command and its arguments.
+    pub fn command<S: Into<OsString>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.command = command.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many CPUs the guest has.
+    pub fn smp(mut self, smp: u32) -> Self {
+        self.smp = smp;
+        self
+    }
+
+    /// How much memory the guest has, as QEMU takes it.
+    pub fn mem(mut self, mem: impl Into<String>) -> Self {
+        self.mem = mem.into();
+        self
+    }
+
+    /// More parameters for the kernel.
+    pub fn append(mut self, parameters: &str) -> Self {
+        self.append = format!("{} {parameters}", self.append);
+        self
+    }
+
+    /// More arguments for QEMU. An accelerator among them replaces ours.
+    pub fn qemu<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.qemu.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// A file or directory that the guest is to have.
+    pub fn add_file(mut self, add: Add) -> Self {
+        self.adds.push(add);
+        self
+    }
+
+    /// Makes PCI devices snoop no caches. Only for arm64.
+    pub fn pci_noncoherent(mut self, yes: bool) -> Self {
+        self.pci_noncoherent = yes;
+        self
+    }
+
+    /// How long the guest may take, the boot included.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Boots by this accelerator, for the probe of KVM.
+    pub(crate) fn accelerator(mut self, accelerator: Accelerator) -> Self {
+        self.accelerator = Some(accelerator);
+        self
+    }
+
+    /// Boots the guest, waits for its end, and says how it was.
+    pub fn run(self) -> Result<Outcome> {
+        self.run_with(|_, _| {})
+    }
+
+    /// Like [`Guest::run`], and gives each piece of output to `output` as it
+    /// comes. A piece may be less or more than a line.
+    pub fn run_with(self, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
+        if self.pci_noncoherent && self.image.kernel.arch != Arch::Arm64 {
+            bail!("only a device tree can say that PCI does not snoop, so that is for arm64");
+        }
+        let run = Run::new()?;
+        let mut settings = format!("end={}\n", run.marker);
+        let mut terminal = None;
+        if self.interactive {
+            terminal = Some(Terminal::save()?);
+            let size = tcgetwinsize(io::stdin())?;
+            let term = env::var("TERM").unwrap_or_default();
+            settings += &format!("tty=/dev/hvc0 TERM='{}'\n", term.replace('\'', ""));
+            settings += &format!("size='rows {} cols {}'\n", size.ws_row, size.ws_col);
+        }
+        let files = [
+            ("guest", settings.as_bytes()),
+            ("command", &script(&self.command)),
+        ];
+        image::write(&self.image, &self.adds, &files, &run.path("initramfs"))?;
+
+        let qemu = self.qemu_command(&run)?;
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let end = run.watch(&qemu, deadline, self.interactive, output)?;
+        drop(terminal);
+        let died = end.status.is_none() && !end.timed_out;
+        Ok(Outcome {
+            status: end.status,
+            stdout: end.stdout,
+            stderr: end.stderr,
+            reports: end.reports,
+            died,
+            timed_out: end.timed_out,
+            console: run.path("console.log"),
+            qemu: if died {
+                progress::tail(&run.path("qemu.log"), 20)
+            } else {
+                String::new()
+            },
+        })
+    }
+
+    /// Makes the guest interactive: its command gets this terminal.
+    pub fn interactive(mut self) -> Self {
+        self.interactive = true;
+        self
+    }
+
+    fn qemu_command(&self, run: &Run) -> Result<Command> {
+        let kernel = &self.image.kernel;
+        let mut qemu = self.machine()?;
+        if self.pci_noncoherent {
+            qemu.arg("-dtb").arg(self.noncoherent_tree(run)?);
+        }
+        qemu.arg("-kernel")
+            .arg(kernel.tree.join(kernel.arch.image()));
+        qemu.arg("-initrd").arg(run.path("initramfs"));
+        let console = kernel.arch.console();
+        qemu.args([
+            "-append",
+            &format!("console={console} {PARAMETERS}{}", self.append),
+        ]);
+        let chardev = |kind: &str, id: &str| {
+            let path = run.path(id).display().to_string().replace(',', ",,");
+            format!("{kind},id={id},path={path}")
+        };
+        qemu.args([
+            "-chardev",
+            &chardev("file", "console"),
+            "-serial",
+            "chardev:console",
+        ]);
+        qemu.args(["-device", "virtio-serial-pci"]);
+        for (nr, kind, id) in [
+            (1, "file", "stdout"),
+            (2, "file", "stderr"),
+            (3, "pipe", "status"),
+        ] {
+            qemu.args(["-chardev", &chardev(kind, id)]);
+            qemu.args(["-device", &format!("virtserialport,nr={nr},chardev={id}")]);
+        }
+        if self.interactive {
+            qemu.args(["-chardev", "stdio,id=terminal,signal=off"]);
+            qemu.args(["-device", "virtconsole,nr=4,chardev=terminal"]);
+        }
+        Ok(qemu)
+    }
+
+    /// QEMU with all that the machine's device tree depends on.
+    fn machine(&self) -> Result<Command> {
+        let arch = self.image.kernel.arch;
+        let mut qemu = Command::new(arch.qemu());
+        qemu.args([
+            "-machine",
+            arch.machine(),
+            "-smp",
+            &self.smp.to_string(),
+            "-m",
+            &self.mem,
+        ]);
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+        ]);
+        qemu.args(["-vga", "none", "-nic", "none"]);
+        for device in DEVICES {
+            qemu.args(["-device", device]);
+        }
+        let chosen = self
+            .qemu
+            .iter()
+            .any(|argument| argument == "-accel" || argument == "-icount");
+        let accelerator = match self.accelerator {
+            Some(accelerator) => accelerator,
+            None if !chosen && kvm::works(&self.image)? => Accelerator::Kvm,
+            None => Accelerator::Tcg,
+        };
+        match accelerator {
+            Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Tcg => qemu.args(["-cpu", "max"]),
+        };
+        qemu.args(&self.qemu);
+        Ok(qemu)
+    }
+
+    /// The machine's device tree, without what says that PCI devices snoop.
+    fn noncoherent_tree(&self, run: &Run) -> Result<PathBuf> {
+        let tree = run.path("dtb");
+        let path = tree.display().to_string().replace(',', ",,");
+        let mut dump = self.machine()?;
+        toolchain::output(dump.args(["-machine", &format!("dumpdtb={path}")]))?;
+        let nodes = toolchain::output(Command::new("fdtget").arg("-l").arg(&tree).arg("/"))?;
+        let bridge = nodes.lines().find(|node| node.starts_with("pcie@"));
+        let bridge = bridge.context("the machine has no PCI host bridge in its device tree")?;
+        let mut delete = Command::new("fdtput");
+        delete
+            .arg("-d")
+            .arg(&tree)
+            .args([&format!("/{bridge}"), "dma-coherent"]);
+        toolchain::output(&mut delete)?;
+        Ok(tree)
+    }
+}
+
+/// A script that is the command, whatever bytes its arguments are made of.
+fn script(command: &[OsString]) -> Vec<u8> {
+    let mut script = b"exec".to_vec();
+    for argument in command {
+        script.extend_from_slice(b" '");
+        for &byte in argument.as_bytes() {
+            match byte {
+                b'\'' => script.extend_from_slice(br"'\''"),
+                _ => script.push(byte),
+            }
+        }
+        script.push(b'\'');
+    }
+    script.push(b'\n');
+    script
+}
+
+/// A terminal that QEMU is about to make raw; made sane again when dropped.
+struct Terminal(Termios);
+
+impl Terminal {
+    fn save() -> Result<Self> {
+        Ok(Self(
+            tcgetattr(io::stdin()).context("a shell needs a terminal")?,
+        ))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Without a terminal there is nothing to mend, so an error means nothing.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_quoted() {
+        let command = ["echo", "it's", "$HOME; a\\b", ""].map(OsString::from);
+        assert_eq!(
+            script(&command),
+            b"exec 'echo' 'it'\\''s' '$HOME; a\\b' ''\n"
+        );
+    }
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Test kernels: built from the configurations of the tree, or named by the
+//! path of a build tree.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::UNIX_EPOCH,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    arch::Arch,
+    cache::{self, Item},
+    module::checkout,
+    progress, setup,
+    source::{self, SERIES, Source},
+    toolchain,
+};
+
+/// The configuration that is used if no other is asked for.
+pub const DEFAULT: &str = "default";
+
+/// A kernel that has been built.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// What it runs on.
+    pub arch: Arch,
+    /// What the user called it.
+    pub name: String,
+    /// Its build tree.
+    pub tree: PathBuf,
+    /// What `uname -r` says.
+    pub release: String,
+    /// What it is called in the cache, as are things made from it.
+    pub(crate) key: String,
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {}", self.name, self.arch)
+    }
+}
+
+/// The kernel called `name` for `arch`, built if it is not there.
+///
+/// `name` is `default`, another configuration of the tree such as `debug`, or
+/// the path of a build tree.
+pub fn kernel(arch: Arch, name: &str) -> Result<Kernel> {
+    if name.contains('/') {
+        return Kernel::at(arch, Path::new(name));
+    }
+    let config = Config::new(arch, name)?;
+    if let Some(source) = source::find()?
+        && !source.named
+        && config.item(&source)?.is_complete()
+    {
+        return Kernel::cached(&config, &source);
+    }
+    setup::prepare(arch, name)?;
+    build(arch, name)
+}
+
+/// Builds the kernel called `name`, for which all else is set up.
+pub(crate) fn build(arch: Arch, name: &str) -> Result<Kernel> {
+    let config = Config::new(arch, name)?;
+    let source = source::get()?;
+    config.build(&source)?;
+    Kernel::cached(&config, &source)
+}
+
+/// About how much of the disk a kernel takes.
+pub(crate) fn megabytes_needed(name: &str) -> u64 {
+    if name == DEFAULT { 500 } else { 2500 }
+}
+
+impl Kernel {
+    fn cached(config: &Config, source: &Source) -> Result<Self> {
+        let item = config.item(source)?;
+        Ok(Self {
+            arch: config.arch,
+            name: config.name.clone(),
+            release: release(item.path())?,
+            tree: item.path().to_owned(),
+            key: config.key(source)?,
+        })
+    }
+
+    /// A build tree that the user names.
+    fn at(arch: Arch, tree: &Path) -> Result<Self> {
+        let tree = std::path::absolute(tree)?;
+        let shown = tree.display();
+        let config = fs::read_to_string(tree.join(".config"))
+            .with_context(|| format!("{shown} is not the build tree of a kernel"))?;
+        let has = |option: &str| config.lines().any(|line| line == option);
+        if !has(arch.config()) {
+            bail!("{shown} is not a kernel for {arch}: name another tree");
+        }
+        if !has("CONFIG_RUST=y") || !tree.join("rust/libkernel.rmeta").exists() {
+            bail!(
+                "{shown} has no metadata of Rust's kernel crate: it must be a full build tree, not \
+                 a package of headers, with CONFIG_RUST=y"
+            );
+        }
+        if !has("CONFIG_CC_IS_CLANG=y") {
+            bail!("{shown} was built by GCC: build it with LLVM=1");
+        }
+        let release = release(&tree)?;
+        if !release.starts_with(&format!("{SERIES}.")) {
+            bail!("{shown} is Linux {release}, but the module is for {SERIES}");
+        }
+        let image = tree.join(arch.image());
+        let modified = fs::metadata(&image)
+            .and_then(|metadata| metadata.modified())
+            .with_context(|| format!("{} is missing: build the kernel first", image.display()))?;
+        let age = modified
+            .duration_since(UNIX_EPOCH)?
+            .as_nanos()
+            .to_le_bytes();
+        let key = cache::key([tree.as_os_str().as_encoded_bytes(), &age]);
+        let name = shown.to_string();
+        Ok(Self {
+            arch,
+            name,
+            release,
+            key: format!("path-{key}"),
+            tree,
+        })
+    }
+
+    /// A make command in the build tree.
+    pub(crate) fn make(&self) -> Result<Command> {
+        let mut make = toolchain::kernel_make()?;
+        make.arg("-C")
+            .arg(&self.tree)
+            .arg(format!("ARCH={}", self.arch));
+        Ok(make)
+    }
+
+    /// The source that it was built from.
+    pub(crate) fn source(&self) -> PathBuf {
+        let source = self.tree.join("source");
+        if source.exists() {
+            source
+        } else {
+            self.tree.clone()
+        }
+    }
+}
+
+fn release(tree: &Path) -> Result<String> {
+    let file = tree.join("include/config/kernel.release");
+    let release = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+    Ok(release.trim().to_owned())
+}
+
+/// A configuration of the tree for one architecture.
+pub(crate) struct Config {
+    arch: Arch,
+    name: String,
+    fragments: String,
+}
+
+impl Config {
+    pub(crate) fn new(arch: Arch, name: &str) -> Result<Self> {
+        let known = names()?;
+        if !known.iter().any(|known| known == name) {
+            bail!(
+                "there is no kernel called {name}: there is {}; a path has a slash in it",
+                known.join(", ")
+            );
+        }
+        let mut fragments = String::new();
+        for part in ["common", arch.name(), name] {
+            if part != DEFAULT {
+                let file = directory().join(part).with_extension("config");
+                let text = fs::read_to_string(&file);
+                fragments.push_str(&text.with_context(|| file.display().to_string())?);
+            }
+        }
+        Ok(Self {
+            arch,
+            name: name.to_owned(),
+            fragments,
+        })
+    }
+
+    fn key(&self, source: &Source) -> Result<String> {
+        // Another comment does not make another kernel.
+        let options: Vec<&str> = self.options().collect();
+        let mut parts = vec![
+            source.version.clone(),
+            options.join("\n"),
+            toolchain::versions()?,
+        ];
+        if source.named {
+            parts.push(source.directory.display().to_string());
+        }
+        let hash = cache::key(parts.iter().map(String::as_bytes));
+        Ok(format!("{}-{}-{hash}", self.arch, self.name))
+    }
+
+    /// The lines of the fragments that set an option, or see that it is not set.
+    fn options(&self) -> impl Iterator<Item = &str> {
+        self.fragments.lines().filter(|line| {
+            line.starts_with("CONFIG_")
+                || line.starts_with("# CONFIG_") && line.ends_with(" is not set")
+        })
+    }
+
+    pub(crate) fn item(&self, source: &Source) -> Result<Item> {
+        Item::new("kernels", &self.key(source)?)
+    }
+
+    fn build(&self, source: &Source) -> Result<()> {
+        let item = self.item(source)?;
+        if source.named {
+            // Whoever works on a source tree expects a change to be built.
+            item.outdate()?;
+        }
+        item.make(|tree| {
+            let make = || -> Result<Command> {
+                let mut make = toolchain::kernel_make()?;
+                make.arg("-C")
+                    .arg(&source.directory)
+                    .arg(format!("ARCH={}", self.arch));
+                make.arg(format!("O={}", tree.display()));
+                Ok(make)
+            };
+            let what = format!("the kernel {} for {}", self.name, self.arch);
+            cache::need_space(megabytes_needed(&self.name), &what)?;
+            let fragments = tree.join("fragments.config");
+            fs::write(&fragments, &self.fragments)?;
+            let mut configure = make()?;
+            configure
+                .arg("allnoconfig")
+                .env("KCONFIG_ALLCONFIG", &fragments);
+            progress::run(&format!("configuring {what}"), &configure, 0)?;
+            if let Err(error) = self.verify(&fs::read_to_string(tree.join(".config"))?) {
+                // The reason is most often that the kernel refuses a tool.
+                progress::run(
+                    "checking Rust for the kernel",
+                    make()?.arg("rustavailable"),
+                    0,
+                )
+                .context("the kernel refuses this Rust: install what it names")?;
+                return Err(error);
+            }
+            progress::run(&format!("building {what}"), &make()?, self.lines())
+        })
+    }
+
+    /// About how many lines make prints for a build from scratch.
+    fn lines(&self) -> usize {
+        match (self.name == DEFAULT, self.arch) {
+            (true, Arch::X86_64) => 2100,
+            (true, Arch::Arm64) => 1730,
+            (false, _) => 2300,
+        }
+    }
+
+    /// Fails if the kernel's configuration is not what the fragments ask for.
+    fn verify(&self, config: &str) -> Result<()> {
+        let lacks = |wanted: &&str| match wanted.strip_suffix(" is not set") {
+            Some(unset) => {
+                let option = format!("{}=", unset.trim_start_matches("# "));
+                config.lines().any(|line| line.starts_with(&option))
+            }
+            None => !config.lines().any(|line| line == *wanted),
+        };
+        let missing: Vec<&str> = self.options().filter(lacks).collect();
+        if !missing.is_empty() {
+            bail!(
+                "Kconfig dropped these lines of {}, so something that they depend on is missing:\n  {}",
+                directory().display(),
+                missing.join("\n  ")
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Where the configurations are.
+fn directory() -> PathBuf {
+    checkout().join("tools/vm/kernel")
+}
+
+/// The names of all kernels that can be built.
+fn names() -> Result<Vec<String>> {
+    let mut names = vec![DEFAULT.to_owned()];
+    for entry in fs::read_dir(directory())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".config")
+            && name != "common"
+            && Arch::ALL.iter().all(|arch| arch.name() != name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether the kernel `name` for `arch` is in the cache.
+pub(crate) fn is_cached(arch: Arch, name: &str) -> Result<bool> {
+    match source::find()? {
+        Some(source) => Ok(Config::new(arch, name)?.item(&source)?.is_complete()),
+        None => Ok(false),
+    }
+}
+
+/// A table of all kernels that can be built, and of those in the cache that
+/// nothing builds any more.
+pub fn list() -> Result<String> {
+    let source = source::find()?;
+    let mut built = cache::complete("kernels")?;
+    let mut rows = Vec::new();
+    for name in names()? {
+        for arch in Arch::ALL {
+            let key = source
+                .as_ref()
+                .map(|source| Config::new(arch, &name)?.key(source));
+            let (state, size, path) = match key.transpose()? {
+                Some(key) if built.contains(&key) => {
+                    built.retain(|other| *other != key);
+                    let path = Item::new("kernels", &key)?.path().to_owned();
+                    ("built", megabytes(&path)?, path.display().to_string())
+                }
+                _ => ("not built", String::new(), String::new()),
+            };
+            rows.push([name.clone(), arch.to_string(), state.into(), size, path]);
+        }
+    }
+    for key in built {
+        let path = Item::new("kernels", &key)?.path().to_owned();
+        let size = megabytes(&path)?;
+        rows.push([
+            "-".into(),
+            "-".into(),
+            "outdated".into(),
+            size,
+            path.display().to_string(),
+        ]);
+    }
+    let heading = ["KERNEL", "ARCH", "STATE", "SIZE", "BUILD TREE"].map(String::from);
+    let mut table = String::new();
+    for [name, arch, state, size, path] in [heading].iter().chain(&rows) {
+        let row = format!("{name:<10} {arch:<8} {state:<10} {size:>8}  {path}");
+        table += &format!("{}\n", row.trim_end());
+    }
+    Ok(table)
+}
+
+/// How much of the disk a directory takes.
+fn megabytes(path: &Path) -> Result<String> {
+    let usage = toolchain::output(Command::new("du").arg("-sm").arg(path))?;
+    Ok(format!(
+        "{} MB",
+        usage.split_whitespace().next().unwrap_or_default()
+    ))
+}

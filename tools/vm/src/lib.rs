@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Test kernels and guests for dmabuf-coherency.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! let kernel = vm::kernel(vm::Arch::Arm64, vm::DEFAULT)?;
+//! let image = vm::Image::new(&kernel)?;
+//! let outcome = vm::Guest::new(&image).command(["uname", "-r"]).run()?;
+//! assert_eq!(outcome.status, Some(0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Whatever a function needs that is not in the cache yet is set up by it.
+
+mod arch;
+mod busybox;
+mod cache;
+mod console;
+mod debian;
+mod guest;
+mod image;
+mod kernel;
+mod kvm;
+mod module;
+mod program;
+mod progress;
+mod run;
+mod setup;
+mod source;
+mod toolchain;
+
+pub use crate::{
+    arch::Arch,
+    console::{Kind, Report},
+    guest::{Guest, Outcome},
+    image::{Add, Image},
+    kernel::{DEFAULT, Kernel, kernel, list},
+    module::module,
+    program::{rust_program, selftest_dmabuf_heaps},
+    run::Stream,
+    setup::setup,
+};

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Our own kernel modules.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use crate::{cache, kernel::Kernel, progress};
+
+/// The checkout that this program was built from.
+pub(crate) fn checkout() -> &'static Path {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    tools.and_then(Path::parent).unwrap_or(Path::new("/"))
+}
+
+/// A short name for the checkout: each has its own builds in the cache.
+pub(crate) fn checkout_key() -> String {
+    cache::key([checkout().as_os_str().as_encoded_bytes()])
+}
+
+/// Builds `dmabuf_coherency.ko` for a kernel, and says where it is.
+pub fn module(kernel: &Kernel) -> Result<PathBuf> {
+    let output = make(kernel, checkout(), "dmabuf_coherency", None)?;
+    Ok(output.join("dmabuf_coherency.ko"))
+}
+
+/// Builds our module and those that only tests need.
+pub(crate) fn all(kernel: &Kernel) -> Result<Vec<PathBuf>> {
+    let module = module(kernel)?;
+    let symbols = module.with_file_name("Module.symvers");
+    let mut all = vec![module];
+    let tests = checkout().join("tools/testing/modules");
+    if tests.join("Kbuild").exists() {
+        let output = make(kernel, &tests, "test", Some(&symbols))?;
+        // One object a line, relative to the output.
+        let order = fs::read_to_string(output.join("modules.order"))?;
+        all.extend(
+            order
+                .lines()
+                .map(|object| output.join(object).with_extension("ko")),
+        );
+    }
+    Ok(all)
+}
+
+/// Runs the kernel's build over the modules in `directory`, which may call what
+/// is listed in `symbols`, and says where the output is.
+fn make(kernel: &Kernel, directory: &Path, name: &str, symbols: Option<&Path>) -> Result<PathBuf> {
+    let item = format!("modules/{}-{}-{name}", kernel.key, checkout_key());
+    let output = cache::subdir(&item)?;
+    let _lock = cache::lock(&item)?;
+    progress::run(
+        &format!("building the {name} module for {kernel}"),
+        kernel
+            .make()?
+            .arg(format!("M={}", directory.display()))
+            .arg(format!("MO={}", output.display()))
+            .args(symbols.map(|symbols| format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display()))),
+        0,
+    )?;
+    Ok(output)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Static programs for guests.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::Result;
+
+use crate::{
+    arch::Arch,
+    cache::{self, Item},
+    kernel::Kernel,
+    module::{checkout, checkout_key},
+    progress, toolchain,
+};
+
+/// Builds a program of the workspace in `tools` for guests, and says where it
+/// is. `package` has a binary of the same name.
+///
+/// For another architecture than this machine's, the standard library is built
+/// with it: that needs no more than its source.
+pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
+    toolchain::get_library_source()?;
+    let target = arch.rust_target();
+    let output = cache::subdir(format!("programs/{}", checkout_key()))?;
+    let variable = |suffix: &str| {
+        format!(
+            "CARGO_TARGET_{}_{suffix}",
+            target.to_uppercase().replace('-', "_")
+        )
+    };
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args([
+            "build",
+            "--locked",
+            "--release",
+            "--target",
+            &target,
+            "--package",
+            package,
+        ])
+        .arg("--manifest-path")
+        .arg(checkout().join("tools/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&output)
+        .env(variable("LINKER"), arch.cc())
+        .env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static")
+        .env_remove("RUSTFLAGS");
+    if !arch.is_host() {
+        cargo
+            .arg("-Zbuild-std=std,panic_abort")
+            .env("RUSTC_BOOTSTRAP", "1");
+        if let Some(source) = toolchain::library_source()? {
+            cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", source);
+        }
+    }
+    progress::run(&format!("building {package} for {arch}"), &cargo, 0)?;
+    Ok(output.join(target).join("release").join(package))
+}
+
+/// Builds the kernel's own test of dma-buf heaps, and says where it is.
+pub fn selftest_dmabuf_heaps(kernel: &Kernel) -> Result<PathBuf> {
+    let item = Item::new("selftests", &kernel.key)?;
+    let program = item.path().join("dmabuf-heap");
+    item.make(|directory| {
+        let headers = directory.join("headers");
+        let mut install = kernel.make()?;
+        install
+            .arg("headers_install")
+            .arg(format!("INSTALL_HDR_PATH={}", headers.display()));
+        progress::run(&format!("installing the headers of {kernel}"), &install, 0)?;
+
+        let cc = kernel.arch.cc();
+        let mut make = toolchain::clean_make();
+        make.arg("-C")
+            .arg(kernel.source().join("tools/testing/selftests/dmabuf-heaps"));
+        make.arg(format!(
+            "CROSS_COMPILE={}",
+            cc.strip_suffix("gcc").unwrap_or_default()
+        ));
+        make.arg(format!("OUTPUT={}", directory.display()));
+        make.arg(format!(
+            "KHDR_INCLUDES=-isystem {}/include",
+            headers.display()
+        ));
+        progress::run(
+            &format!("building the heaps selftest of {kernel}"),
+            &make,
+            0,
+        )
+    })?;
+    Ok(program)
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sets up what is missing, and says beforehand what that is.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::geteuid;
+
+use crate::{
+    arch::Arch,
+    busybox, cache, debian,
+    kernel::{self, DEFAULT},
+    progress::{self, say},
+    source::{self, SERIES},
+    toolchain,
+};
+
+/// Something that is missing.
+struct Step {
+    what: String,
+    /// How large it is, for people.
+    size: String,
+    minutes: u32,
+}
+
+/// Sets up everything that guests of these architectures need, and builds their
+/// default kernels. With `dry_run` it only says what it would do.
+pub fn setup(archs: &[Arch], dry_run: bool) -> Result<()> {
+    let mut steps = toolchain(archs)?;
+    steps.extend(kernels(archs, DEFAULT)?);
+    for &arch in archs {
+        if !busybox::item(arch)?.is_complete() {
+            let what = format!("busybox for {arch}, from Debian");
+            steps.push(Step {
+                what,
+                size: "10 MB to download".into(),
+                minutes: 0,
+            });
+        }
+    }
+    announce(&steps)?;
+    if dry_run {
+        return Ok(());
+    }
+    install(archs)?;
+    for &arch in archs {
+        kernel::build(arch, DEFAULT)?;
+        busybox::get(arch)?;
+    }
+    say("everything is set up");
+    Ok(())
+}
+
+/// Says what building a kernel takes, and sets up all but the kernel.
+pub(crate) fn prepare(arch: Arch, kernel: &str) -> Result<()> {
+    let mut steps = toolchain(&[arch])?;
+    steps.extend(kernels(&[arch], kernel)?);
+    announce(&steps)?;
+    install(&[arch])
+}
+
+/// The missing ones of a kernel's source and builds.
+fn kernels(archs: &[Arch], name: &str) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if source::find()?.is_none() {
+        let what = format!("source of Linux {SERIES}, from Debian");
+        let size = "166 MB to download, 1.8 GB on disk".into();
+        steps.push(Step {
+            what,
+            size,
+            minutes: 2,
+        });
+    }
+    for &arch in archs {
+        if !kernel::is_cached(arch, name)? {
+            let what = format!("test kernel {name} for {arch}");
+            let size = format!("{} MB on disk", kernel::megabytes_needed(name));
+            steps.push(Step {
+                what,
+                size,
+                minutes: if name == DEFAULT { 9 } else { 20 },
+            });
+        }
+    }
+    Ok(steps)
+}
+
+/// The missing parts of the toolchain.
+fn toolchain(archs: &[Arch]) -> Result<Vec<Step>> {
+    if toolchain::find("rustc").is_none() {
+        bail!("there is no rustc: install Rust by rustup, or your distribution's rustc and cargo");
+    }
+    let mut steps = Vec::new();
+    let packages = packages(archs);
+    if !packages.is_empty() {
+        let what = format!("packages: {}", packages.join(" "));
+        steps.push(Step {
+            what,
+            size: apt_size(&packages),
+            minutes: 2,
+        });
+    }
+    if !toolchain::library_source_is_complete()? {
+        let what = "rust-src, the source of Rust's core".into();
+        steps.push(Step {
+            what,
+            size: "45 MB to download".into(),
+            minutes: 1,
+        });
+    }
+    if !toolchain::bindgen_is_complete()? {
+        let what = "bindgen, built from crates.io".into();
+        steps.push(Step {
+            what,
+            size: "20 MB".into(),
+            minutes: 1,
+        });
+    }
+    Ok(steps)
+}
+
+fn announce(steps: &[Step]) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    say(&format!("to be set up, in {}:", cache::dir()?.display()));
+    for Step { what, size, .. } in steps {
+        eprintln!("      {what} ({size})");
+    }
+    let minutes: u32 = steps.iter().map(|step| step.minutes).sum();
+    say(&format!(
+        "this takes about {} on two cores; it can be interrupted, and goes on when called again",
+        if minutes < 2 {
+            "a minute".into()
+        } else {
+            format!("{minutes} minutes")
+        }
+    ));
+    Ok(())
+}
+
+fn install(archs: &[Arch]) -> Result<()> {
+    let packages = packages(archs);
+    if !packages.is_empty() {
+        install_packages(&packages)?;
+    }
+    toolchain::get_library_source()?;
+    toolchain::get_bindgen()
+}
+
+/// What is missing of the programs and files that we use, as Debian's packages.
+fn packages(archs: &[Arch]) -> Vec<String> {
+    let llvm = if debian::is_host() {
+        "-19"
+    } else {
+        toolchain::llvm().trim_start_matches('1')
+    };
+    // What is looked for, and the package that has it.
+    let mut tools: Vec<(String, String)> = [
+        ("make", "make"),
+        ("gcc", "gcc"),
+        ("/usr/include/stdio.h", "libc6-dev"),
+        ("/usr/include/gelf.h", "libelf-dev"),
+        ("flex", "flex"),
+        ("bison", "bison"),
+        ("bc", "bc"),
+        ("xz", "xz-utils"),
+        ("rsync", "rsync"),
+        ("depmod", "kmod"),
+        ("setpriv", "util-linux"),
+    ]
+    .map(|(tool, package)| (tool.into(), package.into()))
+    .into();
+    for (tool, package) in [("clang", "clang"), ("ld.lld", "lld"), ("llvm-ar", "llvm")] {
+        tools.push((format!("{tool}{llvm}"), format!("{package}{llvm}")));
+    }
+    if debian::is_host() {
+        let library = format!("/usr/lib/llvm{llvm}/lib/libclang{llvm}.so.1");
+        tools.push((library, format!("libclang1{llvm}")));
+    }
+    for &arch in archs {
+        let package = match arch {
+            Arch::X86_64 => "qemu-system-x86",
+            Arch::Arm64 => "qemu-system-arm",
+        };
+        tools.push((arch.qemu(), package.into()));
+        if !arch.is_host() {
+            // Package names have no underscores.
+            let gnu = format!("{}-linux-gnu", arch.gnu().replace('_', "-"));
+            tools.push((arch.cc(), format!("gcc-{gnu}")));
+            let library = format!("/usr/{}-linux-gnu/lib/libc.a", arch.gnu());
+            tools.push((library, format!("libc6-dev-{}-cross", arch.debian())));
+        }
+        if arch == Arch::Arm64 {
+            tools.push(("fdtput".into(), "device-tree-compiler".into()));
+        }
+    }
+    tools.retain(|(tool, _)| toolchain::find(tool).is_none());
+    tools.into_iter().map(|(_, package)| package).collect()
+}
+
+/// What apt says about the size of packages.
+fn apt_size(packages: &[String]) -> String {
+    let mut apt = Command::new("apt-get");
+    apt.env("LC_ALL", "C")
+        .args(["-o", "Debug::NoLocking=1", "install", "--assume-no"]);
+    let output = apt.arg("--no-install-recommends").args(packages).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    let size = |start: &str, end: &str| Some(text.split_once(start)?.1.split_once(end)?.0);
+    match (
+        size("Need to get ", " of archives"),
+        size("After this operation, ", " of additional"),
+    ) {
+        (Some(download), Some(disk)) => format!("{download} to download, {disk} on disk"),
+        _ => "about 150 MB to download, 800 MB on disk".into(),
+    }
+}
+
+/// Installs packages, where that is by apt-get.
+fn install_packages(packages: &[String]) -> Result<()> {
+    let list = packages.join(" ");
+    if !debian::is_host() {
+        bail!(
+            "this is not Debian, so I cannot install what is missing: {list} (by the names that \
+             Debian has for them). Install them, then run this again"
+        );
+    }
+    let sudo = !geteuid().is_root();
+    if sudo && toolchain::find("sudo").is_none() {
+        bail!("I am not root and there is no sudo: run `apt-get install {list}` as root");
+    }
+    let apt = || {
+        let mut apt = Command::new(if sudo { "sudo" } else { "env" });
+        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
+        apt
+    };
+    // Without lists apt-get knows none of the packages.
+    let mut simulate = apt();
+    simulate.args(["-s", "install"]).args(packages);
+    if toolchain::output(&mut simulate).is_err() {
+        progress::run("reading the package lists", apt().arg("update"), 0)
+            .context("apt-get cannot reach its mirror: check the network, then run this again")?;
+    }
+    let mut install = apt();
+    install
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(packages);
+    progress::run("installing packages", &install, 0).with_context(|| {
+        format!("apt-get failed: mend that, or install by hand: apt-get install {list}")
+    })
+}
