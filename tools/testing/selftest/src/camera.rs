@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Video capture devices as importers: queueing a dma-buf to be filled.
+
+use crate::device::{Device, base_name};
+use crate::heap::{Buffer, Heap};
+use crate::importer::{Imported, Importer};
+use crate::leaks::LOST;
+use crate::v4l2::{PixelFormat, Video, fourcc};
+use anyhow::{Context as _, Result};
+use rustix::io::Errno;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CLASS: &str = "/sys/class/video4linux";
+
+/// A video capture device.
+pub struct Camera {
+    pub video: Video,
+    node: PathBuf,
+    device: Device,
+    format: PixelFormat,
+}
+
+impl Camera {
+    /// Opens all of them, each with about the smallest frames that it can do,
+    /// so that a frame fits into a single block of any heap.
+    pub fn all() -> Result<Vec<Self>> {
+        let Ok(entries) = fs::read_dir(CLASS) else {
+            return Ok(Vec::new());
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(base_name(&entry?.path()));
+        }
+        names.retain(|name| name.starts_with("video"));
+        names.sort();
+        let mut cameras = Vec::new();
+        for name in names {
+            let node = Path::new("/dev").join(&name);
+            let what = || node.display().to_string();
+            let video = Video::open(&node).with_context(what)?;
+            let Some(driver) = video.capture_driver().with_context(what)? else {
+                continue;
+            };
+            let device = Device::behind(&Path::new(CLASS).join(&name), driver)?;
+            let format = video
+                .set_format(320, 180, fourcc(b"GREY"))
+                .with_context(what)?;
+            cameras.push(Self {
+                video,
+                node,
+                device,
+                format,
+            });
+        }
+        Ok(cameras)
+    }
+
+    /// Asks for larger frames; returns how large they have become.
+    pub fn resize(&mut self, width: u32, height: u32) -> Result<PixelFormat> {
+        let what = || format!("setting {width}x{height} on {}", self.node.display());
+        self.format = self
+            .video
+            .set_format(width, height, fourcc(b"YUYV"))
+            .with_context(what)?;
+        Ok(self.format)
+    }
+}
+
+impl Importer for Camera {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn node(&self) -> &Path {
+        &self.node
+    }
+
+    fn call(&self) -> &'static str {
+        "VIDIOC_QBUF"
+    }
+
+    fn buffer_size(&self) -> usize {
+        // A power of two, as a smaller rest would lie in another block.
+        (self.format.size as usize).next_power_of_two().max(0x10000)
+    }
+
+    fn import<'a>(&'a self, buffer: &'a Buffer) -> Result<Box<dyn Imported + 'a>, Errno> {
+        self.video.request_buffers(1)?;
+        let queued = Queued(self);
+        self.video.queue(0, buffer)?;
+        Ok(Box::new(queued))
+    }
+
+    fn loses(&self, control: &Heap) -> Result<bool> {
+        let small = control.alloc(1).context("allocating a page")?;
+        self.video.request_buffers(1)?;
+        let queued = Queued(self);
+        let seen = self.video.queue_as(0, &small, self.format.size);
+        drop(queued);
+        let lost = seen.is_err() && small.references()? > 1;
+        if lost {
+            small.set_name(LOST)?;
+        }
+        Ok(lost)
+    }
+}
+
+/// Queued buffers, let go when dropped.
+struct Queued<'a>(&'a Camera);
+
+impl Imported for Queued<'_> {}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.video.request_buffers(0) {
+            println!(
+                "releasing the buffers of {}: {error}",
+                self.0.node.display()
+            );
+        }
+    }
+}

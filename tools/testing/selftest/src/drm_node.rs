@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! DRM devices as importers: PRIME import and GEM close.
+
+use crate::device::{Device, base_name};
+use crate::heap::Buffer;
+use crate::importer::{Imported, Importer};
+use anyhow::{Context as _, Result};
+use drm::Device as _;
+use drm::buffer::Handle;
+use drm::control::Device as _;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const CLASS: &str = "/sys/class/drm";
+
+/// An open DRM node.
+pub struct Card {
+    file: File,
+    node: PathBuf,
+    device: Device,
+}
+
+impl Card {
+    /// Opens one node of each DRM device, the primary one where there is one.
+    pub fn all() -> Result<Vec<Self>> {
+        let Ok(entries) = fs::read_dir(CLASS) else {
+            return Ok(Vec::new());
+        };
+        let mut nodes = BTreeMap::new();
+        for entry in entries {
+            let class_device = entry?.path();
+            let name = base_name(&class_device);
+            let is_node = class_device.join("dev").exists();
+            if is_node && (name.starts_with("card") || name.starts_with("renderD")) {
+                let parent = fs::canonicalize(class_device.join("device"))?;
+                // "card0" comes before "renderD128".
+                let best = nodes.entry(parent).or_insert_with(|| name.clone());
+                *best = name.min(best.clone());
+            }
+        }
+        nodes.values().map(|name| Self::open(name)).collect()
+    }
+
+    fn open(name: &str) -> Result<Self> {
+        let node = Path::new("/dev/dri").join(name);
+        let what = || node.display().to_string();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(&node)
+            .with_context(what)?;
+        let driver = Opened(&file).get_driver().with_context(what)?;
+        let driver = driver.name().to_string_lossy().into_owned();
+        let device = Device::behind(&Path::new(CLASS).join(name), driver)?;
+        Ok(Self { file, node, device })
+    }
+
+    /// The same device, opened anew, with handles of its own.
+    pub fn reopen(&self) -> Result<Self> {
+        Self::open(&base_name(&self.node))
+    }
+
+    /// Imports whatever `fd` is.
+    pub fn prime(&self, fd: BorrowedFd<'_>) -> Result<ImportedHandle<'_>, Errno> {
+        let handle = self.prime_fd_to_buffer(fd).map_err(errno)?;
+        Ok(ImportedHandle { card: self, handle })
+    }
+
+    /// The buffer behind a handle.
+    pub fn export(&self, imported: &ImportedHandle<'_>) -> Result<Buffer, Errno> {
+        let fd = self
+            .buffer_to_prime_fd(imported.handle, OFlags::RDWR.bits())
+            .map_err(errno)?;
+        Buffer::from_fd(fd)
+    }
+}
+
+impl AsFd for Card {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl drm::Device for Card {}
+impl drm::control::Device for Card {}
+
+/// A node of which only the descriptor is known as yet.
+struct Opened<'a>(&'a File);
+
+impl AsFd for Opened<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl drm::Device for Opened<'_> {}
+
+impl Importer for Card {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn node(&self) -> &Path {
+        &self.node
+    }
+
+    fn call(&self) -> &'static str {
+        "PRIME import"
+    }
+
+    fn import<'a>(&'a self, buffer: &'a Buffer) -> Result<Box<dyn Imported + 'a>, Errno> {
+        Ok(Box::new(self.prime(buffer.as_fd())?))
+    }
+}
+
+/// An imported buffer, closed when dropped.
+pub struct ImportedHandle<'a> {
+    card: &'a Card,
+    handle: Handle,
+}
+
+impl Imported for ImportedHandle<'_> {}
+
+impl Drop for ImportedHandle<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.card.close_buffer(self.handle) {
+            println!(
+                "closing a GEM handle of {}: {error}",
+                self.card.node.display()
+            );
+        }
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}

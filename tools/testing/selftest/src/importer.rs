@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything in this system that can import a dma-buf, and what is seen when
+//! it does.
+
+use crate::bufinfo;
+use crate::camera::Camera;
+use crate::device::Device;
+use crate::drm_node::Card;
+use crate::heap::{Buffer, Heap};
+use crate::leaks::LOST;
+use crate::memory::wait_until;
+use crate::options::CONTROL;
+use crate::trace::{ATTACH, DETACH, Event, MAP, Recording, UNMAP, VERDICT};
+use anyhow::{Context as _, Result};
+use rustix::io::Errno;
+use std::path::Path;
+use std::time::Duration;
+
+/// A device that imports dma-bufs.
+pub trait Importer {
+    fn device(&self) -> &Device;
+
+    /// The node under /dev.
+    fn node(&self) -> &Path;
+
+    /// What the import is called.
+    fn call(&self) -> &'static str;
+
+    /// The size of a buffer that it can do something with.
+    fn buffer_size(&self) -> usize {
+        0x10000
+    }
+
+    /// Imports `buffer` until the result is dropped.
+    fn import<'a>(&'a self, buffer: &'a Buffer) -> Result<Box<dyn Imported + 'a>, Errno>;
+
+    /// Whether the kernel loses a buffer that this device cannot be attached
+    /// to, as tried with a buffer of `control`. See [`LOST`].
+    fn loses(&self, _control: &Heap) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn describe(&self) -> String {
+        let device = self.device();
+        let node = self.node().display();
+        format!(
+            "{} ({} {}, {node})",
+            device.driver,
+            device.bus,
+            device.name()
+        )
+    }
+}
+
+/// What an importer holds of a buffer; dropping it lets go.
+pub trait Imported {}
+
+/// All importers of the system.
+pub fn all() -> Result<Vec<Box<dyn Importer>>> {
+    let cards = Card::all()?.into_iter().map(|card| Box::new(card) as _);
+    let cameras = Camera::all()?
+        .into_iter()
+        .map(|camera| Box::new(camera) as _);
+    Ok(cards.chain(cameras).collect())
+}
+
+/// What was seen when a device imported a buffer and let go of it again.
+#[derive(Debug)]
+pub struct Observation {
+    /// How the call ended.
+    pub result: Result<(), Errno>,
+    /// Devices that were attached, one for each time, for however short a while.
+    pub attached: Vec<String>,
+    /// Devices that were attached while the importer held the buffer.
+    pub held: Vec<String>,
+    /// How often a device was detached.
+    pub detached: usize,
+    /// What was mapped for DMA.
+    pub mapped: Vec<Mapped>,
+    /// The attributes with which it was unmapped.
+    pub unmapped: Vec<String>,
+    /// What the heap says in its own trace event.
+    pub verdict: Option<Verdict>,
+    /// Whether the kernel has lost the buffer: see [`LOST`].
+    pub lost: bool,
+}
+
+/// A heap's answer to a device.
+#[derive(Debug)]
+pub struct Verdict {
+    pub heap: String,
+    /// Whether the device snoops.
+    pub snoops: bool,
+    /// 0, or the negative errno that is the answer.
+    pub error: i32,
+}
+
+impl Verdict {
+    fn new(event: &Event) -> Self {
+        Self {
+            heap: event.field("heap").to_owned(),
+            snoops: event.field("snoops") == "1",
+            error: event.field("error").parse().unwrap_or(i32::MIN),
+        }
+    }
+}
+
+/// A buffer, mapped for DMA.
+#[derive(Debug)]
+pub struct Mapped {
+    /// How many segments it was handed over in.
+    pub segments: usize,
+    pub attributes: String,
+}
+
+impl Mapped {
+    fn new(event: &Event) -> Self {
+        // Shown and all of them: "128/200".
+        let segments = event.field("nents").rsplit('/').next();
+        Self {
+            segments: segments
+                .and_then(|count| count.parse().ok())
+                .unwrap_or_default(),
+            attributes: event.field("attrs").to_owned(),
+        }
+    }
+}
+
+/// Lets `importer` import a new buffer of `heap`, and watches.
+pub fn observe(importer: &dyn Importer, heap: &Heap) -> Result<Observation> {
+    observe_size(importer, heap, importer.buffer_size())
+}
+
+/// The same with a buffer of `len` bytes.
+pub fn observe_size(importer: &dyn Importer, heap: &Heap, len: usize) -> Result<Observation> {
+    let recording = Recording::start(&[ATTACH, DETACH, MAP, UNMAP, VERDICT])?;
+    let buffer = heap
+        .alloc(len)
+        .with_context(|| format!("allocating {len} bytes"))?;
+    let mut held = Vec::new();
+    let result = match importer.import(&buffer) {
+        Ok(_imported) => {
+            held = bufinfo::attached(buffer.inode())?;
+            Ok(())
+        }
+        Err(errno) => Err(errno),
+    };
+    wait_until(Duration::from_secs(2), || {
+        Ok(bufinfo::attached(buffer.inode())?.is_empty())
+    })?;
+    let lost =
+        result.is_err() && buffer.references()? > 1 && importer.loses(&Heap::open(CONTROL)?)?;
+    if lost {
+        buffer.set_name(LOST)?;
+    }
+    let events = recording.events()?;
+    let buffers = |name| {
+        let events = events.iter().filter(move |event: &&Event| event.is(name));
+        events.filter(|event| event.concerns(buffer.inode()))
+    };
+    let device = importer.device().name();
+    let tables = |name| {
+        let events = events.iter().filter(move |event: &&Event| event.is(name));
+        events.filter(|event| event.subject == device)
+    };
+    let verdict = events
+        .iter()
+        .find(|event| event.is(VERDICT) && event.field("device") == device);
+    Ok(Observation {
+        result,
+        held,
+        attached: buffers(ATTACH)
+            .map(|event| event.field("dev_name").to_owned())
+            .collect(),
+        detached: buffers(DETACH).count(),
+        mapped: tables(MAP).map(Mapped::new).collect(),
+        unmapped: tables(UNMAP)
+            .map(|event| event.field("attrs").to_owned())
+            .collect(),
+        verdict: verdict.map(Verdict::new),
+        lost,
+    })
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a test has left behind in the kernel.
+
+use crate::bufinfo::{self, Listed};
+use crate::memory::{settled_free, wait_until};
+use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::fs;
+use std::time::Duration;
+
+/// Caches of the kernel grow by less than this between two looks. Tests that are
+/// after small leaks repeat themselves until they would exceed it.
+const TOLERANCE: u64 = 2 << 20;
+
+/// The name of buffers that an importer in the kernel was seen to lose: when it
+/// cannot attach a device, videobuf2 of Linux 7.3 forgets the reference to the
+/// buffer that it has taken, whoever the exporter is. Such a buffer lives for
+/// ever. It is no leak of the heap's, and not held against it.
+pub const LOST: &CStr = c"lost by its importer";
+
+/// How things stood before a test.
+pub struct Before<'a> {
+    heap: &'a str,
+    buffers: BTreeSet<u64>,
+    references: Option<u64>,
+    free: u64,
+}
+
+impl<'a> Before<'a> {
+    pub fn look(heap: &'a str) -> Result<Self> {
+        Ok(Self {
+            heap,
+            buffers: buffers(heap)?,
+            references: references(heap)?,
+            free: settled_free()?,
+        })
+    }
+
+    /// Waits a little for things to be as they were; says what is not.
+    pub fn compare(&self) -> Result<Vec<String>> {
+        // The last file reference is dropped by a task work, pages may wait for RCU.
+        let mut left = Vec::new();
+        wait_until(Duration::from_secs(5), || {
+            left = self.left_behind()?;
+            Ok(left.is_empty())
+        })?;
+        Ok(left)
+    }
+
+    fn left_behind(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for inode in buffers(self.heap)?.difference(&self.buffers) {
+            left.push(format!("the dma-buf with inode {inode} still exists"));
+        }
+        let references = references(self.heap)?;
+        if references != self.references {
+            left.push(format!(
+                "the module's reference count was {:?} and is {references:?}",
+                self.references
+            ));
+        }
+        let free = settled_free()?;
+        if free + TOLERANCE < self.free {
+            let lost = (self.free - free) >> 10;
+            left.push(format!("{lost} KiB of memory have not come back"));
+        }
+        Ok(left)
+    }
+}
+
+/// The buffers of a heap that somebody should let go of.
+fn buffers(heap: &str) -> Result<BTreeSet<u64>> {
+    let (_, held) = listed(heap)?;
+    Ok(held.iter().map(|buffer| buffer.inode).collect())
+}
+
+/// The buffers of a heap: those that are lost, and the others.
+fn listed(heap: &str) -> Result<(Vec<Listed>, Vec<Listed>)> {
+    let listed = bufinfo::list()?.into_iter();
+    let ours = listed.filter(|buffer| buffer.exporter == heap);
+    Ok(ours.partition(|buffer| buffer.name.as_bytes() == LOST.to_bytes()))
+}
+
+/// The module's reference count, where it is loaded, without the lost buffers.
+fn references(heap: &str) -> Result<Option<u64>> {
+    let Ok(count) = fs::read_to_string("/sys/module/dmabuf_coherency/refcnt") else {
+        return Ok(None);
+    };
+    let (lost, _) = listed(heap)?;
+    let count: u64 = count
+        .trim()
+        .parse()
+        .context("the module's reference count")?;
+    Ok(Some(count.saturating_sub(lost.len() as u64)))
+}

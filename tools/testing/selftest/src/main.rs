@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of a DMA heap, and of the devices that import its buffers.
+//!
+//! Runs as root, in a guest or on a board, and needs debugfs. Prints KTAP;
+//! the exit status is 0 when all is well, 1 when a test failed, 4 when all
+//! were skipped.
+
+mod bufinfo;
+mod camera;
+mod device;
+mod drm_node;
+mod expect;
+mod harness;
+mod heap;
+mod importer;
+mod ioctl;
+mod ktap;
+mod leaks;
+mod mapping;
+mod memory;
+mod options;
+mod process;
+mod survey;
+mod test_importer;
+mod tests;
+mod trace;
+mod udmabuf;
+mod v4l2;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use options::Options;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+
+    /// Lists the tests, and runs none.
+    #[arg(long)]
+    list: bool,
+
+    /// Runs the tests whose names contain one of these; all of them by default.
+    filters: Vec<String>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lets every device import a buffer and prints what happened, as one JSON
+    /// object a line.
+    Survey,
+    /// Runs one test in this process. For the use of this program itself.
+    #[command(hide = true)]
+    ExecTest { name: String },
+    /// Does something that a test wants another process to do.
+    #[command(hide = true, subcommand)]
+    Helper(process::Helper),
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("dmabuf_coherency_selftest: {error:#}");
+            ExitCode::from(ktap::FAILED)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<u8> {
+    match &cli.command {
+        Some(Command::Survey) => survey::run(&cli.options).map(|()| ktap::PASSED),
+        Some(Command::ExecTest { name }) => harness::execute(&cli.options, name),
+        Some(Command::Helper(helper)) => helper.run().map(|()| ktap::PASSED),
+        None if cli.list => {
+            for test in tests::all() {
+                println!("{:28} {}", test.name, test.about);
+            }
+            Ok(ktap::PASSED)
+        }
+        None => harness::run(&cli.options, &cli.filters),
+    }
+}

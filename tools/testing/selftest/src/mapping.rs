@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory-mapped buffers. A device or another process may write to them at any
+//! time, so they are copied to and from, never borrowed.
+
+use anyhow::{Result, ensure};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
+use std::ffi::c_void;
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+
+/// The size of a page.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+/// What of a buffer to map, and how.
+#[derive(Clone, Copy)]
+pub struct Window {
+    pub offset: u64,
+    pub len: usize,
+    pub protection: ProtFlags,
+    pub flags: MapFlags,
+}
+
+impl Window {
+    /// The first `len` bytes, readable, writable, shared.
+    pub fn of(len: usize) -> Self {
+        Self {
+            offset: 0,
+            len,
+            protection: ProtFlags::READ | ProtFlags::WRITE,
+            flags: MapFlags::SHARED,
+        }
+    }
+
+    pub fn at(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
+
+    pub fn protection(self, protection: ProtFlags) -> Self {
+        Self { protection, ..self }
+    }
+
+    pub fn flags(self, flags: MapFlags) -> Self {
+        Self { flags, ..self }
+    }
+}
+
+/// A mapping, unmapped when dropped.
+///
+/// # Invariants
+///
+/// `start` and `len` are page-aligned and name a mapping that belongs to this
+/// value alone.
+pub struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: The mapping belongs to this value, and all threads see the same memory.
+unsafe impl Send for Mapping {}
+// SAFETY: Shared accesses copy bytes from memory that others may change anyway; a torn copy is
+// still made of bytes.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    pub fn new(fd: impl AsFd, window: &Window) -> Result<Self, Errno> {
+        let Window {
+            offset,
+            len,
+            protection,
+            flags,
+        } = *window;
+        // SAFETY: The kernel chooses an address that is free.
+        let start =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), len, protection, flags, fd, offset)? };
+        // INVARIANT: This is the mapping that the kernel has just made.
+        Ok(Self::from_raw(start, len))
+    }
+
+    /// Private memory of this process, not of a buffer.
+    pub fn anonymous(len: usize) -> Result<Self, Errno> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: The kernel chooses an address that is free.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::PRIVATE)?
+        };
+        // INVARIANT: This is the mapping that the kernel has just made.
+        Ok(Self::from_raw(start, len))
+    }
+
+    fn from_raw(start: *mut c_void, len: usize) -> Self {
+        let start = NonNull::new(start.cast()).expect("the kernel maps nothing at address 0");
+        Self { start, len }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn pages(&self) -> usize {
+        self.len / page_size()
+    }
+
+    /// The address, for calls that take one.
+    pub fn address(&self) -> usize {
+        self.start.as_ptr().expose_provenance()
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
+    }
+
+    pub fn read(&self, offset: usize, to: &mut [u8]) {
+        self.check(offset, to.len());
+        // SAFETY: The range was checked, and `to` is memory of its own.
+        unsafe {
+            ptr::copy_nonoverlapping(self.start.as_ptr().add(offset), to.as_mut_ptr(), to.len())
+        }
+    }
+
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        self.check(offset, from.len());
+        // SAFETY: The range was checked, and `from` is memory of its own.
+        unsafe {
+            ptr::copy_nonoverlapping(from.as_ptr(), self.start.as_ptr().add(offset), from.len())
+        }
+    }
+
+    pub fn fill(&self, byte: u8) {
+        // SAFETY: The mapping is `len` long.
+        unsafe { ptr::write_bytes(self.start.as_ptr(), byte, self.len) }
+    }
+
+    /// The first byte from `from` on that is not `byte`, and where it is.
+    pub fn first_other_than(&self, byte: u8, from: usize) -> Option<(usize, u8)> {
+        let mut chunk = vec![0; page_size()];
+        let wanted = vec![byte; page_size()];
+        let mut offset = from;
+        while offset < self.len {
+            let part = (self.len - offset).min(chunk.len());
+            self.read(offset, &mut chunk[..part]);
+            if chunk[..part] != wanted[..part] {
+                let at = chunk[..part].iter().position(|seen| *seen != byte)?;
+                return Some((offset + at, chunk[at]));
+            }
+            offset += part;
+        }
+        None
+    }
+
+    /// Fails unless every byte is nought.
+    pub fn expect_zeroed(&self, what: &str) -> Result<()> {
+        let found = self.first_other_than(0, 0);
+        ensure!(
+            found.is_none(),
+            "{what}: expected zeroed memory, got {found:x?} (offset, byte)"
+        );
+        Ok(())
+    }
+
+    /// Marks each page at both ends with `tag` and its number.
+    pub fn stamp(&self, tag: u32) {
+        for page in 0..self.pages() {
+            let stamp = Stamp::new(tag, page);
+            self.write(page * page_size(), &stamp.0);
+            self.write((page + 1) * page_size() - stamp.0.len(), &stamp.0);
+        }
+    }
+
+    /// Fails unless the pages are those that `stamp()` has marked, the first of
+    /// them the page `first` of the buffer.
+    pub fn expect_stamped(&self, what: &str, tag: u32, first: usize) -> Result<()> {
+        for page in 0..self.pages() {
+            let expected = Stamp::new(tag, first + page);
+            let mut seen = Stamp([0; 8]);
+            for at in [page * page_size(), (page + 1) * page_size() - seen.0.len()] {
+                self.read(at, &mut seen.0);
+                ensure!(
+                    seen == expected,
+                    "{what}: at offset {at:#x} expected the mark {:02x?} of page {}, got {:02x?}",
+                    expected.0,
+                    first + page,
+                    seen.0
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmaps what lies in `hole`, and returns what is left of it and right of it.
+    pub fn without(self, hole: Range<usize>) -> Result<(Self, Self), Errno> {
+        self.check(hole.start, hole.len());
+        // SAFETY: The range was checked; `self` is taken apart below, so nobody reaches the hole.
+        unsafe { rustix::mm::munmap(self.start.as_ptr().add(hole.start).cast(), hole.len())? };
+        let whole = std::mem::ManuallyDrop::new(self);
+        // SAFETY: Both lie in the mapping, which has been given up.
+        let right = unsafe { whole.start.add(hole.end) };
+        // INVARIANT: The two parts do not overlap, and their former owner is not dropped.
+        Ok((
+            Self {
+                start: whole.start,
+                len: hole.start,
+            },
+            Self {
+                start: right,
+                len: whole.len - hole.end,
+            },
+        ))
+    }
+
+    /// Moves the mapping and makes it `len` long, wherever the kernel likes.
+    pub fn resized(self, len: usize) -> Result<Self, Errno> {
+        // Something behind the mapping would let it grow only elsewhere.
+        // SAFETY: The mapping belongs to `self`, which is given up if it has moved.
+        let start = unsafe {
+            rustix::mm::mremap(
+                self.start.as_ptr().cast(),
+                self.len,
+                len,
+                MremapFlags::MAYMOVE,
+            )?
+        };
+        std::mem::forget(self);
+        // INVARIANT: This is where the kernel says that the mapping is now.
+        Ok(Self::from_raw(start, len))
+    }
+
+    /// Moves the mapping over another one of the same length, which goes away.
+    pub fn moved_over(self, other: Self) -> Result<Self, Errno> {
+        assert_eq!(self.len, other.len);
+        // SAFETY: Both mappings belong to this function; `other` is replaced.
+        unsafe {
+            rustix::mm::mremap_fixed(
+                self.start.as_ptr().cast(),
+                self.len,
+                self.len,
+                MremapFlags::MAYMOVE,
+                other.start.as_ptr().cast(),
+            )?;
+        }
+        std::mem::forget(self);
+        // INVARIANT: `other` now names what `self` named.
+        Ok(other)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: The mapping belongs to this value alone. (An empty one is refused, harmlessly.)
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// The mark of a page: the tag, then the page's number.
+#[derive(PartialEq)]
+struct Stamp([u8; 8]);
+
+impl Stamp {
+    fn new(tag: u32, page: usize) -> Self {
+        let number = (u64::from(tag) << 32) | page as u64;
+        Self(number.to_be_bytes())
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What tests are told from outside.
+
+use crate::expect::{outcome, skip};
+use crate::heap::Heap;
+use anyhow::{Result, bail};
+use clap::Args;
+use rustix::io::Errno;
+use std::path::PathBuf;
+
+/// The heap whose buffers every device takes, to compare with.
+pub const CONTROL: &str = "system";
+
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The heap to test, by its name in /dev/dma_heap.
+    #[arg(long, global = true, default_value = "system-coherent")]
+    pub heap: String,
+
+    /// The module's file, for the tests that load it a second time.
+    #[arg(long, global = true, env = "DMABUF_COHERENCY_KO")]
+    pub module: Option<PathBuf>,
+
+    /// Devices of this driver cannot reach all memory of this machine, so that
+    /// their DMA would go through bounce buffers. May be repeated.
+    #[arg(long, global = true, value_name = "DRIVER")]
+    pub bounces: Vec<String>,
+}
+
+impl Options {
+    /// The same options as arguments of another process.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--heap={}", self.heap)];
+        if let Some(module) = &self.module {
+            arguments.push(format!("--module={}", module.display()));
+        }
+        arguments.extend(
+            self.bounces
+                .iter()
+                .map(|driver| format!("--bounces={driver}")),
+        );
+        arguments
+    }
+
+    /// Opens the heap under test. There being none is a failure.
+    pub fn heap(&self) -> Result<Heap> {
+        match Heap::open(&self.heap) {
+            Ok(heap) => Ok(heap),
+            Err(errno) => bail!(
+                "expected a heap {}, got {}: is the module loaded?",
+                Heap::path(&self.heap).display(),
+                outcome::<()>(&Err(errno))
+            ),
+        }
+    }
+
+    /// Opens the in-tree heap that refuses nobody.
+    pub fn control(&self) -> Result<Heap> {
+        match Heap::open(CONTROL) {
+            Ok(heap) => Ok(heap),
+            Err(Errno::NOENT) => skip(format!("no heap `{CONTROL}` to compare with")),
+            Err(errno) => bail!("opening the heap {CONTROL}: {}", outcome::<()>(&Err(errno))),
+        }
+    }
+
+    /// Whether the heap under test is one of the module's, by the suffix that
+    /// says how it keeps buffers coherent.
+    pub fn heap_is_ours(&self) -> bool {
+        self.heap_is_strict()
+            || ["-noncoherent", "-uncached"]
+                .iter()
+                .any(|mode| self.heap.ends_with(mode))
+    }
+
+    /// Whether the heap under test refuses devices that do not snoop.
+    pub fn heap_is_strict(&self) -> bool {
+        self.heap.ends_with("-coherent")
+    }
+
+    /// Skips a test whose rule holds for the module's heaps only.
+    pub fn need_our_heap(&self) -> Result<()> {
+        if self.heap_is_ours() {
+            return Ok(());
+        }
+        skip(format!("{} is not a heap of this module", self.heap))
+    }
+
+    /// Skips a test that fills the memory that a heap takes from, unless that is
+    /// all memory.
+    pub fn need_system_region(&self) -> Result<()> {
+        if self.heap.starts_with("system") {
+            return Ok(());
+        }
+        skip(format!("{} takes from a region of its own", self.heap))
+    }
+
+    /// Skips a test whose rule holds for heaps that refuse.
+    pub fn need_strict_heap(&self) -> Result<()> {
+        if self.heap_is_strict() {
+            return Ok(());
+        }
+        skip(format!("{} is a heap that refuses no device", self.heap))
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Other processes that tests need: forks that share their mappings, and
+//! helpers that are killed.
+
+use crate::expect::outcome;
+use crate::heap::{Heap, Request};
+use crate::mapping::Mapping;
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Subcommand;
+use rustix::process::{Pid, Signal, WaitOptions};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// The program that runs.
+const SELF: &str = "/proc/self/exe";
+
+/// Runs `body` in a fork of this process; says whether it returned true.
+pub fn in_fork(body: impl FnOnce() -> bool) -> Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    ensure!(
+        status.contains("\nThreads:\t1\n"),
+        "a fork is safe only while there is one thread"
+    );
+    // SAFETY: There is no other thread, so the child finds no lock taken and may run any code.
+    match unsafe { libc::fork() } {
+        -1 => Err(std::io::Error::last_os_error()).context("fork"),
+        0 => {
+            let good = catch_unwind(AssertUnwindSafe(body)).unwrap_or(false);
+            // SAFETY: Leaves without running destructors, which belong to the parent.
+            unsafe { libc::_exit(i32::from(!good)) }
+        }
+        child => {
+            let child = Pid::from_raw(child).context("fork returned a strange number")?;
+            let waited = rustix::process::waitpid(Some(child), WaitOptions::empty())?;
+            let Some((_, status)) = waited else {
+                bail!("waiting for the fork: nothing came");
+            };
+            Ok(status.exit_status() == Some(0))
+        }
+    }
+}
+
+/// What a helper process does.
+#[derive(Subcommand)]
+pub enum Helper {
+    /// Uses a little memory, asks to be the first to die when it runs out, and waits.
+    Victim,
+    /// Allocates one buffer, says how that ended, and waits.
+    Allocate {
+        heap: String,
+        len: u64,
+        /// The control group to do it in.
+        group: Option<PathBuf>,
+    },
+}
+
+impl Helper {
+    /// Does it. The helper's process is this one.
+    pub fn run(&self) -> Result<()> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        match self {
+            Self::Victim => {
+                std::fs::write("/proc/self/oom_score_adj", "1000")?;
+                let memory = Mapping::anonymous(4 << 20)?;
+                memory.fill(1);
+                println!("ready");
+                std::io::stdin().read_to_end(&mut Vec::new())?;
+                Ok(())
+            }
+            Self::Allocate { heap, len, group } => {
+                if let Some(group) = group {
+                    std::fs::write(group.join("cgroup.procs"), "0")?;
+                }
+                let buffer = Heap::open(heap)?.request(&Request::new(*len));
+                println!("{}", outcome(&buffer));
+                std::io::stdin().read_to_end(&mut Vec::new())?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts a process that does it.
+    pub fn spawn(&self) -> Result<Running> {
+        let mut command = Command::new(SELF);
+        command.arg("helper");
+        match self {
+            Self::Victim => command.arg("victim"),
+            Self::Allocate { heap, len, group } => command
+                .arg("allocate")
+                .arg(heap)
+                .arg(len.to_string())
+                .args(group),
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().context("starting a helper")?;
+        Ok(Running(child))
+    }
+}
+
+/// A running helper, killed when dropped.
+pub struct Running(Child);
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits for what the helper says.
+    pub fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let stdout = self
+            .0
+            .stdout
+            .as_mut()
+            .context("the helper's output is gone")?;
+        // Nothing comes after the line, so nothing of it is lost with the reader.
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .context("waiting for the helper")?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.0.try_wait()?)
+    }
+
+    pub fn kill(&mut self) -> Result<()> {
+        Ok(self.0.kill()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and been waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

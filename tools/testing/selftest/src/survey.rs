@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A machine-readable account of which device imports what.
+
+use crate::device::Snooping;
+use crate::expect::outcome;
+use crate::importer::{self, observe};
+use crate::options::Options;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+/// One importer, as seen.
+#[derive(Serialize)]
+struct Finding {
+    device: String,
+    node: String,
+    bus: String,
+    driver: String,
+    /// What was called to attach.
+    call: &'static str,
+    /// Whether the device snoops, if known.
+    snoops: Option<bool>,
+    /// How that is known.
+    evidence: String,
+    /// Whether the device was attached, for however short a while.
+    attached: bool,
+    /// Whether the device attaches at all, as seen with a heap that refuses nobody.
+    attaches: bool,
+    /// How the call ended.
+    result: String,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let heap = options.heap()?;
+    let control = options.control()?;
+    for importer in importer::all()? {
+        let seen = observe(&*importer, &heap).with_context(|| importer.describe())?;
+        let compared = observe(&*importer, &control).with_context(|| importer.describe())?;
+        let device = importer.device();
+        let (snoops, evidence) = match (seen.verdict, device.snooping()) {
+            (Some(verdict), _) => (Some(verdict.snoops), "the heap's trace event".into()),
+            (None, Snooping::Yes(why)) => (Some(true), why),
+            (None, Snooping::No(why)) => (Some(false), why),
+            (None, Snooping::Unknown(why)) => (None, why),
+        };
+        let finding = Finding {
+            device: device.name(),
+            node: importer.node().display().to_string(),
+            bus: device.bus.clone(),
+            driver: device.driver.clone(),
+            call: importer.call(),
+            snoops,
+            evidence,
+            attached: !seen.attached.is_empty(),
+            attaches: !compared.attached.is_empty(),
+            result: outcome(&seen.result),
+        };
+        println!("{}", serde_json::to_string(&finding)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests, by subject.
+
+mod alloc;
+mod answer;
+mod bad_input;
+mod fences;
+mod import;
+mod importer_rules;
+mod map;
+mod memory;
+mod mmap;
+mod module;
+mod race;
+mod sync;
+mod video;
+
+use crate::options::Options;
+use anyhow::Result;
+
+/// A test, run in a process of its own.
+pub struct Test {
+    /// The subject, a dot, and what is tested.
+    pub name: &'static str,
+    /// The rule that must hold.
+    pub about: &'static str,
+    pub run: fn(&Options) -> Result<()>,
+}
+
+impl Test {
+    const fn new(name: &'static str, about: &'static str, run: fn(&Options) -> Result<()>) -> Self {
+        Self { name, about, run }
+    }
+
+    pub fn matches(&self, filters: &[String]) -> bool {
+        filters.is_empty() || filters.iter().any(|filter| self.name.contains(filter))
+    }
+}
+
+/// All tests, those that disturb the system most at the end.
+pub fn all() -> impl Iterator<Item = &'static Test> {
+    let subjects = [
+        alloc::TESTS,
+        mmap::TESTS,
+        sync::TESTS,
+        fences::TESTS,
+        bad_input::TESTS,
+        import::TESTS,
+        importer_rules::TESTS,
+        answer::TESTS,
+        map::TESTS,
+        video::TESTS,
+        module::TESTS,
+        race::TESTS,
+        memory::TESTS,
+    ];
+    subjects.into_iter().flatten()
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How buffers are mapped for DMA, as the kernel's own trace events tell it.
+
+use super::Test;
+use super::import::may_attach;
+use crate::expect::skip;
+use crate::importer::{self, Importer, observe_size};
+use crate::mapping::page_size;
+use crate::memory::free_blocks;
+use crate::options::Options;
+use anyhow::{Result, bail, ensure};
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "map.one_block",
+        "a buffer of up to 4 MiB is one block where there is one",
+        one_block,
+    ),
+    Test::new(
+        "map.large_blocks",
+        "a large buffer has as few blocks as can be",
+        large_blocks,
+    ),
+    Test::new(
+        "map.attributes",
+        "mappings require coherency, and are undone with the same attributes",
+        attributes,
+    ),
+];
+
+const MIB: usize = 1 << 20;
+
+/// The largest block that a heap of ours allocates.
+const BLOCK: usize = 4 * MIB;
+
+/// A device that the heap must accept, and that maps what it imports.
+fn mapper(options: &Options) -> Result<Box<dyn Importer>> {
+    for importer in importer::all()? {
+        // The smallest that a device may have its own reasons not to map.
+        let size = importer.buffer_size();
+        let maps = |heap| -> Result<bool> {
+            Ok(!observe_size(&*importer, &heap, size)?.mapped.is_empty())
+        };
+        if may_attach(options, &*importer)? && maps(options.control()?)? {
+            return Ok(importer);
+        }
+    }
+    skip("no device here that the heap must accept and that maps: try virtio_gpu")
+}
+
+/// Into how many segments a buffer of `len` bytes is mapped.
+fn segments(options: &Options, importer: &dyn Importer, len: usize) -> Result<usize> {
+    let seen = observe_size(importer, &options.heap()?, len)?;
+    match &seen.mapped[..] {
+        [mapped] => Ok(mapped.segments),
+        other => bail!("{len} bytes: expected one mapping, got {other:?}"),
+    }
+}
+
+fn one_block(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let importer = mapper(options)?;
+    for len in [
+        page_size(),
+        3 * page_size(),
+        64 << 10,
+        MIB,
+        BLOCK - page_size(),
+        BLOCK,
+    ] {
+        if free_blocks(len.next_power_of_two() / page_size())? < 2 {
+            return skip(format!(
+                "no free block of {len} bytes: try on a fresh system"
+            ));
+        }
+        let seen = segments(options, &*importer, len.max(importer.buffer_size()))?;
+        ensure!(
+            seen == 1,
+            "{len} bytes: expected one physical block, got {seen}"
+        );
+    }
+    Ok(())
+}
+
+fn large_blocks(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let importer = mapper(options)?;
+    let len = 9 * BLOCK + MIB;
+    if free_blocks(BLOCK / page_size())? < 12 {
+        return skip("fewer than 12 free blocks of 4 MiB left: try on a fresh system");
+    }
+    let seen = segments(options, &*importer, len)?;
+    ensure!(
+        seen <= 10,
+        "{len} bytes: expected at most 10 physical blocks, got {seen}"
+    );
+    Ok(())
+}
+
+fn attributes(options: &Options) -> Result<()> {
+    options.need_strict_heap()?;
+    let importer = mapper(options)?;
+    let what = importer.describe();
+    let seen = observe_size(
+        &*importer,
+        &options.heap()?,
+        importer.buffer_size().max(BLOCK + MIB),
+    )?;
+    for mapped in &seen.mapped {
+        ensure!(
+            mapped.attributes == "REQUIRE_COHERENT",
+            "{what}: expected REQUIRE_COHERENT and no other attribute, got {:?}",
+            mapped.attributes
+        );
+    }
+    let mapped: Vec<&String> = seen
+        .mapped
+        .iter()
+        .map(|mapped| &mapped.attributes)
+        .collect();
+    let unmapped: Vec<&String> = seen.unmapped.iter().collect();
+    ensure!(
+        mapped == unmapped && !mapped.is_empty(),
+        "{what}: mapped with {mapped:?}, unmapped with {unmapped:?}"
+    );
+    Ok(())
+}

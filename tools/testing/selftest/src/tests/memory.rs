@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A heap when memory is short, or asked for in vain.
+
+use super::Test;
+use crate::expect::{expect_errno, outcome, skip};
+use crate::heap::Request;
+use crate::mapping::{Mapping, page_size};
+use crate::memory::{free, meminfo, settled_free, vmstat, wait_until};
+use crate::options::Options;
+use crate::process::{Helper, Running};
+use crate::trace::{EXPORT, Recording};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::io::Errno;
+use rustix::mm::Advice;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "memory.too_long",
+        "more than there is gives ENOMEM at once, and kills nobody",
+        too_long,
+    ),
+    Test::new(
+        "memory.exhausted",
+        "more than is free gives ENOMEM, and kills nobody",
+        exhausted,
+    ),
+    Test::new(
+        "memory.fragmented",
+        "where only single pages are free, single pages are used",
+        fragmented,
+    ),
+    Test::new(
+        "memory.accounted",
+        "control groups are charged where the kernel is told to, and only there",
+        accounted,
+    ),
+    Test::new(
+        "memory.killed",
+        "SIGKILL ends a long allocation, and nothing is left",
+        killed,
+    ),
+];
+
+/// Allocates `len` bytes with a process around that the kernel would kill first.
+fn expect_refusal(options: &Options, len: u64, limit: Duration) -> Result<()> {
+    let heap = options.heap()?;
+    let mut victim = Helper::Victim.spawn()?;
+    let word = victim.answer()?;
+    ensure!(
+        word == "ready",
+        "expected a victim to be ready, got {word:?}"
+    );
+    let kills = vmstat("oom_kill")?;
+    let before = settled_free()?;
+    let start = Instant::now();
+    let seen = heap.request(&Request::new(len)).map(drop);
+    let elapsed = start.elapsed();
+    let what = format!("allocating {len} bytes ({} MiB)", len >> 20);
+    expect_errno(&what, seen, Errno::NOMEM)?;
+    ensure!(
+        elapsed <= limit,
+        "{what}: expected an answer within {limit:?}, it took {elapsed:?}"
+    );
+    let now = vmstat("oom_kill")?;
+    ensure!(
+        now == kills,
+        "{what}: the kernel killed {} processes",
+        now - kills
+    );
+    let ended = victim.ended()?;
+    ensure!(ended.is_none(), "{what}: a process was killed: {ended:?}");
+    let back = wait_until(Duration::from_secs(5), || {
+        Ok(settled_free()? + (8 << 20) >= before)
+    })?;
+    ensure!(
+        back,
+        "{what}: {} KiB were free before, {} KiB are now",
+        before >> 10,
+        free()? >> 10
+    );
+    heap.alloc(1 << 20).context("allocating 1 MiB after that")?;
+    Ok(())
+}
+
+fn too_long(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let total = meminfo("MemTotal")?;
+    let page = page_size() as u64;
+    for len in [
+        total,
+        2 * total,
+        1 << 40,
+        1 << 52,
+        i64::MAX as u64,
+        u64::MAX - 2 * page,
+    ] {
+        expect_refusal(options, len, Duration::from_secs(2))?;
+    }
+    Ok(())
+}
+
+fn exhausted(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    options.need_system_region()?;
+    let available = meminfo("MemAvailable")?;
+    expect_refusal(options, available + (32 << 20), Duration::from_secs(60))?;
+
+    // Each of these would fit, together they do not; none of them can know.
+    let before = settled_free()?;
+    let kills = vmstat("oom_kill")?;
+    let helper = Helper::Allocate {
+        heap: options.heap.clone(),
+        len: available * 6 / 10,
+        group: None,
+    };
+    let mut victim = Helper::Victim.spawn()?;
+    victim.answer()?;
+    let mut processes = (0..3).map(|_| helper.spawn()).collect::<Result<Vec<_>>>()?;
+    let answers = processes
+        .iter_mut()
+        .map(Running::answer)
+        .collect::<Result<Vec<_>>>()?;
+    let what = format!("allocating 60 % of the memory three times at once: {answers:?}");
+    println!("{what}");
+    ensure!(
+        answers
+            .iter()
+            .all(|answer| answer == "success" || answer == "ENOMEM"),
+        "{what}: expected success or ENOMEM"
+    );
+    ensure!(
+        answers.contains(&"ENOMEM".into()),
+        "{what}: expected somebody to get ENOMEM"
+    );
+    let now = vmstat("oom_kill")?;
+    ensure!(
+        now == kills,
+        "{what}: the kernel killed {} processes",
+        now - kills
+    );
+    ensure!(victim.ended()?.is_none(), "{what}: a process was killed");
+    drop(processes);
+    let back = wait_until(Duration::from_secs(5), || {
+        Ok(settled_free()? + (8 << 20) >= before)
+    })?;
+    ensure!(
+        back,
+        "{what}: {} KiB were free before, {} KiB are now",
+        before >> 10,
+        free()? >> 10
+    );
+    Ok(())
+}
+
+/// Takes all memory but a little, gives every second page of a part back, and
+/// asks for more than the little.
+fn fragmented(options: &Options) -> Result<()> {
+    const SPARE: usize = 32 << 20;
+    const GIVEN: usize = 128 << 20;
+    // What is kept for emergencies and on the CPUs' lists may come in large blocks too.
+    const WANTED: usize = 112 << 20;
+    options.need_system_region()?;
+    let heap = options.heap()?;
+    settled_free()?;
+    let hoard = meminfo("MemAvailable")? as usize;
+    if hoard < 2 * GIVEN + 2 * SPARE {
+        return skip(format!("only {} MiB are free: needs 320", hoard >> 20));
+    }
+    let page = page_size();
+    let memory = Mapping::anonymous((hoard - SPARE) / page * page)?;
+    let at = |offset: usize| std::ptr::with_exposed_provenance_mut(memory.address() + offset);
+    // SAFETY: The mapping is private memory without references to it.
+    unsafe { rustix::mm::madvise(at(0), memory.len(), Advice::LinuxNoHugepage) }
+        .context("NoHugepage")?;
+    memory.fill(1);
+    for offset in (0..2 * GIVEN).step_by(2 * page) {
+        // SAFETY: As above.
+        unsafe { rustix::mm::madvise(at(offset), page, Advice::LinuxDontNeed) }?;
+    }
+    let kills = vmstat("oom_kill")?;
+    let seen = heap.alloc(WANTED);
+    let what = format!("allocating {} MiB in a fragmented memory", WANTED >> 20);
+    ensure!(
+        vmstat("oom_kill")? == kills,
+        "{what}: the kernel killed somebody"
+    );
+    let Ok(buffer) = seen else {
+        bail!("{what}: expected success, got {}", outcome(&seen));
+    };
+    let mapping = buffer.map()?;
+    mapping.expect_zeroed(&what)?;
+    mapping.stamp(4);
+    mapping.expect_stamped(&what, 4, 0)
+}
+
+/// A control group of this test's own, removed when dropped.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Result<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        if !controllers.contains("memory") {
+            return skip("no memory controller in /sys/fs/cgroup");
+        }
+        fs::write(root.join("cgroup.subtree_control"), "+memory").context("subtree_control")?;
+        let path = root.join(format!("dmabuf_coherency.{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+
+    /// What is charged to it, in bytes.
+    fn charged(&self) -> Result<u64> {
+        let path = self.0.join("memory.current");
+        Ok(fs::read_to_string(&path)?.trim().parse()?)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Processes that have ended take a while to leave.
+        let removed = wait_until(Duration::from_secs(5), || {
+            Ok(fs::remove_dir(&self.0).is_ok())
+        });
+        if !matches!(removed, Ok(true)) {
+            println!("leaving {} behind", self.0.display());
+        }
+    }
+}
+
+fn accounted(options: &Options) -> Result<()> {
+    const LEN: u64 = 32 << 20;
+    let parameter = "/sys/module/dma_heap/parameters/mem_accounting";
+    let Ok(parameter) = fs::read_to_string(parameter) else {
+        return skip("this kernel cannot charge heaps to control groups");
+    };
+    let accounts = parameter.trim() == "Y";
+    let group = Group::new()?;
+    let allocate = |len| {
+        let helper = Helper::Allocate {
+            heap: options.heap.clone(),
+            len,
+            group: Some(group.0.clone()),
+        };
+        helper.spawn()
+    };
+    let mut process = allocate(LEN)?;
+    let answer = process.answer()?;
+    ensure!(
+        answer == "success",
+        "allocating in a control group: expected success, got {answer}"
+    );
+    let charged = group.charged()?;
+    ensure!(
+        (charged >= LEN) == accounts,
+        "with mem_accounting={}: {} KiB of a buffer of {} KiB are charged",
+        parameter.trim(),
+        charged >> 10,
+        LEN >> 10
+    );
+    drop(process);
+    if !accounts {
+        return Ok(());
+    }
+    fs::write(group.0.join("memory.max"), (LEN / 2).to_string())?;
+    let mut process = allocate(LEN)?;
+    let answer = process.answer()?;
+    ensure!(
+        answer == "ENOMEM",
+        "allocating twice as much as the group may have: expected ENOMEM, got {answer:?}"
+    );
+    drop(process);
+    let mut process = allocate(LEN / 4)?;
+    let answer = process.answer()?;
+    ensure!(
+        answer == "success",
+        "allocating less than it may have: expected success, got {answer}"
+    );
+    Ok(())
+}
+
+/// A killed process must not go on to the end of its allocation: no buffer
+/// comes to be.
+fn killed(options: &Options) -> Result<()> {
+    const TRIES: u32 = 10;
+    options.need_system_region()?;
+    let recording = Recording::start(&[EXPORT])?;
+    let len = meminfo("MemAvailable")? * 6 / 10;
+    let helper = Helper::Allocate {
+        heap: options.heap.clone(),
+        len,
+        group: None,
+    };
+    for attempt in 1..=TRIES {
+        let before = settled_free()?;
+        let mut process = helper.spawn()?;
+        let pid = process.pid();
+        // In the midst of it: a part of the memory has gone.
+        let begun = wait_until(Duration::from_secs(20), || {
+            Ok(free()? + len / 8 < before || process.ended()?.is_some())
+        })?;
+        ensure!(begun, "expected the allocation to begin within 20 s");
+        let midst = recording.events()?.iter().all(|event| event.pid != pid);
+        process.kill()?;
+        let start = Instant::now();
+        let dead = wait_until(Duration::from_secs(10), || Ok(process.ended()?.is_some()))?;
+        ensure!(dead, "expected the process to end within 10 s of SIGKILL");
+        let took = start.elapsed();
+        if !midst {
+            println!("attempt {attempt}: the allocation was over too soon");
+            continue;
+        }
+        let exported = recording.events()?.iter().any(|event| event.pid == pid);
+        ensure!(
+            !exported,
+            "the process was killed, and yet its allocation went on to the end"
+        );
+        println!("ended {took:?} after SIGKILL");
+        let back = wait_until(Duration::from_secs(10), || {
+            Ok(settled_free()? + (8 << 20) >= before)
+        })?;
+        ensure!(
+            back,
+            "expected {} KiB to be free again, got {}",
+            before >> 10,
+            free()? >> 10
+        );
+        return Ok(());
+    }
+    skip(format!(
+        "{TRIES} allocations of {} MiB were too quick to be killed",
+        len >> 20
+    ))
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mapping buffers into processes.
+
+use super::Test;
+use crate::expect::{expect_errno, outcome};
+use crate::heap::{Buffer, Request};
+use crate::mapping::{Mapping, Window, page_size};
+use crate::options::Options;
+use crate::process::in_fork;
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::ffi::c_void;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "mmap.offsets",
+        "each page, mapped alone, is the page of that offset",
+        offsets,
+    ),
+    Test::new(
+        "mmap.block_borders",
+        "windows across the borders of blocks are right",
+        block_borders,
+    ),
+    Test::new(
+        "mmap.beyond_end",
+        "nothing beyond the end can be mapped, the last page can",
+        beyond_end,
+    ),
+    Test::new(
+        "mmap.private",
+        "a private mapping is refused, a shared one is not",
+        private,
+    ),
+    Test::new(
+        "mmap.access_mode",
+        "a mapping cannot do more than the descriptor",
+        access_mode,
+    ),
+    Test::new(
+        "mmap.after_close",
+        "a mapping outlives the descriptor",
+        after_close,
+    ),
+    Test::new(
+        "mmap.partial_unmap",
+        "the rest of a mapping stays when a part is unmapped",
+        partial_unmap,
+    ),
+    Test::new(
+        "mmap.mremap",
+        "a mapping can move and shrink, not grow",
+        mremap,
+    ),
+    Test::new("mmap.fork", "parent and child share the buffer", fork),
+    Test::new("mmap.advice", "advice and locking change no byte", advice),
+    Test::new(
+        "mmap.foreign_access",
+        "access from outside gets the right bytes or an error",
+        foreign_access,
+    ),
+];
+
+const PATTERN: u32 = 0x5ca1_ab1e;
+
+/// A size whose blocks are of several sizes, whatever the heap's blocks are.
+const ODD_SIZE: usize = (4 << 20) + (1 << 20) + (64 << 10) + 4096;
+
+fn stamped(options: &Options, len: usize) -> Result<Buffer> {
+    let buffer = options.heap()?.alloc(len)?;
+    let mapping = buffer.map()?;
+    buffer.bracketed(|| mapping.stamp(PATTERN))?;
+    Ok(buffer)
+}
+
+fn expect_window(buffer: &Buffer, first: usize, pages: usize) -> Result<()> {
+    let what = format!(
+        "{pages} pages from page {first} of {}",
+        buffer.size() / page_size()
+    );
+    let window = Window::of(pages * page_size()).at((first * page_size()) as u64);
+    let mapping = buffer
+        .map_window(&window)
+        .with_context(|| format!("mapping {what}"))?;
+    mapping.expect_stamped(&what, PATTERN, first)
+}
+
+fn offsets(options: &Options) -> Result<()> {
+    let buffer = stamped(options, ODD_SIZE)?;
+    let pages = buffer.size() / page_size();
+    (0..pages)
+        .rev()
+        .try_for_each(|page| expect_window(&buffer, page, 1))?;
+    // From each offset to the end, in steps that meet every kind of block.
+    (0..pages)
+        .step_by(61)
+        .try_for_each(|page| expect_window(&buffer, page, pages - page))
+}
+
+fn block_borders(options: &Options) -> Result<()> {
+    for len in [(4 << 20) + 4096, ODD_SIZE, 37 << 20] {
+        let buffer = stamped(options, len)?;
+        let pages = buffer.size() / page_size();
+        // Blocks start at multiples of their size, all of them multiples of 64 KiB or single pages
+        // at the end.
+        let step = (64 << 10) / page_size();
+        for border in (step..pages).step_by(step) {
+            expect_window(&buffer, border - 1, 2)?;
+        }
+        expect_window(&buffer, pages - 2, 2)?;
+        expect_window(&buffer, 0, pages)?;
+    }
+    Ok(())
+}
+
+fn beyond_end(options: &Options) -> Result<()> {
+    let buffer = stamped(options, 16 * page_size())?;
+    let page = page_size();
+    expect_window(&buffer, 15, 1)?;
+    expect_window(&buffer, 0, 16)?;
+    for (what, offset, len) in [
+        ("the page behind the end", 16 * page, page),
+        ("one page too much", 0, 17 * page),
+        ("one page beyond the end", 15 * page, 2 * page),
+        ("an offset of 1 TiB", 1 << 40, page),
+        (
+            "the last offset that there is",
+            i64::MAX as usize & !(page - 1),
+            page,
+        ),
+    ] {
+        let window = Window::of(len).at(offset as u64);
+        match buffer.map_window(&window).map(drop) {
+            // What exceeds a file offset the system call itself refuses.
+            Err(Errno::INVAL | Errno::OVERFLOW) => (),
+            other => bail!("mapping {what}: expected EINVAL, got {}", outcome(&other)),
+        }
+    }
+    Ok(())
+}
+
+fn private(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    for len in [page_size(), ODD_SIZE] {
+        let buffer = stamped(options, len)?;
+        for protection in [ProtFlags::READ, ProtFlags::READ | ProtFlags::WRITE] {
+            let window = Window::of(buffer.size()).protection(protection);
+            let call = format!(
+                "a private mapping of {} bytes, {protection:?}",
+                buffer.size()
+            );
+            let seen = buffer.map_window(&window.flags(MapFlags::PRIVATE));
+            expect_errno(&call, seen, Errno::INVAL)?;
+            let shared = buffer.map_window(&window);
+            shared.with_context(|| call.replace("private", "shared"))?;
+        }
+    }
+    Ok(())
+}
+
+fn access_mode(options: &Options) -> Result<()> {
+    let heap = options.heap()?;
+    let open = |mode: OFlags| {
+        heap.request(&Request {
+            fd_flags: (mode | OFlags::CLOEXEC).bits(),
+            ..Request::new(page_size() as u64)
+        })
+    };
+    let write = Window::of(page_size());
+    let read = write.protection(ProtFlags::READ);
+
+    let buffer = open(OFlags::RDONLY)?;
+    let seen = buffer.map_window(&write);
+    expect_errno(
+        "a writable mapping of a read-only descriptor",
+        seen,
+        Errno::ACCESS,
+    )?;
+    let mapping = buffer
+        .map_window(&read)
+        .context("a readable mapping of a read-only descriptor")?;
+    mapping.expect_zeroed("a read-only mapping")?;
+    let protection = rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE;
+    // SAFETY: The mapping is shared and stays; should the call succeed, more is allowed than before.
+    let seen = unsafe { rustix::mm::mprotect(pointer(&mapping), mapping.len(), protection) };
+    expect_errno("making that mapping writable", seen, Errno::ACCESS)?;
+
+    let buffer = open(OFlags::WRONLY)?;
+    let seen = buffer.map_window(&write);
+    expect_errno("a mapping of a write-only descriptor", seen, Errno::ACCESS)?;
+
+    let buffer = open(OFlags::RDWR)?;
+    buffer
+        .map_window(&write)
+        .context("a writable mapping of a writable descriptor")?
+        .stamp(1);
+    Ok(())
+}
+
+fn pointer(mapping: &Mapping) -> *mut c_void {
+    std::ptr::with_exposed_provenance_mut(mapping.address())
+}
+
+fn after_close(options: &Options) -> Result<()> {
+    let buffer = stamped(options, ODD_SIZE)?;
+    let mapping = buffer.map()?;
+    drop(buffer);
+    // Whoever got the pages, had they been freed, would get them zeroed or dirty them.
+    let heap = options.heap()?;
+    let others: Vec<Buffer> = (0..8)
+        .map(|_| heap.alloc(ODD_SIZE))
+        .collect::<Result<_, _>>()?;
+    for other in &others {
+        other.map()?.fill(0xff);
+    }
+    mapping.expect_stamped("a mapping after close", PATTERN, 0)?;
+    mapping.stamp(7);
+    mapping.expect_stamped("written after close", 7, 0)
+}
+
+fn partial_unmap(options: &Options) -> Result<()> {
+    let page = page_size();
+    let buffer = stamped(options, 16 * page)?;
+    let mapping = buffer.map()?;
+    let hole = mapping.address() + 5 * page;
+    let (left, right) = mapping.without(5 * page..7 * page)?;
+    left.expect_stamped("left of the hole", PATTERN, 0)?;
+    right.expect_stamped("right of the hole", PATTERN, 7)?;
+    let mut residence = [0u8; 2];
+    // SAFETY: The kernel writes two bytes for two pages, mapped or not.
+    let mapped = unsafe {
+        libc::mincore(
+            std::ptr::with_exposed_provenance_mut(hole),
+            2 * page,
+            residence.as_mut_ptr(),
+        )
+    };
+    ensure!(
+        mapped == -1,
+        "expected nothing to be mapped in the hole, but there is"
+    );
+    drop((left, right));
+    expect_window(&buffer, 0, 16)
+}
+
+fn mremap(options: &Options) -> Result<()> {
+    let page = page_size();
+    let buffer = stamped(options, 64 * page)?;
+    let window = Window::of(32 * page).at(16 * page as u64);
+    let place = Mapping::anonymous(32 * page)?;
+    let moved = buffer
+        .map_window(&window)?
+        .moved_over(place)
+        .context("moving a mapping")?;
+    moved.expect_stamped("a moved mapping", PATTERN, 16)?;
+    let shrunk = moved.resized(8 * page).context("shrinking a mapping")?;
+    shrunk.expect_stamped("a shrunk mapping", PATTERN, 16)?;
+    // The kernel cannot fill more page frames in, so it must not promise them.
+    let grown = shrunk.resized(16 * page);
+    expect_errno("growing a mapping", grown, Errno::FAULT)
+}
+
+fn fork(options: &Options) -> Result<()> {
+    let buffer = stamped(options, ODD_SIZE)?;
+    let mapping = buffer.map()?;
+    let good = in_fork(|| {
+        let seen = mapping.expect_stamped("in the child", PATTERN, 0);
+        if let Err(error) = &seen {
+            println!("{error}");
+        }
+        mapping.stamp(9);
+        seen.is_ok()
+    })?;
+    ensure!(good, "the child did not see what its parent had written");
+    mapping.expect_stamped("what the child wrote, in the parent", 9, 0)
+}
+
+/// None of these has anything to do for a mapping of page frames; some are
+/// refused. What must not happen is that the mapping is changed.
+fn advice(options: &Options) -> Result<()> {
+    let buffer = stamped(options, ODD_SIZE)?;
+    let mapping = buffer.map()?;
+    let (start, len) = (pointer(&mapping), mapping.len());
+    let advices = [
+        Advice::Normal,
+        Advice::WillNeed,
+        Advice::LinuxDontNeed,
+        Advice::LinuxFree,
+        Advice::LinuxRemove,
+        Advice::LinuxDontDump,
+        Advice::LinuxDoDump,
+        Advice::LinuxMergeable,
+        Advice::LinuxHugepage,
+        Advice::LinuxCold,
+        Advice::LinuxPageOut,
+        Advice::LinuxPopulateRead,
+        Advice::LinuxPopulateWrite,
+        Advice::LinuxWipeOnFork,
+    ];
+    for advice in advices {
+        // SAFETY: Bytes in a shared mapping of a dma-buf, only ever copied, are at stake.
+        let seen = unsafe { rustix::mm::madvise(start, len, advice) };
+        mapping.expect_stamped(
+            &format!("after {advice:?} ({})", outcome(&seen)),
+            PATTERN,
+            0,
+        )?;
+    }
+    // SAFETY: Locking and unlocking change no byte.
+    unsafe {
+        rustix::mm::mlock(start, len).context("mlock")?;
+        rustix::mm::munlock(start, len).context("munlock")?;
+    }
+    mapping.expect_stamped("after mlock and munlock", PATTERN, 0)?;
+
+    // SAFETY: The mapping stays as it is in this process.
+    unsafe { rustix::mm::madvise(start, len, Advice::LinuxDontFork) }.context("DontFork")?;
+    let inherited = in_fork(|| {
+        let mut residence = vec![0u8; len / page_size()];
+        // SAFETY: There is a byte for each page.
+        unsafe { libc::mincore(start, len, residence.as_mut_ptr()) == 0 }
+    })?;
+    ensure!(
+        !inherited,
+        "after DontFork: expected no mapping in the child, there is one"
+    );
+    mapping.expect_stamped("after DontFork", PATTERN, 0)
+}
+
+/// A debugger's ways in: either they say no, or they show and change the
+/// buffer itself.
+fn foreign_access(options: &Options) -> Result<()> {
+    let buffer = stamped(options, ODD_SIZE)?;
+    let mapping = buffer.map()?;
+    let address = mapping.address() + 3 * page_size();
+    let mut expected = [0; 8];
+    mapping.read(3 * page_size(), &mut expected);
+
+    let mut seen = [0; 8];
+    let to = libc::iovec {
+        iov_base: seen.as_mut_ptr().cast(),
+        iov_len: seen.len(),
+    };
+    let from = libc::iovec {
+        iov_base: pointer(&mapping).wrapping_byte_add(3 * page_size()),
+        iov_len: seen.len(),
+    };
+    // SAFETY: Both ranges are memory of this process; `seen` is long enough.
+    let copied = unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) };
+    ensure!(
+        copied < 0 || seen == expected,
+        "process_vm_readv: expected {expected:02x?} or an error, got {seen:02x?}"
+    );
+
+    let memory = File::options()
+        .read(true)
+        .write(true)
+        .open("/proc/self/mem")?;
+    match memory.read_exact_at(&mut seen, address as u64) {
+        Ok(()) => ensure!(
+            seen == expected,
+            "/proc/self/mem: expected {expected:02x?} or an error, got {seen:02x?}"
+        ),
+        Err(error) => println!("/proc/self/mem cannot be read there: {error}"),
+    }
+    let written = memory.write_all_at(b"debugger", address as u64);
+    mapping.read(3 * page_size(), &mut seen);
+    let right = if written.is_ok() {
+        *b"debugger"
+    } else {
+        expected
+    };
+    ensure!(
+        seen == right,
+        "after writing to /proc/self/mem ({written:?}) expected {right:02x?}, got {seen:02x?}"
+    );
+    Ok(())
+}

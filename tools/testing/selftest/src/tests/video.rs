@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Video captured into buffers of the heap.
+
+use super::Test;
+use super::import::may_use;
+use crate::bufinfo;
+use crate::camera::Camera;
+use crate::expect::{outcome, skip};
+use crate::heap::{Buffer, Heap};
+use crate::importer::{Importer as _, observe};
+use crate::mapping::Mapping;
+use crate::options::Options;
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::io::Errno;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "video.stream",
+        "frames are captured into buffers, and nothing beside them",
+        stream,
+    ),
+    Test::new(
+        "video.one_block",
+        "a frame of nearly 4 MiB is one block to the device",
+        one_block,
+    ),
+    Test::new(
+        "video.closed_early",
+        "buffers closed while queued are filled and freed",
+        closed_early,
+    ),
+    Test::new(
+        "video.too_small",
+        "a buffer smaller than a frame is refused",
+        too_small,
+    ),
+    Test::new(
+        "video.forced_bounce",
+        "with swiotlb=force a device that maps gets an error",
+        forced_bounce,
+    ),
+];
+
+/// No byte of a test picture that fills whole rows.
+const CANARY: u8 = 0xa5;
+
+/// Cameras that the heap under test must serve, by attaching or by the CPU.
+fn cameras(options: &Options) -> Result<Vec<Camera>> {
+    let mut cameras = Vec::new();
+    let mut found = false;
+    for camera in Camera::all()? {
+        found = true;
+        if may_use(options, &camera)? {
+            cameras.push(camera);
+        }
+    }
+    match (found, cameras.is_empty()) {
+        (false, _) => skip("no video capture device: modprobe vivid gives one"),
+        (true, true) => skip("no video capture device here that this heap suits"),
+        _ => Ok(cameras),
+    }
+}
+
+/// Buffers for frames, and their mappings, filled with the canary.
+fn canaries(heap: &Heap, count: u32, size: usize) -> Result<Vec<(Buffer, Mapping)>> {
+    (0..count)
+        .map(|_| {
+            let buffer = heap.alloc(size)?;
+            let mapping = buffer.map()?;
+            buffer.bracketed(|| mapping.fill(CANARY))?;
+            Ok((buffer, mapping))
+        })
+        .collect()
+}
+
+fn stream(options: &Options) -> Result<()> {
+    for mut camera in cameras(options)? {
+        let what = camera.describe();
+        let format = camera.resize(640, 480)?;
+        let video = &camera.video;
+        let count = video.request_buffers(4)?;
+        let size = (format.size as usize).next_power_of_two();
+        let buffers = canaries(&options.heap()?, count, size)?;
+        for (index, (buffer, _)) in buffers.iter().enumerate() {
+            let call = || format!("{what}: VIDIOC_QBUF of buffer {index}");
+            video.queue(index as u32, buffer).with_context(call)?;
+        }
+        video
+            .start()
+            .with_context(|| format!("{what}: VIDIOC_STREAMON"))?;
+        let mut frames = Vec::new();
+        for number in 0..3 * count {
+            let frame = video
+                .dequeue()
+                .with_context(|| format!("{what}: waiting for frame {number}"))?;
+            let (buffer, mapping) = &buffers[frame.index as usize];
+            let picture = buffer.bracketed(|| {
+                let mut picture = vec![0; format.size as usize];
+                mapping.read(0, &mut picture);
+                let beyond = mapping.first_other_than(CANARY, format.size as usize);
+                mapping.fill(CANARY);
+                (picture, beyond)
+            })?;
+            let (picture, beyond) = picture;
+            ensure!(
+                frame.bytes_used == picture.len(),
+                "{what}: expected a frame of {} bytes, got {}",
+                picture.len(),
+                frame.bytes_used
+            );
+            expect_picture(&picture, format.bytes_per_line as usize)
+                .with_context(|| format!("{what}: frame {number} in buffer {}", frame.index))?;
+            ensure!(
+                beyond.is_none(),
+                "{what}: expected nothing to be written behind the frame, got {beyond:x?}"
+            );
+            frames.push(picture);
+            video.queue(frame.index, buffer)?;
+        }
+        video.stop()?;
+        video.request_buffers(0)?;
+        ensure!(
+            frames.windows(2).any(|pair| pair[0] != pair[1]),
+            "{what}: expected frames to differ, got {} times the same",
+            frames.len()
+        );
+        for (buffer, _) in &buffers {
+            let attached = bufinfo::attached(buffer.inode())?;
+            ensure!(
+                attached.is_empty(),
+                "{what}: still attached after the end: {attached:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Fails if a row was not written, or if all rows show nothing.
+fn expect_picture(picture: &[u8], bytes_per_line: usize) -> Result<()> {
+    for (row, bytes) in picture.chunks(bytes_per_line).enumerate() {
+        ensure!(
+            bytes.iter().any(|byte| *byte != CANARY),
+            "row {row} of the frame was not written"
+        );
+    }
+    ensure!(
+        picture.iter().any(|byte| *byte != picture[0]),
+        "expected a picture, got {:#x} everywhere",
+        picture[0]
+    );
+    Ok(())
+}
+
+fn one_block(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    if crate::memory::free_blocks((4 << 20) / crate::mapping::page_size())? < 2 {
+        return skip("fewer than 2 free blocks of 4 MiB left: try on a fresh system");
+    }
+    for mut camera in cameras(options)? {
+        let format = camera.resize(1920, 1080)?;
+        let what = format!("{}, {}x{}", camera.describe(), format.width, format.height);
+        ensure!(
+            format.size <= 4 << 20,
+            "{what}: expected a frame of up to 4 MiB, got {} bytes",
+            format.size
+        );
+        // Exactly as large as the frame, so that the last page counts too.
+        let buffer = options.heap()?.alloc(format.size as usize)?;
+        camera
+            .import(&buffer)
+            .with_context(|| format!("{what}: VIDIOC_QBUF"))?;
+    }
+    Ok(())
+}
+
+fn closed_early(options: &Options) -> Result<()> {
+    for camera in cameras(options)? {
+        let what = camera.describe();
+        let video = &camera.video;
+        let count = video.request_buffers(3)?;
+        let mut mappings = Vec::new();
+        for (index, (buffer, mapping)) in canaries(&options.heap()?, count, camera.buffer_size())?
+            .into_iter()
+            .enumerate()
+        {
+            video
+                .queue(index as u32, &buffer)
+                .with_context(|| what.clone())?;
+            mappings.push(mapping);
+        }
+        video.start()?;
+        for _ in 0..count {
+            let frame = video.dequeue().with_context(|| what.clone())?;
+            let written = mappings[frame.index as usize].first_other_than(CANARY, 0);
+            ensure!(
+                written.is_some_and(|(offset, _)| offset < frame.bytes_used),
+                "{what}: nothing was captured into buffer {}",
+                frame.index
+            );
+        }
+        // Without VIDIOC_STREAMOFF: closing the node ends it.
+    }
+    Ok(())
+}
+
+fn too_small(options: &Options) -> Result<()> {
+    for mut camera in cameras(options)? {
+        let format = camera.resize(640, 480)?;
+        let what = camera.describe();
+        let buffer = options.heap()?.alloc(format.size as usize / 2)?;
+        match camera.import(&buffer).map(drop) {
+            Err(Errno::INVAL | Errno::FAULT) => (),
+            other => bail!("{what}: expected EINVAL, got {}", outcome(&other)),
+        }
+        let attached = bufinfo::attached(buffer.inode())?;
+        ensure!(
+            attached.is_empty(),
+            "{what}: refused, and still attached: {attached:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The DMA API bounces every mapping there; a heap that promises coherency
+/// cannot allow that, and in-tree heaps do.
+fn forced_bounce(options: &Options) -> Result<()> {
+    options.need_strict_heap()?;
+    if !std::fs::read_to_string("/proc/cmdline")?
+        .split_whitespace()
+        .any(|word| word == "swiotlb=force")
+    {
+        return skip("this kernel was booted without swiotlb=force");
+    }
+    let mut mapped = 0;
+    for camera in Camera::all()? {
+        let what = camera.describe();
+        let control = observe(&camera, &options.control()?)?;
+        if control.held.is_empty() {
+            println!("{what}: does not map: {}", outcome(&control.result));
+            continue;
+        }
+        mapped += 1;
+        let seen = observe(&camera, &options.heap()?)?;
+        ensure!(
+            seen.result.is_err() && seen.held.is_empty(),
+            "{what}: expected an error, got {} with {:?} attached",
+            outcome(&seen.result),
+            seen.held
+        );
+        println!("{what}: {}", outcome(&seen.result));
+        ensure!(
+            seen.attached.len() == seen.detached,
+            "{what}: attached {} times, detached {} times",
+            seen.attached.len(),
+            seen.detached
+        );
+    }
+    if mapped == 0 {
+        return skip("no video device here maps: modprobe vivid allocators=1 gives one");
+    }
+    Ok(())
+}
