@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest that is booted for a script.
+
+use crate::kit::Kits;
+use crate::results::Case;
+use anyhow::Result;
+use std::path::Path;
+use std::time::Duration;
+use vm::{Add, Arch, Guest, Outcome};
+
+/// Loads the module, the importer that tests control, and every driver whose
+/// device imports dma-bufs. Behind it may stand parameters for vivid, the last.
+pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO && modprobe dmabuf_importer && \
+    modprobe vgem && modprobe vkms && modprobe bochs && modprobe virtio-gpu && modprobe vivid";
+
+/// With this parameter vivid maps buffers for DMA; without it only for the CPU.
+pub const VIVID_MAPS: &str = "allocators=1";
+
+/// Where and how to run a script.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    pub arch: Arch,
+    pub script: String,
+    pub mem: &'static str,
+    pub append: &'static str,
+    pub pci_noncoherent: bool,
+    pub timeout: Duration,
+}
+
+impl Boot {
+    pub fn new(arch: Arch, script: impl Into<String>) -> Self {
+        Self {
+            arch,
+            script: script.into(),
+            mem: "512M",
+            append: "",
+            pci_noncoherent: false,
+            timeout: Duration::from_secs(300),
+        }
+    }
+
+    /// Boots the guest, with the test programs in `/`.
+    pub fn run(&self, kits: &Kits) -> Result<Outcome> {
+        let kit = kits.get(self.arch)?;
+        Guest::new(&kit.image)
+            .command(["sh", "-c", &self.script])
+            .mem(self.mem)
+            .append(self.append)
+            .pci_noncoherent(self.pci_noncoherent)
+            .add_file(Add::new(&kit.selftest, "")?)
+            .add_file(Add::new(&kit.dmabuf_heap, "")?)
+            .timeout(self.timeout)
+            .run()
+    }
+
+    /// The test that the guest was well, whatever the script found.
+    pub fn health(&self, kits: &Kits, outcome: &Outcome) -> Result<Case> {
+        let problem = if outcome.is_healthy() {
+            None
+        } else {
+            Some(format!("{outcome}\n{}", self.repeat(kits)?))
+        };
+        Ok(Case::judged("guest.healthy", problem))
+    }
+
+    /// How a person runs the same.
+    pub fn repeat(&self, kits: &Kits) -> Result<String> {
+        let kit = kits.get(self.arch)?;
+        let add = |path: &Path| format!(" --add {}", path.display());
+        let mut command = format!("tools/vm/vm run --arch {} --mem {}", self.arch, self.mem);
+        if !self.append.is_empty() {
+            command += &format!(" --append '{}'", self.append);
+        }
+        if self.pci_noncoherent {
+            command += " --pci-noncoherent";
+        }
+        command += &(add(&kit.selftest) + &add(&kit.dmabuf_heap));
+        Ok(format!(
+            "to repeat it:\n  {command} -- sh -c '{}'",
+            self.script
+        ))
+    }
+}
+
+/// What a guest's command said, as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All groups of tests, and the loop that runs them.
+
+use crate::kit::Kits;
+use crate::results::{Case, Count, Verdict};
+use crate::{host, kernel_selftest, suite, survey, vm_tool};
+use anyhow::{Result, bail};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Runs the tests of a group.
+type Run = dyn Fn(&Kits) -> Result<Vec<Case>> + Send + Sync;
+
+/// Tests that belong together, most often because they need the same guest.
+pub struct Group {
+    name: String,
+    about: String,
+    run: Box<Run>,
+}
+
+impl Group {
+    pub fn new(
+        name: impl Into<String>,
+        about: impl Into<String>,
+        run: impl Fn(&Kits) -> Result<Vec<Case>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            about: about.into(),
+            run: Box::new(run),
+        }
+    }
+
+    /// Runs its tests; says how many seconds that took.
+    fn run(&self, kits: &Kits) -> (Vec<Case>, f32) {
+        let start = Instant::now();
+        let cases = (self.run)(kits)
+            .unwrap_or_else(|error| vec![Case::judged("set-up", Some(format!("{error:#}")))]);
+        (cases, start.elapsed().as_secs_f32())
+    }
+}
+
+/// All groups, those that take long first.
+fn all() -> Vec<Group> {
+    let mut groups = suite::groups();
+    groups.extend(vm_tool::groups());
+    groups.extend(kernel_selftest::groups());
+    groups.extend(survey::groups());
+    groups.extend(host::groups());
+    groups
+}
+
+pub fn list() {
+    for group in all() {
+        println!("{:24} {}", group.name, group.about);
+    }
+}
+
+/// Runs the groups that have `filter` in their names, as many at a time as there
+/// are CPUs, and counts the tests.
+pub fn run(filter: &str, verbose: bool) -> Result<Count> {
+    let mut groups = all();
+    groups.retain(|group| group.name.contains(filter));
+    if groups.is_empty() {
+        bail!("no group of tests has {filter} in its name: see runner test --list");
+    }
+    let workers = std::thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(groups.len());
+    println!("{} groups of tests, {workers} at a time", groups.len());
+    let start = Instant::now();
+    let kits = Kits::default();
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new((0, Count::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (cases, elapsed) = group.run(&kits);
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    let count = Count::of(&cases);
+                    done.0 += 1;
+                    done.1 += count;
+                    let number = format!("[{}/{}]", done.0, groups.len());
+                    println!("{number:7} {:25} {count} ({elapsed:.1} s)", group.name);
+                    for case in &cases {
+                        show(case, verbose);
+                    }
+                }
+            });
+        }
+    });
+    println!("all of it took {:.0} s", start.elapsed().as_secs_f32());
+    let (_, total) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(total)
+}
+
+/// Prints what a person should know of a test, or all with `verbose`.
+fn show(case: &Case, verbose: bool) {
+    let name = &case.name;
+    let text = case.text.trim_end();
+    match case.verdict {
+        Verdict::Passed if !verbose => return,
+        Verdict::Skipped => println!("        skipped {name}: {text}"),
+        Verdict::Refused => println!("        refused {name}: {text}"),
+        Verdict::Passed => println!("        passed  {name}"),
+        Verdict::Failed => println!("        FAILED  {name}"),
+    }
+    if matches!(case.verdict, Verdict::Passed | Verdict::Failed) {
+        for line in text.lines() {
+            println!("                {line}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's own selftest of heaps, unmodified.
+//!
+//! It takes for granted that vgem may import from every heap. Where vgem's
+//! device does not snoop, a heap that refuses such devices makes one of its
+//! tests fail, and rightly so. That failure, and no other, counts as passed.
+
+use crate::boot::{Boot, text};
+use crate::group::Group;
+use crate::kit::{Kits, SELFTEST};
+use crate::ktap::Output;
+use crate::results::{Case, Verdict};
+use crate::survey::{Answer, Finding};
+use anyhow::Result;
+use vm::Arch;
+
+const HEAP: &str = "system-coherent";
+
+/// What the test prints when a device was refused.
+const REFUSAL: &str = "Import buffer -1";
+
+pub fn groups() -> Vec<Group> {
+    let group = |arch: Arch| {
+        let about = "the kernel's selftest dmabuf-heaps, unmodified, on all heaps";
+        Group::new(format!("{arch}-dmabuf-heaps"), about, move |kits| {
+            run(kits, arch)
+        })
+    };
+    Arch::ALL.into_iter().map(group).collect()
+}
+
+fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
+    // The survey behind it tells why vgem was refused; the test prints no errno.
+    let script = format!(
+        "insmod $DMABUF_COHERENCY_KO && modprobe vgem && {{ /dmabuf-heap; /{SELFTEST} survey; }}"
+    );
+    let boot = Boot::new(arch, script);
+    let outcome = boot.run(kits)?;
+    let said = text(&outcome.stdout);
+    let output = Output::parse(&said);
+    let refused = said.lines().any(|line| {
+        serde_json::from_str::<Finding>(line)
+            .is_ok_and(|vgem| vgem.driver == "vgem" && vgem.answer() == Some(Answer::Refused))
+    });
+    let mut problem = output
+        .problem()
+        .map(|problem| problem + "\n" + &text(&outcome.stderr));
+    let mut cases = judge(output.cases, refused);
+    let tested = cases
+        .iter()
+        .any(|case| case.name.starts_with(&format!("[{HEAP}]")));
+    if problem.is_none() && !tested {
+        problem = Some(format!("expected it to test {HEAP} too"));
+    }
+    if problem.is_none() && cases.iter().any(|case| case.verdict == Verdict::Failed) {
+        problem = Some("see above".into());
+    }
+    let problem = match problem {
+        Some(problem) => Some(format!("{problem}\n{}", boot.repeat(kits)?)),
+        None => None,
+    };
+    cases.push(Case::judged("complete", problem));
+    cases.push(boot.health(kits, &outcome)?);
+    Ok(cases)
+}
+
+/// Names each result by its heap, and lets expected refusals pass.
+fn judge(cases: Vec<Case>, refused: bool) -> Vec<Case> {
+    let mut heap = String::new();
+    let judge = |case: Case| {
+        if let Some(name) = case
+            .text
+            .lines()
+            .find_map(|line| line.strip_prefix("Testing heap: "))
+        {
+            heap = name.trim().to_owned();
+        }
+        let name = format!("[{heap}] {}", case.name);
+        let refusal = heap == HEAP && case.name == REFUSAL && refused;
+        if case.verdict == Verdict::Failed && refusal {
+            let text = "expected, as vgem's device does not snoop here: EOPNOTSUPP";
+            return Case::new(name, Verdict::Refused, text);
+        }
+        Case { name, ..case }
+    };
+    cases.into_iter().map(judge).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(refused: bool) -> Vec<(String, Verdict)> {
+        let output = Output::parse(
+            "TAP version 13\n1..4\n# Testing heap: system\n# ====\nnot ok 1 Import buffer -1\n\
+            # Testing heap: system-coherent\n# ====\nnot ok 2 Import buffer -1\n\
+            not ok 3 dmabuf_heap_alloc_newer\nok 4 fine\n",
+        );
+        let cases = judge(output.cases, refused);
+        cases
+            .into_iter()
+            .map(|case| (case.name, case.verdict))
+            .collect()
+    }
+
+    #[test]
+    fn only_the_refusal_by_our_heap_is_expected() {
+        let expected = [
+            ("[system] Import buffer -1", Verdict::Failed),
+            ("[system-coherent] Import buffer -1", Verdict::Refused),
+            ("[system-coherent] dmabuf_heap_alloc_newer", Verdict::Failed),
+            ("[system-coherent] fine", Verdict::Passed),
+        ];
+        let expected = expected.map(|(name, verdict)| (name.to_owned(), verdict));
+        assert_eq!(verdicts(true), expected);
+    }
+
+    #[test]
+    fn without_a_refusal_seen_otherwise_nothing_is() {
+        assert_eq!(verdicts(false)[1].1, Verdict::Failed);
+    }
+}

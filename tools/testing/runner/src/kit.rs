@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What guests of an architecture are made from, built when first needed.
+
+use anyhow::Result;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
+use vm::{Arch, Image};
+
+/// The package of the test program, and its name in a guest.
+pub const SELFTEST: &str = "dmabuf_coherency_selftest";
+
+/// For one architecture.
+pub struct Kit {
+    pub image: Image,
+    pub selftest: PathBuf,
+    /// The kernel's own test of heaps.
+    pub dmabuf_heap: PathBuf,
+}
+
+impl Kit {
+    fn new(arch: Arch) -> Result<Self> {
+        let kernel = vm::kernel(arch, vm::DEFAULT)?;
+        Ok(Self {
+            image: Image::new(&kernel)?,
+            selftest: vm::rust_program(arch, SELFTEST)?,
+            dmabuf_heap: vm::selftest_dmabuf_heaps(&kernel)?,
+        })
+    }
+}
+
+/// For all architectures.
+#[derive(Default)]
+pub struct Kits {
+    x86_64: OnceLock<Kit>,
+    arm64: OnceLock<Kit>,
+    /// Held while something is built, which uses all CPUs by itself.
+    building: Mutex<()>,
+}
+
+impl Kits {
+    pub fn get(&self, arch: Arch) -> Result<&Kit> {
+        let cell = match arch {
+            Arch::X86_64 => &self.x86_64,
+            Arch::Arm64 => &self.arm64,
+        };
+        let _building = self.building.lock();
+        if let Some(kit) = cell.get() {
+            return Ok(kit);
+        }
+        let kit = Kit::new(arch)?;
+        Ok(cell.get_or_init(|| kit))
+    }
+}

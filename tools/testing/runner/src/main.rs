@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs all tests, in guests and on this machine, or the demonstration.
+
+mod boot;
+mod demo;
+mod group;
+mod host;
+mod kernel_selftest;
+mod kit;
+mod ktap;
+mod results;
+mod suite;
+mod survey;
+mod vm_tool;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use kit::Kits;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the tests; the last line of the output counts them
+    Test {
+        /// Shows every test, and what it says
+        #[arg(short, long)]
+        verbose: bool,
+        /// Lists the groups of tests, and runs none
+        #[arg(long)]
+        list: bool,
+        /// Only groups whose names contain this
+        filter: Option<String>,
+    },
+    /// Shows which devices may attach to a buffer of the heap
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let run = || match Cli::parse().command {
+        Command::Test { list: true, .. } => {
+            group::list();
+            Ok(true)
+        }
+        Command::Test {
+            verbose, filter, ..
+        } => test(verbose, filter.as_deref()),
+        Command::Demo => demo::run(&Kits::default()),
+    };
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("runner: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(verbose: bool, filter: Option<&str>) -> Result<bool> {
+    let total = group::run(filter.unwrap_or_default(), verbose)?;
+    println!("{total}");
+    Ok(total.failed == 0)
+}

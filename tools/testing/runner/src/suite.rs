@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guests that our own test program runs in.
+
+use crate::boot::{Boot, LOAD, VIVID_MAPS, text};
+use crate::group::Group;
+use crate::kit::{Kits, SELFTEST};
+use crate::ktap::Output;
+use crate::results::{Case, Verdict};
+use anyhow::Result;
+use vm::Arch;
+
+/// A guest, what of the program runs in it, and what may be skipped there.
+/// Whatever else is skipped counts as failed, so that no device goes missing
+/// unnoticed.
+struct Suite {
+    name: &'static str,
+    about: &'static str,
+    boot: Boot,
+    may_skip: &'static [&'static str],
+}
+
+pub fn groups() -> Vec<Group> {
+    suites().into_iter().map(Suite::into_group).collect()
+}
+
+fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
+    Boot::new(
+        arch,
+        format!("{LOAD} {vivid} && exec /{SELFTEST} {arguments}"),
+    )
+}
+
+/// Loading the module must fail where its heap's name is taken, and leave
+/// everything as it was, so that it can be tried again.
+const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
+    [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
+
+fn suites() -> Vec<Suite> {
+    use Arch::{Arm64, X86_64};
+    vec![
+        Suite {
+            name: "x86_64",
+            about: "the whole suite, where all devices snoop",
+            boot: boot(X86_64, VIVID_MAPS, ""),
+            may_skip: &[
+                "import.refused",
+                "import.cpu_only",
+                "importer.mask_changed",
+                "importer.bounce",
+                "answer.logged",
+                "video.forced_bounce",
+            ],
+        },
+        Suite {
+            name: "arm64",
+            about: "the whole suite, where only PCI devices snoop",
+            boot: boot(Arm64, VIVID_MAPS, ""),
+            may_skip: &[
+                "import.cpu_only",
+                "importer.mask_changed",
+                "importer.bounce",
+                "video.",
+            ],
+        },
+        Suite {
+            name: "x86_64-vmap",
+            about: "imports and video, vivid using the CPU",
+            boot: boot(X86_64, "", "import. video."),
+            may_skip: &["import.refused", "video.forced_bounce"],
+        },
+        Suite {
+            name: "arm64-vmap",
+            about: "imports and video, vivid using the CPU",
+            boot: boot(Arm64, "", "import. video."),
+            may_skip: &["video.forced_bounce"],
+        },
+        Suite {
+            name: "x86_64-5g",
+            about: "imports, where some devices do not reach all memory",
+            boot: Boot {
+                mem: "5G",
+                ..boot(
+                    X86_64,
+                    VIVID_MAPS,
+                    "--bounces vivid import. importer. answer.",
+                )
+            },
+            may_skip: &["import.cpu_only", "importer.bounce"],
+        },
+        Suite {
+            name: "arm64-noncoherent",
+            about: "imports and races, where no device snoops",
+            boot: Boot {
+                pci_noncoherent: true,
+                ..boot(Arm64, VIVID_MAPS, "import. answer. race.")
+            },
+            may_skip: &[
+                "import.accepted",
+                "import.cpu_only",
+                "import.twice",
+                "import.together",
+                "import.outlives_fd",
+            ],
+        },
+        Suite {
+            name: "x86_64-parameters",
+            about: "where all DMA bounces, and control groups are charged",
+            boot: Boot {
+                append: "swiotlb=force dma_heap.mem_accounting=1",
+                ..boot(
+                    X86_64,
+                    VIVID_MAPS,
+                    "alloc. importer.bounce video.forced_bounce memory.accounted",
+                )
+            },
+            may_skip: &[],
+        },
+        Suite {
+            name: "x86_64-name-taken",
+            about: "where the heap's name is taken: loading fails and breaks nothing",
+            boot: Boot::new(
+                X86_64,
+                format!("{NAME_TAKEN} && exec /{SELFTEST} --heap system alloc. sync."),
+            ),
+            may_skip: &[],
+        },
+    ]
+}
+
+impl Suite {
+    fn into_group(self) -> Group {
+        Group::new(self.name, self.about, move |kits| self.run(kits))
+    }
+
+    fn run(&self, kits: &Kits) -> Result<Vec<Case>> {
+        let outcome = self.boot.run(kits)?;
+        let output = Output::parse(&text(&outcome.stdout));
+        let mut problem = output.problem();
+        let failed = output
+            .cases
+            .iter()
+            .any(|case| case.verdict == Verdict::Failed);
+        if problem.is_none() && !failed && outcome.status != Some(0) {
+            problem = Some(format!("expected exit status 0, got {:?}", outcome.status));
+        }
+        let mut cases: Vec<Case> = output
+            .cases
+            .into_iter()
+            .map(|case| self.judge(case))
+            .collect();
+        let problem = match problem {
+            Some(problem) => Some(format!("{problem}\n{}", text(&outcome.stderr))),
+            None if cases.iter().any(|case| case.verdict == Verdict::Failed) => {
+                Some("see above".into())
+            }
+            None => None,
+        };
+        let problem = match problem {
+            Some(problem) => Some(format!("{problem}\n{}", self.boot.repeat(kits)?)),
+            None => None,
+        };
+        cases.push(Case::judged("complete", problem));
+        cases.push(self.boot.health(kits, &outcome)?);
+        Ok(cases)
+    }
+
+    fn judge(&self, case: Case) -> Case {
+        let expected = self
+            .may_skip
+            .iter()
+            .any(|start| case.name.starts_with(start));
+        if case.verdict != Verdict::Skipped || expected {
+            return case;
+        }
+        let text = format!(
+            "expected it to run in this guest, it was skipped: {}",
+            case.text
+        );
+        Case::new(case.name, Verdict::Failed, text)
+    }
+}
