@@ -5,6 +5,8 @@
 ifeq ($(KERNELRELEASE),)
 
 VM := tools/vm/vm
+CARGO := tools/vm/cargo
+RUNNER := $(CARGO) run --quiet --locked --package runner --
 
 # The kernel to build against: the running one, unless KDIR names another.
 KDIR ?= /lib/modules/$(shell uname -r)/build
@@ -27,11 +29,11 @@ clean: ## Remove what these two have made
 
 .PHONY: demo
 demo: ## Show which devices may attach to a buffer, in guests of both architectures
-	@$(VM) setup && $(VM) runner demo
+	@$(VM) setup && $(RUNNER) demo
 
 .PHONY: test
 test: ## Run all tests, in guests and on this machine
-	@$(VM) setup && $(VM) runner test $(TESTS)
+	@$(VM) setup && $(RUNNER) test $(TESTS)
 
 .PHONY: setup
 setup: ## Install and build what the two need, and nothing else

@@ -8,8 +8,6 @@ CHECK_KDIR = $(if $(filter command environment,$(origin KDIR)),$(KDIR),$(shell $
 CHECK_KSRC = $(or $(realpath $(CHECK_KDIR)/source),$(CHECK_KDIR))
 CHECK_MO := $(or $(MO),$(or $(DMABUF_COHERENCY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dmabuf-coherency)/checks)
 
-CARGO := tools/vm/cargo
-
 # $(1): a target of Kbuild; $(2): more variables.
 check_kbuild = kdir=$(CHECK_KDIR) && vars=$$(tools/kdir $$kdir) && mkdir -p $(CHECK_MO) && \
 	$(MAKE) -C $$kdir M=$(CURDIR) MO=$(CHECK_MO) $$vars $(2) $(1)
