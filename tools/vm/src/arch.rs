@@ -70,7 +70,7 @@ impl Arch {
     /// The machine that QEMU emulates.
     pub(crate) fn machine(self) -> &'static str {
         match self {
-            Arch::X86_64 => "pc",
+            Arch::X86_64 => "q35",
             Arch::Arm64 => "virt",
         }
     }

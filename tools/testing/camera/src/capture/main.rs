@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line: see `capture --help`.
+
+mod buffer;
+mod v4l2;
+
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
+use buffer::Buffer;
+use camera::Size;
+use clap::Parser;
+use rustix::io::Errno;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+use v4l2::{Memory, Video};
+
+/// How many seconds a frame may take.
+const PATIENCE: u32 = 10;
+/// How long a driver may take to notice that its device is gone.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Capture frames of the camera without hardware, and check every byte.
+///
+/// Says how many were right, and fails if one was wrong.
+#[derive(Parser)]
+#[command(max_term_width = 90)]
+struct Cli {
+    /// The video node; without it, the first that uvcvideo captures by
+    #[arg(long, value_name = "PATH")]
+    device: Option<PathBuf>,
+    /// How many seconds to wait for the device to appear
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    wait: u64,
+    /// The size of a frame, one that the camera offers
+    #[arg(long, value_name = "SIZE", default_value = "320x240")]
+    size: Size,
+    /// How many frames to capture
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    frames: u32,
+    /// How often to do so; the stream is stopped in between
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    times: u32,
+    /// Capture until the camera is unplugged; that is no failure then
+    #[arg(long)]
+    until_unplugged: bool,
+    /// How many buffers to use
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=32))]
+    buffers: u32,
+    /// Capture into dma-bufs of this heap, for example /dev/dma_heap/system;
+    /// without it, into the driver's own buffers
+    #[arg(long, value_name = "PATH")]
+    heap: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("capture: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let (node, video) = find(cli)?;
+    match capture(cli, &node, &video) {
+        Err(Fault::Device(_)) if cli.until_unplugged && goes_away(&video) => {
+            println!("capture: unplugged");
+            Ok(())
+        }
+        Err(Fault::Device(error) | Fault::Picture(error)) => Err(error),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Why there are no more frames.
+enum Fault {
+    /// The device has failed, or is gone.
+    Device(Error),
+    /// A frame is not what the camera has sent.
+    Picture(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Device(error)
+    }
+}
+
+/// Whether a device that has failed is about to go away: a driver notices that
+/// transfers fail before it hears that nothing is plugged in.
+fn goes_away(video: &Video) -> bool {
+    let end = Instant::now() + GRACE;
+    while video.driver() != Err(Errno::NODEV) {
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
+    if !video.set_size(cli.size).context("cannot set the format")? {
+        return Err(anyhow!("{} has no {} in YUYV", node.display(), cli.size).into());
+    }
+    let memory = match cli.heap {
+        Some(_) => Memory::DmaBuf,
+        None => Memory::Mmap,
+    };
+    let count = video
+        .request(memory, cli.buffers)
+        .context("cannot request buffers")?;
+    let buffers = (0..count)
+        .map(|index| match &cli.heap {
+            Some(heap) => Buffer::of_heap(heap, cli.size.bytes()),
+            None => Buffer::of_driver(video, index),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    for _ in 0..cli.times {
+        let mut capture = Capture {
+            video,
+            memory,
+            buffers: &buffers,
+            size: cli.size,
+            tally: Tally::default(),
+        };
+        let result = capture.run((!cli.until_unplugged).then_some(cli.frames));
+        capture.tally.print(cli.size);
+        result?;
+    }
+    Ok(())
+}
+
+/// Opens the device, once it is there.
+fn find(cli: &Cli) -> Result<(PathBuf, Video)> {
+    let end = Instant::now() + Duration::from_secs(cli.wait);
+    loop {
+        for node in candidates(cli)? {
+            match open(&node) {
+                Ok((driver, video)) if cli.device.is_some() || driver == "uvcvideo" => {
+                    return Ok((node, video));
+                }
+                Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::NOTTY) => (),
+                Err(errno) => {
+                    return Err(errno).with_context(|| format!("cannot open {}", node.display()));
+                }
+            }
+        }
+        if Instant::now() >= end {
+            match &cli.device {
+                Some(node) => bail!("{} is no capture device", node.display()),
+                None => bail!("there is no camera: is uvcvideo loaded, and a camera plugged in?"),
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn candidates(cli: &Cli) -> Result<Vec<PathBuf>> {
+    if let Some(node) = &cli.device {
+        return Ok(vec![node.clone()]);
+    }
+    let mut nodes = Vec::new();
+    for entry in fs::read_dir("/dev").context("cannot list /dev")? {
+        let entry = entry.context("cannot list /dev")?;
+        if entry.file_name().to_string_lossy().starts_with("video") {
+            nodes.push(entry.path());
+        }
+    }
+    nodes.sort();
+    Ok(nodes)
+}
+
+/// Opens a node to capture by, and says whose it is.
+fn open(node: &Path) -> Result<(String, Video), Errno> {
+    let video = Video::open(node)?;
+    let driver = video.driver()?.ok_or(Errno::NOTTY)?;
+    Ok((driver, video))
+}
+
+/// What has arrived.
+#[derive(Default)]
+struct Tally {
+    right: u32,
+    /// Frames that the camera has sent and we have not seen.
+    skipped: u32,
+    first: Option<(u32, Instant)>,
+    last: Option<(u32, Instant)>,
+}
+
+impl Tally {
+    fn add(&mut self, number: u32) -> Result<()> {
+        let now = Instant::now();
+        if let Some((last, _)) = self.last {
+            ensure!(number > last, "frame {number} has come after frame {last}");
+            self.skipped += number - last - 1;
+        }
+        self.right += 1;
+        self.first.get_or_insert((number, now));
+        self.last = Some((number, now));
+        Ok(())
+    }
+
+    fn print(&self, size: Size) {
+        let (Some(first), Some(last)) = (self.first, self.last) else {
+            return println!("capture: no frames");
+        };
+        let time = (last.1 - first.1).as_secs_f64();
+        let rate = if time > 0.0 {
+            f64::from(self.right - 1) / time
+        } else {
+            0.0
+        };
+        println!(
+            "capture: {} frames of {size} with every byte right, numbers {} to {}, {} skipped, \
+             {rate:.1} frames/s",
+            self.right, first.0, last.0, self.skipped
+        );
+    }
+}
+
+struct Capture<'a> {
+    video: &'a Video,
+    memory: Memory,
+    buffers: &'a [Buffer],
+    size: Size,
+    tally: Tally,
+}
+
+impl Capture<'_> {
+    /// Starts the stream, captures so many frames, or without end, and stops it.
+    fn run(&mut self, frames: Option<u32>) -> Result<(), Fault> {
+        for index in 0..self.buffers.len() as u32 {
+            self.queue(index)?;
+        }
+        self.video.start().context("cannot start the stream")?;
+        let result = self.frames(frames);
+        let stop = self.video.stop().context("cannot stop the stream");
+        result.and(stop.map_err(Fault::from))
+    }
+
+    fn frames(&mut self, frames: Option<u32>) -> Result<(), Fault> {
+        while frames.is_none_or(|frames| self.tally.right < frames) {
+            let frame = match self.video.dequeue(self.memory, PATIENCE) {
+                Err(Errno::TIMEDOUT) => {
+                    return Err(anyhow!("no frame for {PATIENCE} seconds").into());
+                }
+                result => result.context("cannot get a frame")?,
+            };
+            if frame.is_bad {
+                return Err(anyhow!(
+                    "the driver says that frame {} of this stream is bad ({} bytes)",
+                    frame.sequence,
+                    frame.bytes
+                )
+                .into());
+            }
+            let buffer = &self.buffers[frame.index as usize];
+            let number = buffer
+                .read(frame.bytes, |bytes| camera::check(bytes, self.size))
+                .context("cannot read a buffer")?
+                .map_err(|wrong| Fault::Picture(wrong.into()))?;
+            self.tally.add(number).map_err(Fault::Picture)?;
+            self.queue(frame.index)?;
+        }
+        Ok(())
+    }
+
+    fn queue(&self, index: u32) -> Result<()> {
+        self.video
+            .queue(self.memory, index, self.buffers[index as usize].fd())
+            .with_context(|| format!("cannot queue buffer {index}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn skipped_frames_are_counted() {
+        let mut tally = Tally::default();
+        for number in [5, 6, 9] {
+            tally.add(number).unwrap();
+        }
+        assert_eq!((tally.right, tally.skipped), (3, 2));
+        assert!(tally.add(9).is_err());
+    }
+}
