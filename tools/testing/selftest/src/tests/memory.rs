@@ -6,7 +6,7 @@ use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::heap::Request;
 use crate::mapping::{Mapping, page_size};
-use crate::memory::{free, meminfo, settled_free, vmstat, wait_until};
+use crate::memory::{free, free_blocks, meminfo, settled_free, vmstat, wait_until};
 use crate::options::Options;
 use crate::process::{Helper, Running};
 use crate::trace::{EXPORT, Recording};
@@ -156,18 +156,16 @@ fn exhausted(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Takes all memory but a little, gives every second page of a part back, and
-/// asks for more than the little.
+/// Takes nearly all memory, gives every second page back, and asks for more than
+/// there is in blocks of several pages.
 fn fragmented(options: &Options) -> Result<()> {
-    const SPARE: usize = 32 << 20;
-    const GIVEN: usize = 128 << 20;
-    // What is kept for emergencies and on the CPUs' lists may come in large blocks too.
-    const WANTED: usize = 112 << 20;
+    const SPARE: usize = 24 << 20;
+    const SINGLE: u64 = 16 << 20;
     options.need_system_region()?;
     let heap = options.heap()?;
     settled_free()?;
     let hoard = meminfo("MemAvailable")? as usize;
-    if hoard < 2 * GIVEN + 2 * SPARE {
+    if hoard < 320 << 20 {
         return skip(format!("only {} MiB are free: needs 320", hoard >> 20));
     }
     let page = page_size();
@@ -177,13 +175,30 @@ fn fragmented(options: &Options) -> Result<()> {
     unsafe { rustix::mm::madvise(at(0), memory.len(), Advice::LinuxNoHugepage) }
         .context("NoHugepage")?;
     memory.fill(1);
-    for offset in (0..2 * GIVEN).step_by(2 * page) {
+    for offset in (0..memory.len()).step_by(2 * page) {
         // SAFETY: As above.
         unsafe { rustix::mm::madvise(at(offset), page, Advice::LinuxDontNeed) }?;
     }
+
+    // Pages on the CPUs' lists may belong to blocks, and are not there for all. They go back to
+    // the allocator after a while. Memory of the CMA region is there for movable pages only.
+    let mut wanted = 0;
+    let enough = wait_until(Duration::from_secs(20), || {
+        let listed = free()? - vmstat("nr_free_pages")? * page as u64;
+        wanted = free_blocks(2)? * 2 * page as u64 + listed + SINGLE;
+        let movable = vmstat("nr_free_cma")? * page as u64;
+        Ok(wanted + movable + (8 << 20) <= meminfo("MemAvailable")?)
+    })?;
+    if !enough {
+        return skip(format!(
+            "could not make {} MiB of single pages",
+            SINGLE >> 20
+        ));
+    }
     let kills = vmstat("oom_kill")?;
-    let seen = heap.alloc(WANTED);
-    let what = format!("allocating {} MiB in a fragmented memory", WANTED >> 20);
+    let seen = heap.request(&Request::new(wanted));
+    let what = format!("allocating {} MiB in a fragmented memory", wanted >> 20);
+    println!("{what}: {}", outcome(&seen));
     ensure!(
         vmstat("oom_kill")? == kills,
         "{what}: the kernel killed somebody"
