@@ -19,7 +19,9 @@
 //! cache line left over from an earlier one does not pass for a new one.
 
 mod frame;
+mod settle;
 mod size;
 
 pub use frame::{BAR, Wrong, check, fill, frame, number};
+pub use settle::settle;
 pub use size::{InvalidSize, Size};

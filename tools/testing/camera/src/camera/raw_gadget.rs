@@ -14,7 +14,7 @@ use rustix::{
         opcode::{from_components, none},
     },
 };
-use std::{ffi::c_void, path::Path};
+use std::{ffi::c_void, fs, path::Path};
 
 const NODE: &str = "/dev/raw-gadget";
 
@@ -110,17 +110,10 @@ impl RawGadget {
         }
         init[2 * NAME] = HIGH_SPEED;
 
-        // Non-blocking access is refused.
-        let fd = match rustix::fs::open(NODE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT) => bail!(
-                "there is no {NODE}: load the module raw_gadget, of a kernel with \
-                 CONFIG_USB_RAW_GADGET ('modprobe raw_gadget')"
-            ),
-            Err(Errno::ACCESS) => bail!("no permission to open {NODE}: run this as root"),
-            result => result.with_context(|| format!("cannot open {NODE}"))?,
-        };
-        let gadget = Self { fd };
+        let spare = Self::hold_stale_names()?;
+        let gadget = Self::open()?;
         gadget.bytes(INIT, &mut init).context("raw gadget, INIT")?;
+        drop(spare);
         // SAFETY: RUN takes no argument.
         match unsafe { rustix::ioctl::ioctl(&gadget.fd, NoArg::<RUN>::new()) } {
             Err(Errno::BUSY) if !Path::new("/sys/class/udc").join(device).exists() => bail!(
@@ -135,6 +128,41 @@ impl RawGadget {
             result => result.with_context(|| format!("cannot plug into {device}"))?,
         }
         Ok(gadget)
+    }
+
+    /// Makes a gadget without a name.
+    fn open() -> Result<Self> {
+        // Non-blocking access is refused.
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::open(NODE, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd }),
+            Err(Errno::NOENT) => bail!(
+                "there is no {NODE}: load the module raw_gadget, of a kernel with \
+                 CONFIG_USB_RAW_GADGET ('modprobe raw_gadget')"
+            ),
+            Err(Errno::ACCESS) => bail!("no permission to open {NODE}: run this as root"),
+            Err(errno) => Err(errno).with_context(|| format!("cannot open {NODE}")),
+        }
+    }
+
+    /// Makes gadgets that do nothing but keep names from being used again.
+    ///
+    /// A gadget is a driver with a name, raw-gadget.0 and so on: INIT takes the
+    /// lowest that is free. With CONFIG_DEBUG_KOBJECT_RELEASE, the name of one
+    /// that is gone stays in sysfs for seconds, and the kernel reports whoever
+    /// uses it again. So take all up to the highest of these.
+    fn hold_stale_names() -> Result<Vec<Self>> {
+        let mut spare = Vec::new();
+        let Some(highest) = highest_stale_name() else {
+            return Ok(spare);
+        };
+        for _ in 0..=highest {
+            let gadget = Self::open()?;
+            let mut init = [0; 2 * NAME + 1];
+            gadget.bytes(INIT, &mut init).context("raw gadget, INIT")?;
+            spare.push(gadget);
+        }
+        Ok(spare)
     }
 
     /// Waits for an event.
@@ -261,6 +289,24 @@ impl RawGadget {
             rustix::ioctl::ioctl(&self.fd, call)
         }
     }
+}
+
+/// The highest number of a driver that sysfs has but that no device is bound to.
+fn highest_stale_name() -> Option<u32> {
+    let drivers = fs::read_dir("/sys/bus/gadget/drivers").ok()?;
+    let is_bound = |driver: &Path| {
+        let entries = fs::read_dir(driver).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name());
+        names.any(|name| name.to_string_lossy().starts_with("gadget."))
+    };
+    drivers
+        .flatten()
+        .filter(|driver| !is_bound(&driver.path()))
+        .filter_map(|driver| {
+            let name = driver.file_name();
+            name.to_str()?.strip_prefix("raw-gadget.")?.parse().ok()
+        })
+        .max()
 }
 
 /// An ioctl with a structure of variable length that says itself how long it

@@ -11,6 +11,7 @@ use camera::Size;
 use clap::Parser;
 use rustix::io::Errno;
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -107,6 +108,7 @@ fn goes_away(video: &Video) -> bool {
 }
 
 fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
+    camera::settle(node).context("the device is gone again")?;
     if !video.set_size(cli.size).context("cannot set the format")? {
         return Err(anyhow!("{} has no {} in YUYV", node.display(), cli.size).into());
     }
@@ -189,8 +191,11 @@ fn open(node: &Path) -> Result<(String, Video), Errno> {
 #[derive(Default)]
 struct Tally {
     right: u32,
+    /// Those that came after a later one: uvcvideo copies in several workers,
+    /// and does not wait for the slowest.
+    late: u32,
     /// Frames that the camera has sent and we have not seen.
-    skipped: u32,
+    skipped: BTreeSet<u32>,
     first: Option<(u32, Instant)>,
     last: Option<(u32, Instant)>,
 }
@@ -198,13 +203,22 @@ struct Tally {
 impl Tally {
     fn add(&mut self, number: u32) -> Result<()> {
         let now = Instant::now();
-        if let Some((last, _)) = self.last {
-            ensure!(number > last, "frame {number} has come after frame {last}");
-            self.skipped += number - last - 1;
+        match self.last {
+            Some((last, _)) if number <= last => {
+                let is_late = self.skipped.remove(&number);
+                ensure!(is_late, "frame {number} has come again, after frame {last}");
+                self.late += 1;
+            }
+            Some((last, _)) => {
+                self.skipped.extend(last + 1..number);
+                self.last = Some((number, now));
+            }
+            None => {
+                self.first = Some((number, now));
+                self.last = self.first;
+            }
         }
         self.right += 1;
-        self.first.get_or_insert((number, now));
-        self.last = Some((number, now));
         Ok(())
     }
 
@@ -220,8 +234,12 @@ impl Tally {
         };
         println!(
             "capture: {} frames of {size} with every byte right, numbers {} to {}, {} skipped, \
-             {rate:.1} frames/s",
-            self.right, first.0, last.0, self.skipped
+             {} late, {rate:.1} frames/s",
+            self.right,
+            first.0,
+            last.0,
+            self.skipped.len(),
+            self.late
         );
     }
 }
@@ -293,10 +311,13 @@ mod tests {
     #[test]
     fn skipped_frames_are_counted() {
         let mut tally = Tally::default();
-        for number in [5, 6, 9] {
+        for number in [5, 6, 9, 7] {
             tally.add(number).unwrap();
         }
-        assert_eq!((tally.right, tally.skipped), (3, 2));
-        assert!(tally.add(9).is_err());
+        assert_eq!((tally.right, tally.late), (4, 1));
+        assert_eq!(tally.skipped, [8].into());
+        for again in [9, 7, 5, 4] {
+            assert!(tally.add(again).is_err());
+        }
     }
 }
