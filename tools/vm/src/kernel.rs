@@ -291,7 +291,8 @@ fn directory() -> PathBuf {
 /// The names of all kernels that can be built.
 fn names() -> Result<Vec<String>> {
     let mut names = vec![DEFAULT.to_owned()];
-    for entry in fs::read_dir(directory())? {
+    let directory = directory();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if let Some(name) = name.strip_suffix(".config")
             && name != "common"

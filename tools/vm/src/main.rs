@@ -188,7 +188,9 @@ fn complain(text: &str) {
 
 fn main() -> ExitCode {
     run(Cli::parse()).unwrap_or_else(|error| {
-        complain(&format!("{error:#}"));
+        // What to do comes first, what happened below that.
+        let sentences: Vec<String> = error.chain().map(ToString::to_string).collect();
+        complain(&sentences.join("\n"));
         FAILED.into()
     })
 }

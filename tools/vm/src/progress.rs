@@ -60,6 +60,8 @@ pub(crate) fn run(what: &str, command: &Command, lines: usize) -> Result<()> {
     let status = child.wait()?;
     progress.finish(status.success());
     if !status.success() {
+        // A full disk is a reason that few programs state clearly.
+        cache::need_space(50, what)?;
         bail!(
             "{what} failed ({status}), see {}; its end:\n{}",
             log.display(),
