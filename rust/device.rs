@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finding devices.
+//! Devices: finding them, and what [`kernel::device::Device`] does not tell.
 //!
 //! C headers: [`include/linux/device.h`](srctree/include/linux/device.h),
 //! [`include/linux/kobject.h`](srctree/include/linux/kobject.h)
@@ -9,7 +9,10 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     container_of,
-    device::Device,
+    device::{
+        Bound,
+        Device, //
+    },
     interop::list::clist_create,
     prelude::*,
     sync::{
@@ -22,20 +25,133 @@ use kernel::{
     types::Opaque, //
 };
 
+/// Methods that every device has.
+pub(crate) trait DeviceExt {
+    /// The raw `struct device`.
+    fn as_raw(&self) -> *mut bindings::device;
+
+    /// The parent, if the device has one.
+    fn parent(&self) -> Option<&Device>;
+
+    /// Whether there is a device node for it, as under `/dev`.
+    fn has_node(&self) -> bool;
+
+    /// Tells user space that something about the device has changed (`KOBJ_CHANGE`). May sleep.
+    fn changed(&self);
+}
+
+impl DeviceExt for Device {
+    #[inline]
+    fn as_raw(&self) -> *mut bindings::device {
+        // CAST: `Device` is a transparent wrapper of `struct device`.
+        core::ptr::from_ref(self).cast_mut().cast()
+    }
+
+    fn parent(&self) -> Option<&Device> {
+        // SAFETY: The device is valid. Its parent is set before it is registered, and it holds a
+        // reference to it; the few that are moved to another parent have no device nodes.
+        let parent = unsafe { (*self.as_raw()).parent };
+
+        // SAFETY: As above.
+        (!parent.is_null()).then(|| unsafe { Device::from_raw(parent) })
+    }
+
+    fn has_node(&self) -> bool {
+        // SAFETY: The device is valid; its number is set before it is registered.
+        unsafe { (*self.as_raw()).devt != 0 }
+    }
+
+    fn changed(&self) {
+        // The event is lost if there is no memory for it, which the callee reports to nobody else.
+        //
+        // SAFETY: The device is valid.
+        let _ = unsafe {
+            bindings::kobject_uevent(
+                &raw mut (*self.as_raw()).kobj,
+                bindings::kobject_action_KOBJ_CHANGE,
+            )
+        };
+    }
+}
+
+/// The name of the driver that `dev` is bound to.
+pub(crate) fn driver_name(dev: &Device<Bound>) -> &CStr {
+    // SAFETY: The device is valid; the driver outlives the binding, as does its name.
+    unsafe { CStr::from_char_ptr(bindings::dev_driver_string(dev.as_raw())) }
+}
+
+/// Looks at `dev` as a bound device if it has a driver.
+///
+/// # Safety
+///
+/// The caller must be called by somebody who keeps `dev` from being unbound as long as the result
+/// is used.
+pub(crate) unsafe fn as_bound(dev: &Device) -> Option<&Device<Bound>> {
+    // SAFETY: The device is valid. A pointer is read in one piece.
+    let driver = unsafe { (&raw const (*dev.as_raw()).driver).read_volatile() };
+
+    // SAFETY: By this function's safety requirements.
+    (!driver.is_null()).then(|| unsafe { dev.as_bound() })
+}
+
+/// A registered device, looked at while the set of all devices is locked.
+pub(crate) struct Candidate<'a>(&'a Device);
+
+impl<'a> Candidate<'a> {
+    /// The class of the device, and the name of the class.
+    pub(crate) fn class(&self) -> Option<(*const bindings::class, &'a CStr)> {
+        // SAFETY: The device is valid, and keeps its class as long as it is registered.
+        let class = unsafe { (*self.0.as_raw()).class };
+
+        // SAFETY: As above.
+        (!class.is_null()).then(|| (class, unsafe { CStr::from_char_ptr((*class).name) }))
+    }
+
+    /// The bus that the device is on.
+    pub(crate) fn bus(&self) -> Option<NonNull<bindings::bus_type>> {
+        // SAFETY: The device is valid.
+        NonNull::new(unsafe { (*self.0.as_raw()).bus }.cast_mut())
+    }
+
+    /// The name of the device.
+    ///
+    /// # Safety
+    ///
+    /// Devices of its class must never be renamed.
+    pub(crate) unsafe fn name(&self) -> &'a CStr {
+        // SAFETY: A registered device has a name, and this one is never renamed.
+        unsafe { CStr::from_char_ptr((*self.0.as_raw()).kobj.name) }
+    }
+}
+
 /// A member of the set of all devices.
 #[repr(transparent)]
 struct Member(Opaque<bindings::kobject>);
 
-/// Returns the device `name` of the class named `class`, if there is one.
+/// Returns the first registered device for which `f` returns true. See [`any`].
+pub(crate) fn find(f: impl FnMut(Candidate<'_>) -> bool) -> Option<ARef<Device>> {
+    search(f, |kobj, dev| {
+        // SAFETY: The kobject is valid while it is in the set.
+        let kobj = unsafe { bindings::kobject_get_unless_zero(kobj) };
+
+        // SAFETY: The reference to the kobject is one to the device.
+        (!kobj.is_null()).then(|| unsafe { ARef::from_raw(NonNull::new_unchecked(dev.cast())) })
+    })
+}
+
+/// Returns whether `f` returns true for a registered device.
 ///
-/// Classes such as that of the DMA heaps are private to their subsystem, but every device is a
-/// member of one public set. Takes time in proportion to the number of devices. Callable in any
-/// context but that of an interrupt.
-///
-/// # Safety
-///
-/// Devices of the class must never be renamed.
-pub(crate) unsafe fn find_by_class(class: &CStr, name: &CStr) -> Option<ARef<Device>> {
+/// Classes and buses are private to their subsystems, but every device is a member of one public
+/// set. Takes time in proportion to the number of devices. `f` runs with a spinlock held, so it
+/// must not sleep.
+pub(crate) fn any(f: impl FnMut(Candidate<'_>) -> bool) -> bool {
+    search(f, |_, _| Some(())).is_some()
+}
+
+fn search<T>(
+    mut f: impl FnMut(Candidate<'_>) -> bool,
+    found: impl Fn(*mut bindings::kobject, *mut bindings::device) -> Option<T>,
+) -> Option<T> {
     // SAFETY: The root device of the platform bus exists always, and as a registered device it is
     // a member of the set of all devices.
     let (kset, ktype) = unsafe {
@@ -61,20 +177,12 @@ pub(crate) unsafe fn find_by_class(class: &CStr, name: &CStr) -> Option<ARef<Dev
         // SAFETY: As just checked, `kobj` is embedded in a `struct device`.
         let dev: *mut bindings::device = unsafe { container_of!(kobj, bindings::device, kobj) };
 
-        // SAFETY: A device keeps its class as long as it is registered, and it is no longer
-        // registered when it leaves the set.
-        let found = unsafe {
-            let dev_class = (*dev).class;
-            !dev_class.is_null() && CStr::from_char_ptr((*dev_class).name) == class
-        };
-        // SAFETY: A member of the set has a name, and this one is never renamed.
-        if !found || unsafe { CStr::from_char_ptr((*kobj).name) } != name {
+        // SAFETY: The device is valid as long as it is a member, which it is while we hold the lock;
+        // the reference does not outlive this call.
+        if !f(Candidate(unsafe { Device::from_raw(dev) })) {
             return None;
         }
 
-        // SAFETY: The kobject is valid while it is in the set.
-        let kobj = unsafe { bindings::kobject_get_unless_zero(kobj) };
-        // SAFETY: The reference to the kobject is one to the device.
-        (!kobj.is_null()).then(|| unsafe { ARef::from_raw(NonNull::new_unchecked(dev.cast())) })
+        found(kobj, dev)
     })
 }

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Knowing all devices of a class, for as long as the class exists.
+//!
+//! C header: [`include/linux/device/class.h`](srctree/include/linux/device/class.h)
+//!
+//! A class interface gets to know the devices of a class, but it must be gone before the class is,
+//! or what it holds of the class leaks; and a class belongs to a module that may be unloaded as
+//! soon as its last device has been. So a [`Watch`] gives up its interface in the course of the
+//! deletion of the last device, by an [`Action`] on each of them. Whoever deletes a device needs
+//! its class, which is therefore still there.
+//!
+//! To find a class there must be a device of it, and the class must not go meanwhile: a reference
+//! to a symbol of the class's module sees to that.
+
+use crate::{
+    bindings,
+    device::{
+        self,
+        DeviceExt, //
+    },
+    devres::{
+        Action,
+        Release, //
+    },
+    module::{
+        Forever,
+        SymbolRef, //
+    }, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    error::to_result,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Mutex, //
+    },
+    types::Opaque, //
+};
+
+/// Somebody who wants to know the devices of some classes.
+pub(crate) trait Observer: Sized + 'static {
+    /// The watches of this observer.
+    fn watches() -> &'static [Pin<KBox<Watch<Self>>>];
+
+    /// `dev` is a registered device of the class that is named `class`.
+    ///
+    /// `parent` is its parent, if that has a driver. The class's lock is held. May sleep. Called
+    /// again for a device that is known already if the class had to be found anew.
+    fn added(class: &CStr, dev: &Device, parent: Option<&Device<Bound>>);
+
+    /// `dev` is being deleted. Its parent's directory in sysfs still exists. May sleep.
+    fn removed(class: &CStr, dev: &Device);
+}
+
+/// Watches the class of one name.
+#[pin_data]
+pub(crate) struct Watch<T: Observer> {
+    /// The name of the class.
+    name: &'static CStr,
+    /// A symbol of the module that the class is part of, or none if it is never part of a module.
+    symbol: Option<&'static CStr>,
+    /// The class while the interface is registered with it, else 0.
+    class: Atomic<usize>,
+    /// How many devices have an [`Action`].
+    devices: Atomic<usize>,
+    /// The class interface. Changed only with `registered` locked.
+    #[pin]
+    interface: Opaque<bindings::class_interface>,
+    /// Whether the interface is registered. This lock comes before that of the class; it is not
+    /// taken when a device is added.
+    #[pin]
+    registered: Mutex<bool>,
+    _observer: PhantomData<fn() -> T>,
+}
+
+// SAFETY: A class interface belongs to no task.
+unsafe impl<T: Observer> Send for Watch<T> {}
+
+// SAFETY: What changes is atomic or has a lock.
+unsafe impl<T: Observer> Sync for Watch<T> {}
+
+impl<T: Observer> Watch<T> {
+    /// Creates a watch of the class `name`, which is part of the module that exports `symbol` for
+    /// modules under the GPL, or never part of one.
+    pub(crate) fn new(name: &'static CStr, symbol: Option<&'static CStr>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            name,
+            symbol,
+            class: Atomic::new(0),
+            devices: Atomic::new(0),
+            interface <- Opaque::zeroed(),
+            registered <- new_mutex!(false),
+            _observer: PhantomData,
+        })
+    }
+
+    /// Begins to watch, if the class has a device by now. May sleep.
+    pub(crate) fn start(&'static self, _: Forever) -> Result {
+        // Most of the time there is nothing to be found, and no need to hold the class's module.
+        if self.class.load(Relaxed) != 0 || self.find().is_none() {
+            return Ok(());
+        }
+        let _pin = match self.symbol.map(SymbolRef::get) {
+            Some(None) => return Ok(()),
+            pin => pin,
+        };
+        let Some(class) = self.find() else {
+            return Ok(());
+        };
+
+        let mut registered = self.registered.lock();
+        if !*registered {
+            // SAFETY: The class is not unregistered meanwhile, as its module cannot be unloaded.
+            unsafe { self.register(&mut registered, class) }?;
+            // SAFETY: As above.
+            unsafe { self.settle(&mut registered, class) };
+        }
+        Ok(())
+    }
+
+    /// Finds the class by one of its devices. It may be gone at any time.
+    fn find(&self) -> Option<*const bindings::class> {
+        let mut class = None;
+        device::any(|candidate| {
+            class = candidate
+                .class()
+                .and_then(|(class, name)| (name == self.name).then_some(class));
+            class.is_some()
+        });
+        class
+    }
+
+    /// Registers the interface.
+    ///
+    /// # Safety
+    ///
+    /// `class` must be a class that is not unregistered during the call. The interface must not be
+    /// registered, as `registered` has to say.
+    unsafe fn register(
+        &'static self,
+        registered: &mut bool,
+        class: *const bindings::class,
+    ) -> Result {
+        let raw = self.interface.get();
+
+        // SAFETY: Nobody else uses an interface that is not registered.
+        unsafe {
+            raw.write(bindings::class_interface {
+                class,
+                add_dev: Some(Self::add_callback),
+                ..pin_init::zeroed()
+            })
+        };
+        // From here on, devices find this watch.
+        self.class.store(class.addr(), Relaxed);
+        // SAFETY: The interface is initialised and pinned; `settle()` unregisters it in time.
+        let result = to_result(unsafe { bindings::class_interface_register(raw) });
+
+        *registered = result.is_ok();
+        if result.is_err() {
+            self.class.store(0, Relaxed);
+        }
+        result
+    }
+
+    /// Unregisters the interface if the class has no more devices.
+    ///
+    /// # Safety
+    ///
+    /// `class` must be the class that the interface is registered with, if it is, and not be
+    /// unregistered during the call.
+    unsafe fn settle(&'static self, registered: &mut bool, class: *const bindings::class) {
+        while *registered && self.devices.load(Acquire) == 0 {
+            // SAFETY: The interface is registered, and its class exists.
+            unsafe { bindings::class_interface_unregister(self.interface.get()) };
+            *registered = false;
+            self.class.store(0, Relaxed);
+
+            // A device may have been added just before the interface was gone. It may even be gone
+            // again, and waiting for our lock.
+            if self.devices.load(Acquire) != 0 {
+                // SAFETY: The class exists.
+                if let Err(err) = unsafe { self.register(registered, class) } {
+                    pr_err!("lost sight of devices of class {}: {:?}\n", self.name, err);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the driver core, with the class's lock held and a registered device.
+    unsafe extern "C" fn add_callback(dev: *mut bindings::device) -> c_int {
+        // SAFETY: The device is valid during the call.
+        let dev: &Device = unsafe { Device::from_raw(dev) };
+        // SAFETY: A device that is reported by its class has one.
+        let class = unsafe { (*dev.as_raw()).class }.addr();
+
+        let Some(this) = T::watches()
+            .iter()
+            .find(|watch| watch.class.load(Relaxed) == class)
+        else {
+            return 0;
+        };
+        let this = this.as_ref().get_ref();
+
+        match Action::new(this) {
+            Ok(action) => {
+                // SAFETY: The module is never unloaded: `start()` was given a `Forever`. Devices of
+                // a class are on no bus.
+                if unsafe { action.add(dev) } {
+                    this.devices.fetch_add(1, Full);
+                }
+            }
+            // Without the action we would not know when the class goes; the device is not watched.
+            Err(_) => return 0,
+        }
+
+        // SAFETY: Whoever registers the device is the parent's driver, or somebody that it has
+        // brought about; it unregisters the device before it lets the parent go.
+        let parent = dev
+            .parent()
+            .and_then(|parent| unsafe { device::as_bound(parent) });
+        T::added(this.name, dev, parent);
+        0
+    }
+}
+
+impl<T: Observer> Release for Watch<T> {
+    fn release(&'static self, dev: &Device) {
+        T::removed(self.name, dev);
+
+        if self.devices.fetch_sub(1, Full) == 1 {
+            let mut registered = self.registered.lock();
+            // SAFETY: `dev` is a device of the class, and being deleted: the class exists. If the
+            // interface is registered, then with that class.
+            unsafe { self.settle(&mut registered, (*dev.as_raw()).class) };
+        }
+    }
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Links and directories in a device's directory in sysfs.
+//!
+//! C headers: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h),
+//! [`include/linux/kobject.h`](srctree/include/linux/kobject.h)
+
+use crate::{
+    bindings,
+    device::DeviceExt, //
+};
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
+use kernel::{
+    container_of,
+    device::{
+        Bound,
+        Device, //
+    },
+    error::to_result,
+    fmt::{
+        self,
+        Write, //
+    },
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Mutex,
+    types::Opaque, //
+};
+
+/// Creates a link to `target` in the directory of `dev`. May sleep.
+///
+/// The directory exists as long as the device is bound, and takes its links with it.
+///
+/// # Errors
+///
+/// - [`EEXIST`] if there is something of that name.
+/// - [`ENOENT`] if `target` is not in sysfs.
+/// - [`ENOMEM`] if there is no memory for it.
+pub(crate) fn create_link(dev: &Device<Bound>, target: &Device, name: &CStr) -> Result {
+    // SAFETY: Both devices are valid, and the directory of `dev` exists.
+    to_result(unsafe {
+        bindings::sysfs_create_link_nowarn(kobj(dev), kobj(target), name.as_char_ptr())
+    })
+}
+
+/// Removes the link `name` from the directory of `dev`, if there is one. May sleep.
+pub(crate) fn remove_link(dev: &Device<Bound>, name: &CStr) {
+    // SAFETY: The device is valid, and its directory exists.
+    unsafe { bindings::sysfs_remove_link(kobj(dev), name.as_char_ptr()) };
+}
+
+fn kobj(dev: &Device) -> *mut bindings::kobject {
+    // SAFETY: The device is valid.
+    unsafe { &raw mut (*dev.as_raw()).kobj }
+}
+
+/// What a [`Directory`] owns a reference to. Freed when the last user in sysfs has gone.
+#[pin_data]
+struct Object {
+    #[pin]
+    kobj: Opaque<bindings::kobject>,
+    /// What reading the file gives.
+    #[pin]
+    text: Mutex<KVec<u8>>,
+}
+
+/// A directory in that of a device, with links and one text file called `order`.
+///
+/// # Invariants
+///
+/// Owns a reference to an [`Object`] that has been added to sysfs.
+pub(crate) struct Directory(NonNull<Object>);
+
+// SAFETY: A kobject belongs to no task, and may be removed by any that may sleep.
+unsafe impl Send for Directory {}
+
+impl Directory {
+    /// Creates the directory `name` in that of `dev`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
+    /// - [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn create(dev: &Device<Bound>, name: &CStr) -> Result<Self> {
+        let object = KBox::pin_init(
+            pin_init!(Object {
+                kobj <- Opaque::zeroed(),
+                text <- new_mutex!(KVec::new()),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The object is not moved; `release_callback()` pins it again.
+        let object = KBox::into_raw(unsafe { Pin::into_inner_unchecked(object) });
+        // INVARIANT: If adding it fails, the reference is given back when `this` is dropped, which
+        // is also right for a kobject that is only initialised.
+        let this = Self(NonNull::from(
+            // SAFETY: `object` is valid.
+            unsafe { &*object },
+        ));
+
+        // SAFETY: The kobject is zeroed and the type is static. The parent has a directory.
+        to_result(unsafe {
+            bindings::kobject_init_and_add(
+                (*object).kobj.get(),
+                &KTYPE.0,
+                kobj(dev),
+                c"%s".as_char_ptr(),
+                name.as_char_ptr(),
+            )
+        })?;
+        // SAFETY: The kobject has a directory, and the attribute is static.
+        to_result(unsafe {
+            bindings::sysfs_create_file_ns(this.kobj(), &ORDER.0, core::ptr::null())
+        })?;
+        Ok(this)
+    }
+
+    fn kobj(&self) -> *mut bindings::kobject {
+        // SAFETY: By the type invariants the object is valid.
+        unsafe { (*self.0.as_ptr()).kobj.get() }
+    }
+
+    /// Sets what the file `order` gives, one line.
+    pub(crate) fn set_order(&self, text: KVec<u8>) {
+        // SAFETY: By the type invariants the object is valid.
+        *unsafe { self.0.as_ref() }.text.lock() = text;
+    }
+
+    /// Creates a link to `target`. May sleep. The errors are those of [`create_link`].
+    pub(crate) fn create_link(&self, target: &Device, name: &CStr) -> Result {
+        // SAFETY: Both kobjects are valid; nobody but us removes the directory.
+        to_result(unsafe {
+            bindings::sysfs_create_link_nowarn(self.kobj(), kobj(target), name.as_char_ptr())
+        })
+    }
+
+    /// Removes the link `name`, if there is one. May sleep.
+    pub(crate) fn remove_link(&self, name: &CStr) {
+        // SAFETY: The kobject is valid; nobody but us removes the directory.
+        unsafe { bindings::sysfs_remove_link(self.kobj(), name.as_char_ptr()) };
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // SAFETY: We own a reference. What is being read is waited for, and the directory is gone
+        // with all that is in it, when this returns; if sysfs has removed it already with the
+        // device's own, nothing is done.
+        unsafe { bindings::kobject_del(self.kobj()) };
+        // SAFETY: This gives up our reference.
+        unsafe { bindings::kobject_put(self.kobj()) };
+    }
+}
+
+/// Lets a C structure that is never written be a `static`.
+struct Constant<T>(T);
+
+// SAFETY: It is never written.
+unsafe impl<T> Sync for Constant<T> {}
+
+static ORDER: Constant<bindings::attribute> = {
+    let mut attribute: bindings::attribute = pin_init::zeroed();
+
+    attribute.name = c"order".to_bytes_with_nul().as_ptr();
+    attribute.mode = 0o444;
+    Constant(attribute)
+};
+
+static OPS: Constant<bindings::sysfs_ops> = Constant(bindings::sysfs_ops {
+    show: Some(show_callback),
+    store: None,
+});
+
+static KTYPE: Constant<bindings::kobj_type> = Constant(bindings::kobj_type {
+    release: Some(release_callback),
+    sysfs_ops: &OPS.0,
+    ..pin_init::zeroed()
+});
+
+/// # Safety
+///
+/// Only called by sysfs, with the kobject of an [`Object`] and a buffer of [`PAGE_SIZE`].
+unsafe extern "C" fn show_callback(
+    kobj: *mut bindings::kobject,
+    _attr: *mut bindings::attribute,
+    buf: *mut c_char,
+) -> isize {
+    // SAFETY: `kobj` is embedded in an `Object`, which lives while its file is being read.
+    let object = unsafe { &*container_of!(Opaque::cast_from(kobj), Object, kobj) };
+    let text = object.text.lock();
+    let len = text.len().min(PAGE_SIZE);
+
+    // SAFETY: The buffer has room for `len` bytes.
+    unsafe { core::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len) };
+    // CAST: `len` is no more than the size of a page.
+    len as isize
+}
+
+/// # Safety
+///
+/// Only called by the kobject core, once, with the kobject of an [`Object`] that nobody uses.
+unsafe extern "C" fn release_callback(kobj: *mut bindings::kobject) {
+    // SAFETY: `kobj` is embedded in an `Object` that `Directory::create()` has leaked.
+    drop(unsafe {
+        KBox::from_raw(container_of!(Opaque::cast_from(kobj), Object, kobj).cast_mut())
+    });
+}
+
+/// A page that is being written for a reader.
+pub(crate) struct Text<'a> {
+    page: &'a mut [MaybeUninit<u8>],
+    len: usize,
+}
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let end = self.len + s.len();
+        let room = self.page.get_mut(self.len..end).ok_or(fmt::Error)?;
+
+        for (to, from) in room.iter_mut().zip(s.bytes()) {
+            to.write(from);
+        }
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// A file of a device that shows something of a `T`.
+#[repr(C)]
+struct File<T: 'static> {
+    attribute: bindings::device_attribute,
+    data: &'static T,
+    show: fn(&T, &mut Text<'_>) -> fmt::Result,
+}
+
+/// Adds a file to the directory of `dev`, for everybody to read: what `show` writes, and a new
+/// line. May sleep.
+///
+/// # Errors
+///
+/// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
+/// - [`ENOMEM`] if there is no memory for it.
+///
+/// # Safety
+///
+/// `dev` must be registered, and not be deleted meanwhile. This module must never be unloaded.
+pub(crate) unsafe fn add_file<T: Sync>(
+    dev: &Device,
+    name: &'static CStr,
+    data: &'static T,
+    show: fn(&T, &mut Text<'_>) -> fmt::Result,
+) -> Result {
+    let mut attribute: bindings::device_attribute = pin_init::zeroed();
+    attribute.attr.name = name.as_char_ptr();
+    attribute.attr.mode = 0o444;
+    attribute.__bindgen_anon_1.show = Some(show_file_callback::<T>);
+    let file = KBox::leak(KBox::new(
+        File {
+            attribute,
+            data,
+            show,
+        },
+        GFP_KERNEL,
+    )?);
+
+    // SAFETY: The attribute is ours, and not in use yet.
+    unsafe { bindings::dmacoh_sysfs_attr_init(&mut file.attribute.attr) };
+    // SAFETY: The device has a directory, and the attribute lives for ever.
+    to_result(unsafe { bindings::device_create_file(dev.as_raw(), &file.attribute) })
+}
+
+/// # Safety
+///
+/// Only called by the driver core, with the attribute of a [`File`] of `T` and a buffer of
+/// [`PAGE_SIZE`].
+unsafe extern "C" fn show_file_callback<T: Sync + 'static>(
+    _dev: *mut bindings::device,
+    attribute: *mut bindings::device_attribute,
+    buf: *mut c_char,
+) -> isize {
+    // SAFETY: The attribute is the first field of a `File`, which is never freed.
+    let file = unsafe { &*attribute.cast::<File<T>>() };
+    let mut text = Text {
+        // SAFETY: The buffer is ours meanwhile, and has this size.
+        page: unsafe { core::slice::from_raw_parts_mut(buf.cast(), PAGE_SIZE) },
+        len: 0,
+    };
+
+    match (file.show)(file.data, &mut text).and_then(|()| text.write_str("\n")) {
+        // CAST: It is no more than the size of a page.
+        Ok(()) => text.len as isize,
+        Err(_) => EIO.to_errno() as isize,
+    }
+}
