@@ -59,6 +59,7 @@ use kernel::{
         VmaNew, //
     },
     module::this_module,
+    new_mutex,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -69,7 +70,8 @@ use kernel::{
             ARef,
             AlwaysRefCounted, //
         },
-        Arc, //
+        Arc,
+        Mutex, //
     },
     types::{
         ForeignOwnable,
@@ -103,7 +105,7 @@ pub(crate) trait Exporter: Sized + Send + Sync + 'static {
     /// Maps the buffer for the importer's device, by [`MapRequest::map`].
     ///
     /// An attachment may be mapped several times at once.
-    fn map<'a>(request: MapRequest<'a, Self>) -> Result<MappedTable<'a>>;
+    fn map<'a>(request: MapRequest<'a, Self>) -> Result<Mapping<'a>>;
 
     /// Makes what devices wrote visible to the CPU, before it reads or writes in direction `dir`.
     ///
@@ -144,6 +146,29 @@ struct Private<T> {
     exporter: T,
     /// The kernel mapping while there is one. Guarded by the reservation lock.
     vmap: UnsafeCell<Option<VMap>>,
+    /// The tables that CPU access has to be bracketed for. May be locked with the reservation lock
+    /// held, not the other way round.
+    #[pin]
+    maintained: Mutex<KVVec<NonNull<Table>>>,
+}
+
+// SAFETY: A pointer to a table stands for the table, which is `Send` and `Sync`. The kernel mapping
+// is guarded by a lock.
+unsafe impl<T: Send> Send for Private<T> {}
+
+// SAFETY: As above.
+unsafe impl<T: Sync> Sync for Private<T> {}
+
+/// What an importer gets, seen as what it is part of.
+///
+/// # Invariants
+///
+/// `maintained` of the dma-buf has a pointer to it if and only if `is_maintained` is set.
+#[repr(C)]
+struct Table {
+    /// First, as the importer's `sg_table` is first in it.
+    mapped: MappedTable<'static>,
+    is_maintained: bool,
 }
 
 /// A dma-buf exported by `T`. Dereferences to the exporter.
@@ -184,6 +209,7 @@ impl<T: Exporter> DmaBuf<T> {
             try_pin_init!(Private {
                 exporter <- exporter,
                 vmap: UnsafeCell::new(None),
+                maintained <- new_mutex!(KVVec::new()),
             }? Error),
             GFP_KERNEL,
         )?
@@ -245,6 +271,43 @@ impl<T: Exporter> DmaBuf<T> {
     pub(crate) fn size(&self) -> usize {
         // SAFETY: The dma-buf is valid; its size never changes.
         unsafe { (*self.0.get()).size }
+    }
+
+    /// Makes what devices have written through maintained mappings visible to the CPU, after they
+    /// have finished. May sleep.
+    ///
+    /// The core waits for devices too, but only afterwards. Costs the same whatever the size of the
+    /// buffer if there is no such mapping.
+    ///
+    /// # Errors
+    ///
+    /// [`ERESTARTSYS`] if a signal comes while it waits.
+    pub(crate) fn sync_for_cpu(&self, dir: DataDirection) -> Result {
+        if self.private().maintained.lock().is_empty() {
+            return Ok(());
+        }
+
+        // SAFETY: The dma-buf is valid, and its reservation lock is not needed.
+        to_result(unsafe {
+            bindings::dmacoh_wait_fences(self.0.get(), dir != DataDirection::FromDevice)
+        })?;
+        for table in &**self.private().maintained.lock() {
+            // SAFETY: By the invariants of `Table` it exists as long as it is listed.
+            let mapped = unsafe { &table.as_ref().mapped };
+
+            if mapped.is_written() {
+                mapped.sync_for_cpu();
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what the CPU has written visible to devices with maintained mappings. May sleep.
+    pub(crate) fn sync_for_device(&self) {
+        for table in &**self.private().maintained.lock() {
+            // SAFETY: As above.
+            unsafe { table.as_ref() }.mapped.sync_for_device();
+        }
     }
 
     #[inline]
@@ -352,21 +415,38 @@ impl<'a, T: Exporter> MapRequest<'a, T> {
 
     /// Maps `pages`, which are to be all of the buffer, for the attachment's device.
     ///
+    /// If `maintained`, [`DmaBuf::sync_for_cpu`] and [`DmaBuf::sync_for_device`] are about this
+    /// mapping until it is undone.
+    ///
     /// # Errors
     ///
     /// - [`EINVAL`] if `pages` and the dma-buf differ in size.
     /// - [`ENOMEM`] if there is no memory for the table or the mapping.
     /// - [`EOPNOTSUPP`] if `attrs` has [`Attrs::REQUIRE_COHERENT`] and the device does not snoop.
     /// - Otherwise as `dma_map_sgtable()`.
-    pub(crate) fn map(self, pages: &Arc<Pages>, attrs: Attrs) -> Result<MappedTable<'a>> {
+    pub(crate) fn map(
+        self,
+        pages: &Arc<Pages>,
+        attrs: Attrs,
+        maintained: bool,
+    ) -> Result<Mapping<'a>> {
         if pages.size() != self.buf().size() {
             return Err(EINVAL);
         }
 
         // SAFETY: Importers undo their mappings before they detach, and keep the device bound until
         // then. `map_callback()` has seen to it that the direction is not `None`.
-        unsafe { MappedTable::new(self.attachment.device(), pages.clone(), self.dir, attrs) }
+        let table =
+            unsafe { MappedTable::new(self.attachment.device(), pages.clone(), self.dir, attrs) }?;
+
+        Ok(Mapping { table, maintained })
     }
+}
+
+/// A mapping that is on its way to the importer.
+pub(crate) struct Mapping<'a> {
+    table: MappedTable<'a>,
+    maintained: bool,
 }
 
 /// A user-space mapping of a dma-buf in the making.
@@ -386,7 +466,7 @@ impl<'a> BufferVma<'a> {
         self.vma.flags() & (flags::SHARED | flags::MAYSHARE) != 0
     }
 
-    /// Fills the mapping with the part of `pages` that it covers, cached.
+    /// Fills the mapping with the part of `pages` that it covers, cached or not as they are.
     ///
     /// # Errors
     ///
@@ -398,7 +478,11 @@ impl<'a> BufferVma<'a> {
         // SAFETY: The VMA is being set up by the current task.
         let pgoff = unsafe { (*vma).vm_pgoff };
         // SAFETY: As above.
-        let prot = unsafe { (*vma).vm_page_prot };
+        let prot = pages.caching().pgprot(unsafe { (*vma).vm_page_prot });
+        // What mprotect() makes of the mapping later is based on this.
+        //
+        // SAFETY: As above.
+        unsafe { (*vma).vm_page_prot = prot };
 
         let (mut addr, end) = (self.vma.start(), self.vma.end());
         let nr_pages = (end - addr) >> PAGE_SHIFT;
@@ -529,12 +613,24 @@ impl<T: Exporter> Ops<T> {
         let attachment = unsafe { Attachment::<T>::from_raw(attachment) };
 
         let table = direction(dir).and_then(|dir| {
-            let table = T::map(MapRequest {
+            let mapping = T::map(MapRequest {
                 attachment,
                 dir,
                 _invariant: PhantomData,
             })?;
-            Ok(KBox::new(table, GFP_KERNEL)?)
+            let table = KBox::new(
+                Table {
+                    // SAFETY: Importers undo their mappings before they detach.
+                    mapped: unsafe { mapping.table.forget_attachment() },
+                    is_maintained: mapping.maintained,
+                },
+                GFP_KERNEL,
+            )?;
+            if table.is_maintained {
+                let mut maintained = attachment.buf().private().get_ref().maintained.lock();
+                maintained.push(NonNull::from(&*table), GFP_KERNEL)?;
+            }
+            Ok(table)
         });
 
         match table {
@@ -549,12 +645,19 @@ impl<T: Exporter> Ops<T> {
     /// Only called by the dma-buf core with the reservation lock held, once for each table that
     /// `map` returned.
     unsafe extern "C" fn unmap_callback(
-        _attachment: *mut bindings::dma_buf_attachment,
+        attachment: *mut bindings::dma_buf_attachment,
         table: *mut bindings::sg_table,
         _dir: bindings::dma_data_direction,
     ) {
+        // SAFETY: The importer does not detach meanwhile.
+        let attachment = unsafe { Attachment::<T>::from_raw(attachment) };
         // SAFETY: `map_callback()` made it from a `KBox` of this type.
-        drop(unsafe { KBox::<MappedTable<'_>>::from_raw(table.cast()) });
+        let table = unsafe { KBox::<Table>::from_raw(table.cast()) };
+
+        if table.is_maintained {
+            let mut maintained = attachment.buf().private().get_ref().maintained.lock();
+            maintained.retain(|other| !core::ptr::eq(other.as_ptr(), &*table));
+        }
     }
 
     /// # Safety

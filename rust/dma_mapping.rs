@@ -5,10 +5,16 @@
 //! C headers: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h),
 //! [`include/linux/dma-map-ops.h`](srctree/include/linux/dma-map-ops.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    device::DeviceExt, //
+};
 use core::ops::Deref;
 use kernel::{
-    device::Device,
+    device::{
+        Bound,
+        Device, //
+    },
     prelude::*, //
 };
 
@@ -22,6 +28,12 @@ impl Attrs {
     /// Fail with [`EOPNOTSUPP`] rather than map for a device that does not snoop, and fail rather
     /// than bounce.
     pub(crate) const REQUIRE_COHERENT: Self = Self(bindings::DMA_ATTR_REQUIRE_COHERENT as c_ulong);
+
+    /// Nothing but the mapping.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Leave the CPU caches alone: they hold nothing of the memory.
+    pub(crate) const SKIP_CPU_SYNC: Self = Self(bindings::DMA_ATTR_SKIP_CPU_SYNC as c_ulong);
 
     /// The value for the C side.
     #[inline]
@@ -52,13 +64,6 @@ impl<'a> DmaDevice<'a> {
         Self(unsafe { Device::from_raw(dev) })
     }
 
-    /// The raw `struct device`.
-    #[inline]
-    pub(crate) fn as_raw(&self) -> *mut bindings::device {
-        // CAST: `Device` is a transparent wrapper of `struct device`.
-        core::ptr::from_ref(self.0).cast_mut().cast()
-    }
-
     /// Returns whether the device snoops the CPU caches.
     ///
     /// This is the driver core's own bit, which all architectures keep: `dev_is_dma_coherent()` is
@@ -77,6 +82,21 @@ impl<'a> DmaDevice<'a> {
         !unsafe { (*self.as_raw()).dma_mask }.is_null()
     }
 
+    /// The longest segment that the device takes, in bytes: what the DMA API can map in one piece,
+    /// and what the device states.
+    #[inline]
+    pub(crate) fn max_segment(&self) -> usize {
+        // SAFETY: The device is valid, and what the DMA API keeps for it stays meanwhile.
+        unsafe { bindings::dmacoh_max_segment(self.as_raw()) }
+    }
+
+    /// The mask of addresses whose multiples no segment may cross.
+    #[inline]
+    pub(crate) fn segment_boundary(&self) -> usize {
+        // SAFETY: As above.
+        unsafe { bindings::dmacoh_segment_boundary(self.as_raw()) }
+    }
+
     /// Returns whether the DMA API may put a bounce buffer between this device and some memory:
     /// because the device cannot address all of it, or because bouncing is forced.
     #[inline]
@@ -87,6 +107,14 @@ impl<'a> DmaDevice<'a> {
             bindings::dma_addressing_limited(self.as_raw())
                 || bindings::dmacoh_dev_forced_bounce(self.as_raw())
         }
+    }
+}
+
+impl<'a> From<&'a Device<Bound>> for DmaDevice<'a> {
+    #[inline]
+    fn from(dev: &'a Device<Bound>) -> Self {
+        // INVARIANT: The type of `dev` says that it is bound during `'a`.
+        Self(dev)
     }
 }
 

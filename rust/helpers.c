@@ -4,15 +4,29 @@
  * and exports.
  */
 
+#include <linux/cma.h>
 #include <linux/device.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-map-ops.h>
+#include <linux/dma-resv.h>
 #include <linux/dmabuf_coherency.h>
 #include <linux/export.h>
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/pgtable.h>
 #include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/swiotlb.h>
+#include <linux/sysfs.h>
 #include <linux/vmalloc.h>
+
+#ifdef CONFIG_X86
+#include <linux/set_memory.h>
+#endif
 
 #include "helpers.h"
 
@@ -61,9 +75,106 @@ void dmacoh_sg_set_page(struct scatterlist *sg, struct page *page,
 	sg_set_page(sg, page, len, offset);
 }
 
-void *dmacoh_vmap(struct page **pages, unsigned int count)
+void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining)
 {
-	return vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	pgprot_t prot = PAGE_KERNEL;
+
+	if (write_combining)
+		prot = pgprot_writecombine(prot);
+	return vmap(pages, count, VM_MAP, prot);
+}
+
+pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot)
+{
+	return pgprot_writecombine(prot);
+}
+
+/*
+ * x86 forbids that mappings of one page differ in caching. Elsewhere the direct
+ * mapping stays as it is, and cannot be changed.
+ */
+int dmacoh_set_memory_wc(unsigned long addr, int nr_pages)
+{
+#ifdef CONFIG_X86
+	return set_memory_wc(addr, nr_pages);
+#else
+	return 0;
+#endif
+}
+
+int dmacoh_set_memory_wb(unsigned long addr, int nr_pages)
+{
+#ifdef CONFIG_X86
+	return set_memory_wb(addr, nr_pages);
+#else
+	return 0;
+#endif
+}
+
+#ifdef CONFIG_DMA_CMA
+struct cma *dmacoh_default_cma(void)
+{
+	return dev_get_cma_area(NULL);
+}
+
+struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
+{
+	unsigned int align = get_order(nr_pages << PAGE_SHIFT);
+
+	return cma_alloc(cma, nr_pages, min(align, CONFIG_CMA_ALIGNMENT), true);
+}
+
+void dmacoh_cma_release(struct cma *cma, const struct page *page,
+			unsigned long nr_pages)
+{
+	cma_release(cma, page, nr_pages);
+}
+#else
+struct cma *dmacoh_default_cma(void)
+{
+	return NULL;
+}
+
+struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
+{
+	return NULL;
+}
+
+void dmacoh_cma_release(struct cma *cma, const struct page *page,
+			unsigned long nr_pages)
+{
+}
+#endif
+
+void dmacoh_sync_sgtable(struct device *dev, struct sg_table *table,
+			 enum dma_data_direction dir, bool for_cpu)
+{
+	if (for_cpu)
+		dma_sync_sgtable_for_cpu(dev, table, dir);
+	else
+		dma_sync_sgtable_for_device(dev, table, dir);
+}
+
+/* The longest segment that @dev takes, or ULONG_MAX where it states none. */
+unsigned long dmacoh_max_segment(struct device *dev)
+{
+	unsigned long stated = ULONG_MAX;
+
+	if (dev->dma_parms && dev->dma_parms->max_segment_size)
+		stated = dev->dma_parms->max_segment_size;
+	return min(stated, dma_max_mapping_size(dev));
+}
+
+unsigned long dmacoh_segment_boundary(struct device *dev)
+{
+	return dma_get_seg_boundary(dev);
+}
+
+/* Makes @dev, which is our own, a device that does not snoop. */
+int dmacoh_clear_coherent(struct device *dev)
+{
+	dev_clear_dma_coherent(dev);
+	return dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
 }
 
 void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,
@@ -72,5 +183,82 @@ void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,
 	trace_dmabuf_coherency_attach(heap, dev, snoops, error);
 }
 
+/* Waits for the devices that the CPU must not be in the way of. */
+int dmacoh_wait_fences(struct dma_buf *buf, bool write)
+{
+	long ret = dma_resv_wait_timeout(buf->resv, dma_resv_usage_rw(write),
+					 true, MAX_SCHEDULE_TIMEOUT);
+
+	return ret < 0 ? ret : 0;
+}
+
+void dmacoh_sysfs_attr_init(struct attribute *attr)
+{
+	sysfs_attr_init(attr);
+}
+
+bool dmacoh_within_module(unsigned long addr, const struct module *mod)
+{
+	return within_module(addr, mod);
+}
+
+/*
+ * The parameter "links". The text is kept here for reading; what it means is
+ * decided in Rust, which refuses what it cannot follow.
+ */
+static char *links;
+
+static int links_set(const char *text, const struct kernel_param *kp)
+{
+	char *copy = kstrdup(skip_spaces(text), GFP_KERNEL);
+	int ret;
+
+	if (!copy)
+		return -ENOMEM;
+	/* Without the new line that "echo" adds. */
+	strim(copy);
+
+	ret = dmacoh_set_links(copy);
+	if (ret) {
+		kfree(copy);
+		return ret;
+	}
+	kfree(links);
+	links = copy;
+	return 0;
+}
+
+static int links_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n", links ?: "");
+}
+
+static void links_free(void *arg)
+{
+	kfree(links);
+	links = NULL;
+}
+
+static const struct kernel_param_ops links_ops = {
+	.set = links_set,
+	.get = links_get,
+	.free = links_free,
+};
+
+module_param_cb(links, &links_ops, NULL, 0644);
+MODULE_PARM_DESC(links,
+		 "Heaps to link devices to, best first, instead of the default: driver=heap[:heap...][,driver=...]");
+
+void dmacoh_apply_links(void)
+{
+	kernel_param_lock(THIS_MODULE);
+	if (links && dmacoh_set_links(links))
+		links_free(NULL);
+	kernel_param_unlock(THIS_MODULE);
+}
+
 /* Defined in exports.rs. */
 EXPORT_SYMBOL_GPL(dmabuf_is_dma_coherent);
+EXPORT_SYMBOL_GPL(dma_heap_create_device_link);
+EXPORT_SYMBOL_GPL(devm_dma_heap_create_device_link);
+EXPORT_SYMBOL_GPL(dma_heap_remove_device_link);

@@ -6,12 +6,19 @@
 #ifndef _DMABUF_COHERENCY_HELPERS_H
 #define _DMABUF_COHERENCY_HELPERS_H
 
+#include <linux/dma-direction.h>
+#include <linux/pgtable.h>
 #include <linux/types.h>
 
+struct attribute;
+struct cma;
 struct device;
+struct dma_buf;
 struct iosys_map;
+struct module;
 struct page;
 struct scatterlist;
+struct sg_table;
 
 bool dmacoh_dev_dma_coherent(const struct device *dev);
 bool dmacoh_dev_forced_bounce(struct device *dev);
@@ -22,8 +29,29 @@ struct page *dmacoh_virt_to_page(const void *addr);
 void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr);
 void dmacoh_sg_set_page(struct scatterlist *sg, struct page *page,
 			unsigned int len, unsigned int offset);
-void *dmacoh_vmap(struct page **pages, unsigned int count);
+int dmacoh_wait_fences(struct dma_buf *buf, bool write);
+void dmacoh_sysfs_attr_init(struct attribute *attr);
+bool dmacoh_within_module(unsigned long addr, const struct module *mod);
+void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining);
+pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot);
+int dmacoh_set_memory_wc(unsigned long addr, int nr_pages);
+int dmacoh_set_memory_wb(unsigned long addr, int nr_pages);
+struct cma *dmacoh_default_cma(void);
+struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages);
+void dmacoh_cma_release(struct cma *cma, const struct page *page,
+			unsigned long nr_pages);
+void dmacoh_sync_sgtable(struct device *dev, struct sg_table *table,
+			 enum dma_data_direction dir, bool for_cpu);
+unsigned long dmacoh_max_segment(struct device *dev);
+unsigned long dmacoh_segment_boundary(struct device *dev);
+int dmacoh_clear_coherent(struct device *dev);
 void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,
 			 int error);
+
+/* Applies what the parameter "links" was set to when the module was loaded. */
+void dmacoh_apply_links(void);
+
+/* Defined in exports.rs. */
+int dmacoh_set_links(const char *text);
 
 #endif /* _DMABUF_COHERENCY_HELPERS_H */

@@ -8,9 +8,13 @@
 //! [`kernel::page::Page`] is a single page. A [`PageBlock`] is any number of them in one physical
 //! piece, and [`Pages`] is the memory of one buffer: a sequence of blocks.
 
-use crate::bindings;
+use crate::{
+    bindings,
+    cma::Cma, //
+};
 use core::ptr::NonNull;
 use kernel::{
+    error::to_result,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -27,17 +31,29 @@ pub(crate) enum Effort {
     Reclaim,
 }
 
+/// Where a block came from, and goes back to.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// The page allocator: one compound page if the number of pages is a power of two, else
+    /// `alloc_pages_exact()`.
+    Allocator,
+    /// A contiguous memory area.
+    Cma(Cma),
+}
+
 /// An owned block of physically contiguous pages, zeroed when it was allocated.
 ///
-/// Blocks come from the page allocator's directly mapped memory, so they have a kernel address.
+/// Blocks are part of the direct mapping, so they have a kernel address.
 ///
 /// # Invariants
 ///
-/// `page` is the first of `nr_pages` pages that nobody else frees. They were allocated as one
-/// compound page if `nr_pages` is a power of two, else by `alloc_pages_exact()`.
+/// - `page` is the first of `nr_pages` pages from `origin` that nobody else frees.
+/// - The direct mapping of the pages is write-back unless `write_combining` is set.
 pub(crate) struct PageBlock {
     page: NonNull<bindings::page>,
     nr_pages: usize,
+    origin: Origin,
+    write_combining: bool,
 }
 
 // SAFETY: Pages belong to no task, and may be freed by any.
@@ -47,6 +63,26 @@ unsafe impl Send for PageBlock {}
 unsafe impl Sync for PageBlock {}
 
 impl PageBlock {
+    /// Takes over pages of a contiguous memory area.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be the first of `nr_pages` pages that `cma_alloc()` has returned for `cma`, and
+    /// that are not in high memory. The caller must zero them before anybody else sees them.
+    pub(crate) unsafe fn from_cma(
+        page: NonNull<bindings::page>,
+        nr_pages: usize,
+        cma: Cma,
+    ) -> Self {
+        // INVARIANT: By this function's safety requirements.
+        Self {
+            page,
+            nr_pages,
+            origin: Origin::Cma(cma),
+            write_combining: false,
+        }
+    }
+
     /// Allocates `nr_pages` zeroed pages in one piece, charged to the memory cgroup of the current
     /// task if `account` is set.
     ///
@@ -89,6 +125,8 @@ impl PageBlock {
         Ok(Self {
             page: NonNull::new(page).ok_or(ENOMEM)?,
             nr_pages,
+            origin: Origin::Allocator,
+            write_combining: false,
         })
     }
 
@@ -117,6 +155,15 @@ impl PageBlock {
         unsafe { bindings::dmacoh_page_to_pfn(self.page.as_ptr()) }
     }
 
+    /// Whether the kernel's own mapping is of this kind.
+    #[inline]
+    pub(crate) fn is_mapped(&self, caching: Caching) -> bool {
+        match caching {
+            Caching::WriteBack => !self.write_combining,
+            Caching::WriteCombining => self.write_combining && cfg!(CONFIG_X86),
+        }
+    }
+
     /// The kernel address of the first byte.
     #[inline]
     pub(crate) fn address(&self) -> NonNull<c_void> {
@@ -127,22 +174,89 @@ impl PageBlock {
     }
 }
 
+impl PageBlock {
+    /// Makes the kernel's own mapping of the pages write-combining where another mapping of them
+    /// may not differ, until they are freed: on x86. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if the kernel's page tables cannot be changed.
+    fn set_write_combining(&mut self) -> Result {
+        // INVARIANT: Even if this fails, part of it may have been done.
+        self.write_combining = true;
+        // SAFETY: The pages are ours and in the direct mapping.
+        to_result(unsafe {
+            bindings::dmacoh_set_memory_wc(self.address().addr().get(), self.nr_pages as c_int)
+        })
+    }
+}
+
 impl Drop for PageBlock {
     fn drop(&mut self) {
-        if self.nr_pages.is_power_of_two() {
-            // SAFETY: By the type invariants this is the compound page that we own.
-            unsafe { bindings::__free_pages(self.page.as_ptr(), self.nr_pages.ilog2()) };
-        } else {
-            // SAFETY: By the type invariants this came from `alloc_pages_exact()` with this size.
-            unsafe { bindings::free_pages_exact(self.address().as_ptr(), self.size()) };
+        if self.write_combining {
+            // SAFETY: The pages are ours and in the direct mapping.
+            let result = to_result(unsafe {
+                bindings::dmacoh_set_memory_wb(self.address().addr().get(), self.nr_pages as c_int)
+            });
+            if let Err(err) = result {
+                // Whoever got these pages next would have them uncached without knowing.
+                pr_err!(
+                    "{} pages are lost, as they cannot be made cacheable: {:?}\n",
+                    self.nr_pages,
+                    err
+                );
+                return;
+            }
+        }
+
+        let page = self.page.as_ptr();
+        match self.origin {
+            Origin::Allocator if self.nr_pages.is_power_of_two() => {
+                // SAFETY: By the type invariants this is the compound page that we own.
+                unsafe { bindings::__free_pages(page, self.nr_pages.ilog2()) };
+            }
+            Origin::Allocator => {
+                // SAFETY: By the type invariants this came from `alloc_pages_exact()` with this
+                // size.
+                unsafe { bindings::free_pages_exact(self.address().as_ptr(), self.size()) };
+            }
+            Origin::Cma(cma) => {
+                // SAFETY: By the type invariants this came from `cma`.
+                unsafe { cma.release(self.page, self.nr_pages) };
+            }
+        }
+    }
+}
+
+/// How the CPU maps memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Cached.
+    WriteBack,
+    /// Not cached; writes are gathered.
+    WriteCombining,
+}
+
+impl Caching {
+    /// Adapts the protection bits of a mapping.
+    pub(crate) fn pgprot(self, prot: bindings::pgprot_t) -> bindings::pgprot_t {
+        match self {
+            Self::WriteBack => prot,
+            // SAFETY: This only computes.
+            Self::WriteCombining => unsafe { bindings::dmacoh_pgprot_writecombine(prot) },
         }
     }
 }
 
 /// The memory of one buffer: blocks in the order of their offsets in it.
+///
+/// # Invariants
+///
+/// Unless `caching` is [`Caching::WriteBack`], each block has been made write-combining.
 pub(crate) struct Pages {
     blocks: KVVec<PageBlock>,
     size: usize,
+    caching: Caching,
 }
 
 impl Pages {
@@ -150,7 +264,26 @@ impl Pages {
     pub(crate) fn new(blocks: KVVec<PageBlock>) -> Self {
         let size = blocks.iter().map(PageBlock::size).sum();
 
-        Self { blocks, size }
+        Self {
+            blocks,
+            size,
+            caching: Caching::WriteBack,
+        }
+    }
+
+    /// Makes all mappings of the memory write-combining. What the CPU has written so far may still
+    /// be in its caches. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if the kernel's page tables cannot be changed.
+    pub(crate) fn into_write_combining(mut self) -> Result<Self> {
+        self.blocks
+            .iter_mut()
+            .try_for_each(PageBlock::set_write_combining)?;
+        // INVARIANT: All blocks have just been made write-combining.
+        self.caching = Caching::WriteCombining;
+        Ok(self)
     }
 
     /// The blocks, by rising offset.
@@ -163,6 +296,12 @@ impl Pages {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// How the CPU is to map it.
+    #[inline]
+    pub(crate) fn caching(&self) -> Caching {
+        self.caching
     }
 }
 

@@ -9,17 +9,26 @@
 
 use crate::{
     bindings,
+    device::DeviceExt,
     dma_mapping::{
         Attrs,
         DmaDevice, //
     },
-    page::Pages, //
+    page::{
+        PageBlock,
+        Pages, //
+    }, //
 };
 use core::marker::PhantomData;
 use kernel::{
     device::Device,
     dma::DataDirection,
     error::to_result,
+    page::{
+        PAGE_MASK,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -32,25 +41,63 @@ use kernel::{
 #[repr(transparent)]
 struct RawTable(Opaque<bindings::sg_table>);
 
+/// The pieces of a block that a device takes as segments: offset and size in bytes.
+fn segments(
+    block: &PageBlock,
+    max: usize,
+    boundary: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let start = block.pfn() << PAGE_SHIFT;
+    let end = start + block.size();
+    let max = (max.min(u32::MAX as usize) & PAGE_MASK).max(PAGE_SIZE);
+    let mut addr = start;
+
+    core::iter::from_fn(move || {
+        if addr == end {
+            return None;
+        }
+        // The last address before the boundary, and one further; 0 if that overflows.
+        let border = (addr | boundary).wrapping_add(1);
+        let limit = if border > addr {
+            border - addr
+        } else {
+            usize::MAX
+        };
+        let size = (end - addr).min(max).min(limit);
+        let offset = addr - start;
+        addr += size;
+        Some((offset, size))
+    })
+}
+
 impl RawTable {
-    /// Makes a table with one entry for each block of `pages`. May sleep.
-    fn new(pages: &Pages) -> Result<Self> {
-        let count = pages.blocks().len().try_into()?;
+    /// Makes a table of all `pages`, with segments that `dev` takes. May sleep.
+    fn new(dev: DmaDevice<'_>, pages: &Pages) -> Result<Self> {
+        let (max, boundary) = (dev.max_segment(), dev.segment_boundary() | !PAGE_MASK);
+        let count: usize = pages
+            .blocks()
+            .iter()
+            .map(|block| segments(block, max, boundary).count())
+            .sum();
         let table = Opaque::zeroed();
 
         // SAFETY: `table` is valid for writing; an empty table is refused by the C side.
-        to_result(unsafe { bindings::sg_alloc_table(table.get(), count, bindings::GFP_KERNEL) })?;
+        to_result(unsafe {
+            bindings::sg_alloc_table(table.get(), count.try_into()?, bindings::GFP_KERNEL)
+        })?;
         let table = Self(table);
 
         // SAFETY: `sg_alloc_table()` has initialised the table.
         let mut sg = unsafe { (*table.0.get()).sgl };
         for block in pages.blocks() {
-            let size = block.size().try_into()?;
+            for (offset, size) in segments(block, max, boundary) {
+                let page = block.as_ptr().wrapping_add(offset >> PAGE_SHIFT);
 
-            // SAFETY: The table has as many entries as there are blocks.
-            unsafe { bindings::dmacoh_sg_set_page(sg, block.as_ptr(), size, 0) };
-            // SAFETY: `sg` is an entry of a table that ends with an end mark.
-            sg = unsafe { bindings::sg_next(sg) };
+                // SAFETY: The table has as many entries as there are segments.
+                unsafe { bindings::dmacoh_sg_set_page(sg, page, size.try_into()?, 0) };
+                // SAFETY: `sg` is an entry of a table that ends with an end mark.
+                sg = unsafe { bindings::sg_next(sg) };
+            }
         }
 
         Ok(table)
@@ -89,12 +136,15 @@ pub(crate) struct MappedTable<'a> {
 // SAFETY: A mapping belongs to no task, and may be undone by any that may sleep.
 unsafe impl Send for MappedTable<'_> {}
 
+// SAFETY: A shared mapping can only be synchronised, which any number of tasks may do at once.
+unsafe impl Sync for MappedTable<'_> {}
+
 impl MappedTable<'_> {
     /// Maps `pages` for `dev`. May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `pages` is empty or has more blocks than the C side can count.
+    /// - [`EINVAL`] if `pages` is empty or has more segments than the C side can count.
     /// - [`ENOMEM`] if there is no memory for the table or the mapping.
     /// - Otherwise as `dma_map_sgtable()`.
     ///
@@ -108,7 +158,7 @@ impl MappedTable<'_> {
         dir: DataDirection,
         attrs: Attrs,
     ) -> Result<Self> {
-        let table = RawTable::new(&pages)?;
+        let table = RawTable::new(dev, &pages)?;
 
         // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
         to_result(unsafe {
@@ -127,15 +177,52 @@ impl MappedTable<'_> {
     }
 }
 
+impl MappedTable<'_> {
+    /// Forgets the attachment.
+    ///
+    /// # Safety
+    ///
+    /// The mapping must not outlive it all the same.
+    pub(crate) unsafe fn forget_attachment(self) -> MappedTable<'static> {
+        // SAFETY: The types differ in nothing but a lifetime that no data has.
+        unsafe { core::mem::transmute(self) }
+    }
+
+    /// Whether the device may write to the memory.
+    #[inline]
+    pub(crate) fn is_written(&self) -> bool {
+        self.dir != DataDirection::ToDevice
+    }
+
+    /// Makes what the device has written visible to the CPU.
+    pub(crate) fn sync_for_cpu(&self) {
+        self.sync(true);
+    }
+
+    /// Makes what the CPU has written visible to the device.
+    pub(crate) fn sync_for_device(&self) {
+        self.sync(false);
+    }
+
+    fn sync(&self, for_cpu: bool) {
+        // SAFETY: By the type invariants the table is mapped for this device and direction.
+        unsafe {
+            bindings::dmacoh_sync_sgtable(
+                self.dev.as_raw(),
+                self.table.0.get(),
+                self.dir.into(),
+                for_cpu,
+            )
+        };
+    }
+}
+
 impl Drop for MappedTable<'_> {
     fn drop(&mut self) {
-        // CAST: `Device` is a transparent wrapper of `struct device`.
-        let dev = core::ptr::from_ref::<Device>(&self.dev).cast_mut().cast();
-
         // SAFETY: By the type invariants the table is mapped with just these arguments.
         unsafe {
             bindings::dma_unmap_sgtable(
-                dev,
+                self.dev.as_raw(),
                 self.table.0.get(),
                 self.dir.into(),
                 self.attrs.as_raw(),

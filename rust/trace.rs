@@ -6,6 +6,7 @@
 
 use crate::{
     bindings,
+    device::DeviceExt,
     dma_mapping::DmaDevice, //
 };
 use kernel::prelude::*;

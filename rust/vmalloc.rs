@@ -6,7 +6,10 @@
 
 use crate::{
     bindings,
-    page::Pages, //
+    page::{
+        Caching,
+        Pages, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -17,13 +20,13 @@ use kernel::{
 
 /// A contiguous kernel mapping of all of [`Pages`], which it keeps alive.
 ///
-/// Memory in one block is used at the address it has anyway; only scattered memory takes room in
-/// the vmalloc area.
+/// Memory in one block is used at the address it has anyway, if that is mapped as the buffer is to
+/// be; other memory takes room in the vmalloc area.
 ///
 /// # Invariants
 ///
 /// `addr` is the start of a mapping of `pages` that lives as long as `self`; it came from `vmap()`
-/// if and only if `pages` has several blocks.
+/// if and only if that is in the vmalloc area.
 pub(crate) struct VMap {
     addr: NonNull<c_void>,
     pages: Arc<Pages>,
@@ -36,7 +39,7 @@ unsafe impl Send for VMap {}
 unsafe impl Sync for VMap {}
 
 impl VMap {
-    /// Maps `pages`, cached as the direct mapping is. May sleep.
+    /// Maps `pages`, cached or not as they are. May sleep.
     ///
     /// # Errors
     ///
@@ -45,7 +48,7 @@ impl VMap {
     pub(crate) fn new(pages: Arc<Pages>) -> Result<Self> {
         let addr = match pages.blocks() {
             [] => return Err(EINVAL),
-            [block] => block.address(),
+            [block] if block.is_mapped(pages.caching()) => block.address(),
             blocks => {
                 let count = pages.size() >> PAGE_SHIFT;
                 let mut list = KVVec::with_capacity(count, GFP_KERNEL | __GFP_NOWARN)?;
@@ -57,7 +60,13 @@ impl VMap {
                 }
                 // SAFETY: `list` holds `count` valid pages. They outlive the mapping, as `self`
                 // keeps `pages` until it is undone.
-                let addr = unsafe { bindings::dmacoh_vmap(list.as_mut_ptr(), count.try_into()?) };
+                let addr = unsafe {
+                    bindings::dmacoh_vmap(
+                        list.as_mut_ptr(),
+                        count.try_into()?,
+                        pages.caching() == Caching::WriteCombining,
+                    )
+                };
                 NonNull::new(addr).ok_or(ENOMEM)?
             }
         };
@@ -81,7 +90,8 @@ impl VMap {
 
 impl Drop for VMap {
     fn drop(&mut self) {
-        if self.pages.blocks().len() > 1 {
+        // SAFETY: This only looks at the address.
+        if unsafe { bindings::is_vmalloc_addr(self.addr.as_ptr()) } {
             // SAFETY: By the type invariants `addr` came from `vmap()`. Whoever used the mapping
             // through a raw pointer has to have stopped: nobody else may drop `self`.
             unsafe { bindings::vunmap(self.addr.as_ptr()) };
