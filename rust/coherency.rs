@@ -2,13 +2,16 @@
 
 //! May a device use a buffer? The one place where that is decided.
 
-use crate::dma_mapping::DmaDevice;
+use crate::{
+    dma_mapping::DmaDevice,
+    policy::Mode, //
+};
 use kernel::{
     fmt,
     prelude::*, //
 };
 
-/// Why a device may not use a buffer that is marked `dma_coherent`.
+/// Why a device may not use a buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Its DMA does not see the CPU caches.
@@ -37,15 +40,14 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Returns whether `dev` may use a buffer that is marked `dma_coherent`.
-pub(crate) fn accepts(dev: DmaDevice<'_>) -> Result<(), Refusal> {
-    if !dev.is_dma_coherent() {
-        Err(Refusal::NotSnooping)
-    } else if !dev.has_dma_mask() {
-        Err(Refusal::NoDmaMask)
-    } else if dev.may_bounce() {
-        Err(Refusal::MayBounce)
-    } else {
-        Ok(())
+/// Returns whether `dev` may use the buffers of a heap of mode `mode`.
+pub(crate) fn accepts(mode: Mode, dev: DmaDevice<'_>) -> Result<(), Refusal> {
+    match mode {
+        Mode::Strict if !dev.is_dma_coherent() => Err(Refusal::NotSnooping),
+        Mode::Strict if !dev.has_dma_mask() => Err(Refusal::NoDmaMask),
+        Mode::Strict if dev.may_bounce() => Err(Refusal::MayBounce),
+        // Bounce buffers are filled through the kernel's own mapping, which is cached except on x86.
+        Mode::Uncached if !cfg!(CONFIG_X86) && dev.may_bounce() => Err(Refusal::MayBounce),
+        Mode::Strict | Mode::Maintained | Mode::Uncached => Ok(()),
     }
 }

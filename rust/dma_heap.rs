@@ -11,15 +11,25 @@
 
 use crate::{
     bindings,
-    device,
+    device::{
+        self,
+        DeviceExt, //
+    },
     dma_buf::{
         DmaBuf,
         Exporter, //
+    },
+    module::Forever,
+    sysfs::{
+        self,
+        Text, //
     }, //
 };
 use core::marker::PhantomData;
 use kernel::{
+    device::Device,
     error::from_err_ptr,
+    fmt,
     module::ModuleMetadata,
     prelude::*,
     sync::aref::ARef, //
@@ -36,6 +46,31 @@ pub(crate) trait Heap: Sync + 'static {
     /// and `O_CLOEXEC`. The error reaches the caller of `DMA_HEAP_IOCTL_ALLOC` unchanged. May
     /// sleep. Called at once by any number of tasks, and from the moment of registration.
     fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Self::Buffer>>>;
+
+    /// The heap has been registered, as `dev`. An error is logged.
+    fn registered(&'static self, dev: &HeapDevice) -> Result;
+}
+
+/// The device of a registered heap, which is never deleted.
+pub(crate) struct HeapDevice(ARef<Device>, Forever);
+
+impl HeapDevice {
+    /// Adds a file to the heap's directory in sysfs, for everybody to read: what `show` writes, and
+    /// a new line. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
+    /// - [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn add_file<T: Sync>(
+        &self,
+        name: &'static CStr,
+        data: &'static T,
+        show: fn(&T, &mut Text<'_>) -> fmt::Result,
+    ) -> Result {
+        // SAFETY: The device is registered and never deleted, and the module is never unloaded.
+        unsafe { sysfs::add_file(&self.0, name, data, show) }
+    }
 }
 
 /// Returns whether the administrator wants buffers charged to the allocating task's memory cgroup
@@ -63,7 +98,11 @@ impl<'a> Registrar<'a> {
     /// Failure is logged, and remembered in case that no heap at all can be registered. May sleep.
     pub(crate) fn add<T: Heap>(&mut self, name: &'static CStr, heap: &'a T) {
         match Self::try_add(name, heap) {
-            Ok(()) => self.registered = true,
+            Ok(()) => {
+                self.registered = true;
+                // SAFETY: It has just become that.
+                Self::announce(name, unsafe { &*core::ptr::from_ref(heap) });
+            }
             Err(err) => {
                 pr_err!("cannot register heap {}: {:?}\n", name, err);
                 self.error = Some(err);
@@ -74,9 +113,7 @@ impl<'a> Registrar<'a> {
     fn try_add<T: Heap>(name: &'static CStr, heap: &'a T) -> Result {
         // The core notices a name that is taken only when sysfs does, which dumps the stack. So it
         // still does if somebody else registers the name right now.
-        //
-        // SAFETY: Heaps are never renamed.
-        if unsafe { device::find_by_class(c"dma_heap", name) }.is_some() {
+        if find(name).is_some() {
             return Err(EEXIST);
         }
 
@@ -89,6 +126,30 @@ impl<'a> Registrar<'a> {
         // do the name, the callbacks and the heap. If it fails, the core has dropped them.
         from_err_ptr(unsafe { bindings::dma_heap_add(&info) }).map(drop)
     }
+
+    fn announce<T: Heap>(name: &CStr, heap: &'static T) {
+        // SAFETY: A heap has been registered, so `Permanent` keeps the module.
+        let forever = unsafe { Forever::new() };
+        let result = find(name).ok_or(ENODEV).and_then(|dev| {
+            heap.registered(&HeapDevice(dev.clone(), forever))?;
+            // The event of the new heap came before its files.
+            dev.changed();
+            Ok(())
+        });
+
+        if let Err(err) = result {
+            pr_err!("heap {} lacks files in sysfs: {:?}\n", name, err);
+        }
+    }
+}
+
+/// Finds the device of the heap `name`.
+pub(crate) fn find(name: &CStr) -> Option<ARef<Device>> {
+    device::find(|candidate| {
+        candidate.class().is_some_and(|(_, class)| class == c"dma_heap")
+            // SAFETY: Heaps are never renamed.
+            && unsafe { candidate.name() } == name
+    })
 }
 
 /// The callbacks of heap `T`, as C sees them.
@@ -128,12 +189,17 @@ pub(crate) trait PermanentModule: Sized + Send + Sync + 'static {
     ///
     /// If this registers none, the module is unloaded with the error of the last attempt.
     fn register<'a>(&'a self, registrar: &mut Registrar<'a>);
+
+    /// Does what else there is to do, after a heap has been registered.
+    fn start(&'static self, forever: Forever);
 }
 
 /// Makes a [`kernel::Module`] of a [`PermanentModule`]: the `type` to name in `module!`.
 ///
 /// Once a heap is registered, loading succeeds and `delete_module()` fails with `EWOULDBLOCK`.
-pub(crate) struct Permanent<M: PermanentModule>(PhantomData<M>);
+///
+/// Holds on to the data, where a look for leaked memory finds it.
+pub(crate) struct Permanent<M: PermanentModule>(#[expect(dead_code)] &'static M);
 
 impl<M: PermanentModule> kernel::Module for Permanent<M>
 where
@@ -155,7 +221,12 @@ where
         M::register(unsafe { &*data }, &mut registrar);
 
         if registrar.registered {
-            return Ok(Self(PhantomData));
+            // SAFETY: The reference taken above is never given back, and this returns success.
+            // So `data` is never freed either.
+            let (data, forever) = unsafe { (&*data, Forever::new()) };
+
+            data.start(forever);
+            return Ok(Self(data));
         }
 
         // SAFETY: This gives back the reference taken above: no heap has been registered.

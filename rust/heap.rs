@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The heap `system-coherent`: cached memory for devices that snoop.
+//! The module's heaps: a region of memory and a way to keep it coherent, in any combination.
 
 use crate::{
+    cache::Cleaner,
+    cma::Cma,
     coherency::{
         self,
         Refusal, //
@@ -12,12 +14,14 @@ use crate::{
         DmaBuf,
         Exporter,
         MapRequest,
+        Mapping,
         Ops,
         Reserved, //
     },
     dma_heap::{
+        self,
         mem_accounting,
-        Heap, //
+        HeapDevice, //
     },
     dma_mapping::{
         Attrs,
@@ -29,18 +33,28 @@ use crate::{
         PageBlock,
         Pages, //
     },
-    scatterlist::MappedTable,
+    policy::{
+        self,
+        Mode,
+        Region, //
+    },
     signal::fatal_signal_pending,
     trace,
     vmalloc::VMap, //
 };
 use kernel::{
+    dma::DataDirection,
+    fmt::Write,
     new_mutex,
     page::PAGE_SHIFT,
     prelude::*,
     sizes::SZ_4M,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -53,56 +67,83 @@ const MAX_BLOCK_PAGES: usize = SZ_4M >> PAGE_SHIFT;
 /// How many refused devices are remembered, so that each is logged once.
 const MAX_LOGGED: usize = 1024;
 
-/// A heap of memory from the page allocator.
+/// One of the module's heaps: a region and a mode.
 #[pin_data]
-pub(crate) struct SystemHeap {
-    name: &'static CStr,
+pub(crate) struct Heap {
+    kind: policy::Heap,
+    memory: Memory,
+    /// What cleans the caches of uncached memory before anybody sees it; none if it is cached.
+    cleaner: Option<Arc<Cleaner>>,
     /// Names, hashed, of the devices whose refusal has been logged.
     #[pin]
     logged: Mutex<KVec<u64>>,
+    /// How many attachments and mappings have been refused.
+    refused: Atomic<usize>,
 }
 
-/// A buffer of a [`SystemHeap`].
+/// Where memory comes from.
+enum Memory {
+    PageAllocator,
+    Cma(Cma),
+}
+
+/// A buffer of a [`Heap`].
 pub(crate) struct Buffer {
-    heap: &'static SystemHeap,
+    heap: &'static Heap,
     pages: Arc<Pages>,
 }
 
-impl SystemHeap {
-    /// Creates the heap, to be registered under `name`.
-    pub(crate) fn new(name: &'static CStr) -> impl PinInit<Self> {
-        pin_init!(Self {
-            name,
+impl Heap {
+    /// Creates a heap of this kind, unless the kernel does not have the region.
+    /// Uncached heaps need a `cleaner`.
+    pub(crate) fn new(
+        kind: policy::Heap,
+        cleaner: Option<&Arc<Cleaner>>,
+    ) -> Option<impl PinInit<Self>> {
+        let cleaner = match kind.mode {
+            Mode::Uncached => Some(cleaner?.clone()),
+            Mode::Strict | Mode::Maintained => None,
+        };
+        let memory = match kind.region {
+            Region::System => Memory::PageAllocator,
+            Region::DefaultCma => Memory::Cma(Cma::default_area()?),
+        };
+
+        Some(pin_init!(Self {
+            kind,
+            memory,
+            cleaner,
             logged <- new_mutex!(KVec::new()),
-        })
+            refused: Atomic::new(0),
+        }))
     }
 
-    /// The name of the heap.
-    pub(crate) fn name(&self) -> &'static CStr {
-        self.name
+    /// What kind of heap it is.
+    pub(crate) fn kind(&self) -> &policy::Heap {
+        &self.kind
     }
 
     /// Decides whether `dev` may attach, and says so.
     fn accepts(&self, dev: DmaDevice<'_>) -> Result {
-        coherency::accepts(dev).map_err(|refusal| self.refuse(dev, refusal))?;
-        trace::attach(self.name, dev, Ok(()));
+        coherency::accepts(self.kind.mode, dev).map_err(|refusal| self.refuse(dev, refusal))?;
+        trace::attach(self.kind.name, dev, Ok(()));
         Ok(())
     }
 
-    /// Makes a refusal known: a trace event for each, and a line in the log for the first of a
-    /// device.
+    /// Makes a refusal known: each is counted and traced, the first of a device is logged.
     fn refuse(&self, dev: DmaDevice<'_>, refusal: Refusal) -> Error {
+        self.refused.add(1, Relaxed);
         if self.is_first_refusal(&dev) {
             dev_info!(
                 *dev,
                 "cannot use buffers of DMA heap {}: {}\n",
-                self.name,
+                self.kind.name,
                 refusal
             );
         }
 
         let err = Error::from(refusal);
-        trace::attach(self.name, dev, Err(err));
+        trace::attach(self.kind.name, dev, Err(err));
         err
     }
 
@@ -165,20 +206,54 @@ fn allocate(len: usize, account: bool) -> Result<Pages> {
     Ok(Pages::new(blocks))
 }
 
-impl Heap for SystemHeap {
+impl dma_heap::Heap for Heap {
     type Buffer = Buffer;
 
     fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
-        let pages = Arc::new(allocate(len, mem_accounting())?, GFP_KERNEL)?;
+        let mut pages = match self.memory {
+            Memory::PageAllocator => allocate(len, mem_accounting())?,
+            Memory::Cma(cma) => {
+                let mut blocks = KVVec::with_capacity(1, GFP_KERNEL)?;
+                blocks.push(cma.alloc_zeroed(len >> PAGE_SHIFT)?, GFP_KERNEL)?;
+                Pages::new(blocks)
+            }
+        };
+        if self.cleaner.is_some() {
+            pages = pages.into_write_combining()?;
+        }
+        let pages = Arc::new(pages, GFP_KERNEL)?;
+        if let Some(cleaner) = &self.cleaner {
+            cleaner.clean(&pages)?;
+        }
 
-        DmaBuf::export(self.name, len, fd_flags, Ok(Buffer { heap: self, pages }))
+        DmaBuf::export(
+            self.kind.name,
+            len,
+            fd_flags,
+            Ok(Buffer { heap: self, pages }),
+        )
+    }
+
+    fn registered(&'static self, dev: &HeapDevice) -> Result {
+        dev.add_file(c"dma_coherent", self, |heap, f| {
+            write!(f, "{}", u8::from(heap.kind.is_dma_coherent()))
+        })?;
+        dev.add_file(c"cpu_mapping", self, |heap, f| {
+            f.write_str(heap.kind.cpu_mapping())
+        })?;
+        dev.add_file(c"contiguous", self, |heap, f| {
+            write!(f, "{}", u8::from(heap.kind.is_contiguous()))
+        })?;
+        dev.add_file(c"refused", self, |heap, f| {
+            write!(f, "{}", heap.refused.load(Relaxed))
+        })
     }
 }
 
 impl Buffer {
     /// Whether only devices that snoop may use the buffer.
     pub(crate) fn is_dma_coherent(&self) -> bool {
-        true
+        self.heap.kind.is_dma_coherent()
     }
 }
 
@@ -195,14 +270,37 @@ impl Exporter for Buffer {
         buf.heap.accepts(dev)
     }
 
-    fn map<'a>(request: MapRequest<'a, Self>) -> Result<MappedTable<'a>> {
+    fn map<'a>(request: MapRequest<'a, Self>) -> Result<Mapping<'a>> {
         let buf = request.buf();
+        let dev = request.attachment().device();
+        let mode = buf.heap.kind.mode;
 
         // Ask again: the driver may have changed its DMA mask since it attached, and the DMA API
         // warns of a device that would bounce against `REQUIRE_COHERENT`.
-        let dev = request.attachment().device();
-        coherency::accepts(dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
-        request.map(&buf.pages, Attrs::REQUIRE_COHERENT)
+        coherency::accepts(mode, dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
+
+        // A bounce buffer stands between CPU and device just as caches do, in any mode.
+        let bounces = dev.may_bounce();
+        let (attrs, maintained) = match mode {
+            Mode::Strict => (Attrs::REQUIRE_COHERENT, false),
+            Mode::Maintained => (Attrs::NONE, bounces || !dev.is_dma_coherent()),
+            Mode::Uncached if bounces => (Attrs::NONE, true),
+            Mode::Uncached => (Attrs::SKIP_CPU_SYNC, false),
+        };
+        request.map(&buf.pages, attrs, maintained)
+    }
+
+    /// Takes in what devices wrote, also before the CPU only writes: what it leaves alone, be it in
+    /// a cache line or in a bounce buffer, must not go back to the device as it was before.
+    fn begin_cpu_access(buf: &DmaBuf<Self>, dir: DataDirection) -> Result {
+        buf.sync_for_cpu(dir)
+    }
+
+    fn end_cpu_access(buf: &DmaBuf<Self>, dir: DataDirection) -> Result {
+        if dir != DataDirection::FromDevice {
+            buf.sync_for_device();
+        }
+        Ok(())
     }
 
     fn mmap<'a>(buf: &'a DmaBuf<Self>, vma: BufferVma<'a>) -> Result {
