@@ -5,38 +5,56 @@
 //! # Rooms
 //!
 //! - What the module does, without `unsafe`: [`heap`] allocates and exports, [`coherency`] decides
-//!   which devices may attach.
+//!   which devices may attach, [`links`] says so in sysfs, in the order of [`policy`].
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
-//!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`], [`device`], [`signal`]. They are
-//!   written as if for `rust/kernel`, and stay here until they are there.
+//!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`] and [`signal`] for the heaps; [`bus`],
+//!   [`class`], [`device`], [`devres`], [`module`], [`per_device`] and [`sysfs`] for the links.
+//!   They are written as if for `rust/kernel`, and stay here until they are there.
 //! - The C side: [`bindings`], [`exports`], [`trace`], `helpers.c`.
 //!
 //! # Start
 //!
 //! First everything that can fail, then the heaps: once one of them is registered, the module can
-//! neither fail to load nor be unloaded. [`dma_heap::Permanent`] sees to it.
+//! neither fail to load nor be unloaded. [`dma_heap::Permanent`] sees to it. The links come last,
+//! as they point at the heaps and need no way back.
 
 mod bindings;
+mod bus;
+mod cache;
+mod class;
+mod cma;
 mod coherency;
 mod device;
+mod devres;
 mod dma_buf;
 mod dma_heap;
 mod dma_mapping;
 mod exports;
 mod heap;
+mod links;
+mod module;
 mod page;
+mod per_device;
+mod policy;
 mod scatterlist;
 mod signal;
+mod sysfs;
 mod trace;
 mod vmalloc;
 
+use cache::Cleaner;
 use dma_heap::{
     Permanent,
     PermanentModule,
     Registrar, //
 };
-use heap::SystemHeap;
-use kernel::prelude::*;
+use heap::Heap;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use links::Links;
+use module::Forever;
 
 module! {
     type: Permanent<DmabufCoherency>,
@@ -49,19 +67,47 @@ module! {
 
 /// What lives as long as the module does.
 struct DmabufCoherency {
-    system_coherent: Pin<KBox<SystemHeap>>,
+    heaps: KVec<Pin<KBox<Heap>>>,
+    links: Pin<KBox<Links>>,
 }
 
 impl PermanentModule for DmabufCoherency {
     fn prepare() -> Result<Self> {
+        // No later step gives up a heap that is registered, so look for names that are taken first.
+        for kind in policy::HEAPS.iter().filter(|kind| !kind.in_tree) {
+            if dma_heap::find(kind.name).is_some() {
+                pr_err!("there is a heap {} already\n", kind.name);
+                return Err(EEXIST);
+            }
+        }
+
+        let cleaner = Cleaner::new(c"dmabuf_coherency")
+            .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
+            .ok()
+            .map(|cleaner| Arc::new(cleaner, GFP_KERNEL))
+            .transpose()?;
+        let mut heaps = KVec::new();
+
+        for kind in policy::HEAPS.iter().filter(|kind| !kind.in_tree) {
+            if let Some(heap) = Heap::new(*kind, cleaner.as_ref()) {
+                heaps.push(KBox::pin_init(heap, GFP_KERNEL)?, GFP_KERNEL)?;
+            }
+        }
         Ok(Self {
-            system_coherent: KBox::pin_init(SystemHeap::new(c"system-coherent"), GFP_KERNEL)?,
+            heaps,
+            links: KBox::pin_init(Links::new()?, GFP_KERNEL)?,
         })
     }
 
     fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
-        let heap = self.system_coherent.as_ref().get_ref();
+        for heap in &self.heaps {
+            let heap = heap.as_ref().get_ref();
 
-        registrar.add(heap.name(), heap);
+            registrar.add(heap.kind().name, heap);
+        }
+    }
+
+    fn start(&'static self, forever: Forever) {
+        self.links.as_ref().get_ref().start(forever);
     }
 }

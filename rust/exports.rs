@@ -1,24 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Functions that other kernel modules call.
+//! Functions that C calls: those that other kernel modules use, and the module parameter.
 //!
-//! C header: `include/linux/dmabuf_coherency.h`
+//! C headers: `include/linux/dmabuf_coherency.h`, `helpers.h`
 //!
-//! `helpers.c` exports them; here each is checked against the prototype in the header.
+//! `helpers.c` exports the former. Each is checked against its prototype.
 
 use crate::{
     bindings,
+    device,
     dma_buf::DmaBuf,
-    heap::Buffer, //
+    heap::Buffer,
+    links, //
+};
+use kernel::{
+    device::Device,
+    devres,
+    error::from_result,
+    prelude::*,
+    sync::aref::ARef, //
 };
 
-const _: () = {
-    if true {
-        bindings::dmabuf_is_dma_coherent
-    } else {
-        dmabuf_is_dma_coherent
+/// Fails to compile unless function and C prototype agree.
+macro_rules! check_prototype {
+    ($($name:ident),* $(,)?) => {
+        $(const _: () = {
+            if true {
+                bindings::$name
+            } else {
+                $name
+            };
+        };)*
     };
-};
+}
+
+check_prototype!(
+    devm_dma_heap_create_device_link,
+    dma_heap_create_device_link,
+    dma_heap_remove_device_link,
+    dmabuf_is_dma_coherent,
+    dmacoh_set_links,
+);
 
 /// Returns whether only devices that snoop the CPU caches may use this buffer.
 ///
@@ -29,4 +51,89 @@ const _: () = {
 unsafe extern "C" fn dmabuf_is_dma_coherent(dma_buf: *const bindings::dma_buf) -> bool {
     // SAFETY: By this function's safety requirements.
     unsafe { DmaBuf::<Buffer>::try_from_raw(dma_buf) }.is_some_and(|buf| buf.is_dma_coherent())
+}
+
+/// Makes a heap the first choice of a device.
+///
+/// # Safety
+///
+/// The caller must be the driver that `dev` is bound to or being bound to, or keep it bound
+/// otherwise. `heap` must be a C string.
+#[no_mangle]
+unsafe extern "C" fn dma_heap_create_device_link(
+    dev: *mut bindings::device,
+    heap: *const c_char,
+) -> c_int {
+    // SAFETY: By this function's safety requirements.
+    let (dev, heap) = unsafe { (Device::from_raw(dev), CStr::from_char_ptr(heap)) };
+
+    from_result(|| {
+        // SAFETY: By this function's safety requirements.
+        let dev = unsafe { device::as_bound(dev) }.ok_or(ENODEV)?;
+
+        links::create_device_link(dev, heap).map(|()| 0)
+    })
+}
+
+/// Takes the driver's choice back.
+///
+/// # Safety
+///
+/// The caller must hold a reference to `dev`.
+#[no_mangle]
+unsafe extern "C" fn dma_heap_remove_device_link(dev: *mut bindings::device) {
+    // SAFETY: By this function's safety requirements.
+    links::remove_device_link(unsafe { Device::from_raw(dev) });
+}
+
+/// A driver's choice that is taken back when the device is unbound.
+struct ManagedLink(ARef<Device>);
+
+impl Drop for ManagedLink {
+    fn drop(&mut self) {
+        links::remove_device_link(&self.0);
+    }
+}
+
+/// Makes a heap the first choice of a device until it is unbound from its driver.
+///
+/// # Safety
+///
+/// As for [`dma_heap_create_device_link`].
+#[no_mangle]
+unsafe extern "C" fn devm_dma_heap_create_device_link(
+    dev: *mut bindings::device,
+    heap: *const c_char,
+) -> c_int {
+    // SAFETY: By this function's safety requirements.
+    let (dev, heap) = unsafe { (Device::from_raw(dev), CStr::from_char_ptr(heap)) };
+
+    from_result(|| {
+        // SAFETY: By this function's safety requirements.
+        let dev = unsafe { device::as_bound(dev) }.ok_or(ENODEV)?;
+
+        links::create_device_link(dev, heap)?;
+        // If this fails it drops the `ManagedLink`, and with it the link.
+        devres::register::<ManagedLink, Error>(dev, Ok(ManagedLink((&**dev).into())), GFP_KERNEL)?;
+        Ok(0)
+    })
+}
+
+/// Sets the module parameter `links`.
+///
+/// # Safety
+///
+/// `text` must be a C string.
+#[no_mangle]
+unsafe extern "C" fn dmacoh_set_links(text: *const c_char) -> c_int {
+    // SAFETY: By this function's safety requirements.
+    let text = unsafe { CStr::from_char_ptr(text) };
+
+    from_result(|| links::set_rules(text.to_str()?).map(|()| 0))
+}
+
+/// Applies what the module parameter `links` was set to when the module was loaded. May sleep.
+pub(crate) fn apply_links() {
+    // SAFETY: The module is loaded; the callee takes the parameter's lock.
+    unsafe { bindings::dmacoh_apply_links() };
 }
