@@ -50,6 +50,8 @@ impl Boot {
             .pci_noncoherent(self.pci_noncoherent)
             .add_file(Add::new(&kit.selftest, "")?)
             .add_file(Add::new(&kit.dmabuf_heap, "")?)
+            .add_file(Add::new(&kit.camera, "")?)
+            .add_file(Add::new(&kit.capture, "")?)
             .timeout(self.timeout)
             .run()
     }
@@ -75,7 +77,9 @@ impl Boot {
         if self.pci_noncoherent {
             command += " --pci-noncoherent";
         }
-        command += &(add(&kit.selftest) + &add(&kit.dmabuf_heap));
+        for program in [&kit.selftest, &kit.dmabuf_heap, &kit.camera, &kit.capture] {
+            command += &add(program);
+        }
         Ok(format!(
             "to repeat it:\n  {command} -- sh -c '{}'",
             self.script

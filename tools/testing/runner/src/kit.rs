@@ -14,6 +14,9 @@ pub const SELFTEST: &str = "dmabuf_coherency_selftest";
 pub struct Kit {
     pub image: Image,
     pub selftest: PathBuf,
+    /// The camera without hardware, and what captures from it.
+    pub camera: PathBuf,
+    pub capture: PathBuf,
     /// The kernel's own test of heaps.
     pub dmabuf_heap: PathBuf,
 }
@@ -21,9 +24,12 @@ pub struct Kit {
 impl Kit {
     fn new(arch: Arch) -> Result<Self> {
         let kernel = vm::kernel(arch, vm::DEFAULT)?;
+        let camera = vm::rust_program(arch, "dmabuf_coherency_camera")?;
         Ok(Self {
             image: Image::new(&kernel)?,
             selftest: vm::rust_program(arch, SELFTEST)?,
+            capture: camera.with_file_name("capture"),
+            camera,
             dmabuf_heap: vm::selftest_dmabuf_heaps(&kernel)?,
         })
     }

@@ -25,9 +25,20 @@ pub fn groups() -> Vec<Group> {
 }
 
 fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
+    Boot {
+        append: "kunit.enable=1 kunit.autorun=1",
+        ..Boot::new(
+            arch,
+            format!("{LOAD} {vivid} && exec /{SELFTEST} {arguments}"),
+        )
+    }
+}
+
+/// A guest in which nothing keeps a subsystem from being unloaded.
+fn bare(arch: Arch) -> Boot {
     Boot::new(
         arch,
-        format!("{LOAD} {vivid} && exec /{SELFTEST} {arguments}"),
+        format!("insmod $DMABUF_COHERENCY_KO && exec /{SELFTEST} links.subsystems"),
     )
 }
 
@@ -35,6 +46,23 @@ fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
 /// everything as it was, so that it can be tried again.
 const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
     [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
+
+const MAINTAINED: &str =
+    "--heap system-noncoherent alloc. mmap. sync. fence. import. importer. map. video. race.";
+const UNCACHED: &str =
+    "--heap system-uncached alloc. mmap. sync. fence. import. importer. map. video. race.";
+const UNCACHED_CONTIGUOUS: &str =
+    "--heap default_cma_region-uncached alloc. mmap. sync. import. importer. map. video.";
+const BOUNCE: &str = "--heap system-noncoherent importer.bounce";
+
+/// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.
+const ANY_HEAP: &[&str] = &[
+    "import.refused",
+    "import.cpu_only",
+    "importer.",
+    "map.",
+    "video.forced_bounce",
+];
 
 fn suites() -> Vec<Suite> {
     use Arch::{Arm64, X86_64};
@@ -114,6 +142,60 @@ fn suites() -> Vec<Suite> {
                     "alloc. importer.bounce video.forced_bounce memory.accounted",
                 )
             },
+            may_skip: &[],
+        },
+        Suite {
+            name: "x86_64-maintained",
+            about: "a maintained heap, which takes all devices",
+            boot: boot(X86_64, VIVID_MAPS, MAINTAINED),
+            may_skip: ANY_HEAP,
+        },
+        Suite {
+            name: "arm64-maintained",
+            about: "a maintained heap, which takes all devices",
+            boot: boot(Arm64, VIVID_MAPS, MAINTAINED),
+            may_skip: ANY_HEAP,
+        },
+        Suite {
+            name: "x86_64-uncached",
+            about: "an uncached heap, which takes all devices",
+            boot: boot(X86_64, VIVID_MAPS, UNCACHED),
+            may_skip: ANY_HEAP,
+        },
+        Suite {
+            name: "arm64-uncached",
+            about: "an uncached heap of contiguous memory, which takes all devices",
+            boot: boot(Arm64, VIVID_MAPS, UNCACHED_CONTIGUOUS),
+            may_skip: ANY_HEAP,
+        },
+        Suite {
+            name: "x86_64-bounce",
+            about: "a maintained heap, where a bounce buffer makes a missing bracket visible",
+            boot: Boot {
+                append: "swiotlb=force",
+                ..boot(X86_64, VIVID_MAPS, BOUNCE)
+            },
+            may_skip: &[],
+        },
+        Suite {
+            name: "arm64-bounce",
+            about: "a maintained heap, where a bounce buffer makes a missing bracket visible",
+            boot: Boot {
+                append: "swiotlb=force",
+                ..boot(Arm64, VIVID_MAPS, BOUNCE)
+            },
+            may_skip: &[],
+        },
+        Suite {
+            name: "x86_64-subsystems",
+            about: "links, where drm and videodev come and go",
+            boot: bare(X86_64),
+            may_skip: &[],
+        },
+        Suite {
+            name: "arm64-subsystems",
+            about: "links, where drm and videodev come and go",
+            boot: bare(Arm64),
             may_skip: &[],
         },
         Suite {

@@ -35,6 +35,11 @@ impl Device {
         Ok(Self { path, bus, driver })
     }
 
+    /// Its directory in sysfs.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The name that the kernel calls it by.
     pub fn name(&self) -> String {
         base_name(&self.path)

@@ -4,6 +4,7 @@
 
 use crate::bufinfo::{self, Listed};
 use crate::memory::{settled_free, wait_until};
+use crate::options::is_ours;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -33,7 +34,7 @@ impl<'a> Before<'a> {
         Ok(Self {
             heap,
             buffers: buffers(heap)?,
-            references: references(heap)?,
+            references: references()?,
             free: settled_free()?,
         })
     }
@@ -54,7 +55,7 @@ impl<'a> Before<'a> {
         for inode in buffers(self.heap)?.difference(&self.buffers) {
             left.push(format!("the dma-buf with inode {inode} still exists"));
         }
-        let references = references(self.heap)?;
+        let references = references()?;
         if references != self.references {
             left.push(format!(
                 "the module's reference count was {:?} and is {references:?}",
@@ -72,26 +73,25 @@ impl<'a> Before<'a> {
 
 /// The buffers of a heap that somebody should let go of.
 fn buffers(heap: &str) -> Result<BTreeSet<u64>> {
-    let (_, held) = listed(heap)?;
-    Ok(held.iter().map(|buffer| buffer.inode).collect())
+    let listed = bufinfo::list()?.into_iter();
+    let held = listed.filter(|buffer| buffer.exporter == heap && !is_lost(buffer));
+    Ok(held.map(|buffer| buffer.inode).collect())
 }
 
-/// The buffers of a heap: those that are lost, and the others.
-fn listed(heap: &str) -> Result<(Vec<Listed>, Vec<Listed>)> {
-    let listed = bufinfo::list()?.into_iter();
-    let ours = listed.filter(|buffer| buffer.exporter == heap);
-    Ok(ours.partition(|buffer| buffer.name.as_bytes() == LOST.to_bytes()))
+fn is_lost(buffer: &Listed) -> bool {
+    buffer.name.as_bytes() == LOST.to_bytes()
 }
 
 /// The module's reference count, where it is loaded, without the lost buffers.
-fn references(heap: &str) -> Result<Option<u64>> {
+fn references() -> Result<Option<u64>> {
     let Ok(count) = fs::read_to_string("/sys/module/dmabuf_coherency/refcnt") else {
         return Ok(None);
     };
-    let (lost, _) = listed(heap)?;
+    let listed = bufinfo::list()?.into_iter();
+    let lost = listed.filter(|buffer| is_ours(&buffer.exporter) && is_lost(buffer));
     let count: u64 = count
         .trim()
         .parse()
         .context("the module's reference count")?;
-    Ok(Some(count.saturating_sub(lost.len() as u64)))
+    Ok(Some(count.saturating_sub(lost.count() as u64)))
 }

@@ -12,6 +12,14 @@ use std::path::PathBuf;
 /// The heap whose buffers every device takes, to compare with.
 pub const CONTROL: &str = "system";
 
+/// Whether a heap of this name is one of the module's, by the suffix that says
+/// how it keeps buffers coherent.
+pub fn is_ours(heap: &str) -> bool {
+    ["-coherent", "-noncoherent", "-uncached"]
+        .iter()
+        .any(|mode| heap.ends_with(mode))
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The heap to test, by its name in /dev/dma_heap.
@@ -26,6 +34,10 @@ pub struct Options {
     /// their DMA would go through bounce buffers. May be repeated.
     #[arg(long, global = true, value_name = "DRIVER")]
     pub bounces: Vec<String>,
+
+    /// How often the tests that repeat something do it.
+    #[arg(long, global = true, default_value_t = 50, value_name = "COUNT")]
+    pub rounds: usize,
 }
 
 impl Options {
@@ -35,6 +47,7 @@ impl Options {
         if let Some(module) = &self.module {
             arguments.push(format!("--module={}", module.display()));
         }
+        arguments.push(format!("--rounds={}", self.rounds));
         arguments.extend(
             self.bounces
                 .iter()
@@ -64,13 +77,9 @@ impl Options {
         }
     }
 
-    /// Whether the heap under test is one of the module's, by the suffix that
-    /// says how it keeps buffers coherent.
+    /// Whether the heap under test is one of the module's.
     pub fn heap_is_ours(&self) -> bool {
-        self.heap_is_strict()
-            || ["-noncoherent", "-uncached"]
-                .iter()
-                .any(|mode| self.heap.ends_with(mode))
+        is_ours(&self.heap)
     }
 
     /// Whether the heap under test refuses devices that do not snoop.

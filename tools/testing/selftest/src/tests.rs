@@ -8,6 +8,7 @@ mod bad_input;
 mod fences;
 mod import;
 mod importer_rules;
+mod links;
 mod map;
 mod memory;
 mod mmap;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         answer::TESTS,
         map::TESTS,
         video::TESTS,
+        links::TESTS,
         module::TESTS,
         race::TESTS,
         memory::TESTS,

@@ -609,6 +609,9 @@ fn bounce(options: &Options) -> Result<()> {
 }
 
 fn vmap_place(options: &Options) -> Result<()> {
+    if options.heap.ends_with("-uncached") {
+        return skip("only cached memory is used at the address that it has anyway");
+    }
     options.need_our_heap()?;
     let importer = Importer::open()?;
     let device = suitable(options)?;
