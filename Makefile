@@ -23,6 +23,16 @@ all: ## Build dmabuf_coherency.ko for the kernel in KDIR
 modules_install: ## Install it with that kernel's modules (INSTALL_MOD_PATH)
 	@$(call kbuild,$(KDIR)) modules_install
 
+.PHONY: install
+install: modules_install ## Install that, the header for other modules and the udev rule (DESTDIR)
+	install -D -m 644 include/linux/dmabuf_coherency.h $(DESTDIR)/usr/include/linux/dmabuf_coherency.h
+	install -D -m 644 tools/udev/60-dmabuf-coherency.rules $(DESTDIR)/usr/lib/udev/rules.d/60-dmabuf-coherency.rules
+
+.PHONY: uninstall
+uninstall: ## Remove header and udev rule again; the module goes with its kernel's modules
+	rm -f $(DESTDIR)/usr/include/linux/dmabuf_coherency.h \
+		$(DESTDIR)/usr/lib/udev/rules.d/60-dmabuf-coherency.rules
+
 .PHONY: clean
 clean: ## Remove what these two have made
 	@$(call kbuild,$(KDIR)) clean
