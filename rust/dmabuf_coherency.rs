@@ -8,7 +8,7 @@
 //!   which devices may attach, [`links`] says so in sysfs, in the order of [`policy`].
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
 //!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`] and [`signal`] for the heaps; [`bus`],
-//!   [`class`], [`device`], [`devres`], [`module`], [`per_device`] and [`sysfs`] for the links.
+//!   [`class`], [`device`], [`devres`], [`mod@module`], [`per_device`] and [`sysfs`] for the links.
 //!   They are written as if for `rust/kernel`, and stay here until they are there.
 //! - The C side: [`bindings`], [`exports`], [`trace`], `helpers.c`.
 //!

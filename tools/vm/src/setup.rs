@@ -169,6 +169,9 @@ fn packages(archs: &[Arch]) -> Vec<String> {
         ("rsync", "rsync"),
         ("depmod", "kmod"),
         ("setpriv", "util-linux"),
+        // For `make checkpatch` and `make rust-analyzer`.
+        ("perl", "perl"),
+        ("python3", "python3"),
     ]
     .map(|(tool, package)| (tool.into(), package.into()))
     .into();

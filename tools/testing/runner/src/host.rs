@@ -1,18 +1,76 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tests that need no guest: `cargo test` of the workspace.
+//! The tests that need no guest: `cargo test` of the workspace, and what is
+//! said of kernels that the module cannot be built for.
 
 use crate::group::Group;
 use crate::results::{Case, Verdict};
 use anyhow::{Context as _, Result};
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub fn groups() -> Vec<Group> {
-    vec![Group::new(
-        "host",
-        "unit tests of the tools, on this machine",
-        |_| run(),
-    )]
+    vec![
+        Group::new("host", "unit tests of the tools, on this machine", |_| {
+            run()
+        }),
+        Group::new("kdir", "build trees that do not fit", |_| unfit()),
+    ]
+}
+
+/// What is wrong with a build tree, by what its configuration says, and what
+/// has to be said about it.
+const UNFIT: &[(&str, &str, &str, &str)] = &[
+    ("version", "7.2.9", "", "and the module is for 7.3"),
+    ("rust", "7.3.4", "", "built without Rust"),
+    ("gcc", "7.3.4", "CONFIG_RUST=y", "built with GCC"),
+    (
+        "heaps",
+        "7.3.4",
+        "CONFIG_RUST=y\nCONFIG_CC_IS_CLANG=y",
+        "no DMA heaps",
+    ),
+    (
+        "metadata",
+        "7.3.4",
+        "CONFIG_RUST=y\nCONFIG_CC_IS_CLANG=y\nCONFIG_DMABUF_HEAPS=y",
+        "Rust metadata is missing",
+    ),
+];
+
+/// `make KDIR=` says in a sentence what makes a tree unfit, and fails.
+fn unfit() -> Result<Vec<Case>> {
+    let root = std::env::temp_dir().join(format!("kdir.{}", std::process::id()));
+    let mut cases = vec![refused("missing", &root, "there is no such directory")?];
+    for (name, release, config, expected) in UNFIT {
+        let tree = root.join(name);
+        fs::create_dir_all(tree.join("include/config"))?;
+        fs::write(tree.join("include/config/kernel.release"), release)?;
+        fs::write(tree.join("include/config/auto.conf"), config)?;
+        cases.push(refused(name, &tree, expected)?);
+    }
+    fs::create_dir_all(root.join("empty"))?;
+    cases.push(refused("empty", &root.join("empty"), "not the build tree")?);
+    fs::remove_dir_all(&root)?;
+    Ok(cases)
+}
+
+fn refused(name: &str, tree: &Path, expected: &str) -> Result<Case> {
+    let output = Command::new("make")
+        .args(["-C", concat!(env!("CARGO_MANIFEST_DIR"), "/../../..")])
+        .arg(format!("KDIR={}", tree.display()))
+        .stdin(Stdio::null())
+        .output()
+        .context("running make")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let problem = (output.status.success() || !said.contains(expected)).then(|| {
+        format!(
+            "expected it to fail with `{expected}`, got {}:\n{said}",
+            output.status
+        )
+    });
+    Ok(Case::judged(format!("kdir.{name}"), problem))
 }
 
 fn run() -> Result<Vec<Case>> {

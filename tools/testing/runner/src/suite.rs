@@ -121,7 +121,11 @@ fn suites() -> Vec<Suite> {
             about: "imports and races, where no device snoops",
             boot: Boot {
                 pci_noncoherent: true,
-                ..boot(Arm64, VIVID_MAPS, "import. answer. race.")
+                ..boot(
+                    Arm64,
+                    VIVID_MAPS,
+                    "import. answer. race. links.agree links.shape",
+                )
             },
             may_skip: &[
                 "import.accepted",
