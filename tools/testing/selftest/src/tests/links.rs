@@ -618,8 +618,10 @@ fn usb_camera(options: &Options) -> Result<()> {
         plugged.wait()?;
         let gone = wait_until(Duration::from_secs(10), || Ok(camera()?.is_none()))?;
         ensure!(gone, "the camera is unplugged ({round}), and still there");
+        // The class forgets the node first, then we the device.
+        let unlinked = wait_until(Duration::from_secs(10), || Ok(Links::of(&path)?.is_none()))?;
         ensure!(
-            Links::of(&path)?.is_none(),
+            unlinked,
             "the camera is unplugged ({round}), and its links are still there"
         );
         let captured = capture.wait()?;
