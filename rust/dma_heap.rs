@@ -197,9 +197,7 @@ pub(crate) trait PermanentModule: Sized + Send + Sync + 'static {
 /// Makes a [`kernel::Module`] of a [`PermanentModule`]: the `type` to name in `module!`.
 ///
 /// Once a heap is registered, loading succeeds and `delete_module()` fails with `EWOULDBLOCK`.
-///
-/// Holds on to the data, where a look for leaked memory finds it.
-pub(crate) struct Permanent<M: PermanentModule>(#[expect(dead_code)] &'static M);
+pub(crate) struct Permanent<M: PermanentModule>(PhantomData<M>);
 
 impl<M: PermanentModule> kernel::Module for Permanent<M>
 where
@@ -225,8 +223,12 @@ where
             // So `data` is never freed either.
             let (data, forever) = unsafe { (&*data, Forever::new()) };
 
+            // Only parts of it may be pointed at from now on, but it is not lost.
+            //
+            // SAFETY: `data` is the start of an allocation.
+            unsafe { bindings::dmacoh_kmemleak_not_leak(core::ptr::from_ref(data).cast()) };
             data.start(forever);
-            return Ok(Self(data));
+            return Ok(Self(PhantomData));
         }
 
         // SAFETY: This gives back the reference taken above: no heap has been registered.

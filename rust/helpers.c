@@ -12,6 +12,7 @@
 #include <linux/dmabuf_coherency.h>
 #include <linux/export.h>
 #include <linux/iosys-map.h>
+#include <linux/kmemleak.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -195,6 +196,11 @@ int dmacoh_wait_fences(struct dma_buf *buf, bool write)
 void dmacoh_sysfs_attr_init(struct attribute *attr)
 {
 	sysfs_attr_init(attr);
+}
+
+void dmacoh_kmemleak_not_leak(const void *ptr)
+{
+	kmemleak_not_leak(ptr);
 }
 
 bool dmacoh_within_module(unsigned long addr, const struct module *mod)

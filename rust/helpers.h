@@ -31,6 +31,7 @@ void dmacoh_sg_set_page(struct scatterlist *sg, struct page *page,
 			unsigned int len, unsigned int offset);
 int dmacoh_wait_fences(struct dma_buf *buf, bool write);
 void dmacoh_sysfs_attr_init(struct attribute *attr);
+void dmacoh_kmemleak_not_leak(const void *ptr);
 bool dmacoh_within_module(unsigned long addr, const struct module *mod);
 void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining);
 pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot);
