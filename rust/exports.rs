@@ -14,7 +14,10 @@ use crate::{
     links, //
 };
 use kernel::{
-    device::Device,
+    device::{
+        Bound,
+        Device, //
+    },
     devres,
     error::from_result,
     prelude::*,
@@ -53,6 +56,24 @@ unsafe extern "C" fn dmabuf_is_dma_coherent(dma_buf: *const bindings::dma_buf) -
     unsafe { DmaBuf::<Buffer>::try_from_raw(dma_buf) }.is_some_and(|buf| buf.is_dma_coherent())
 }
 
+/// Makes a heap the first choice of a device, which is bound or there is an error.
+///
+/// # Safety
+///
+/// As for [`dma_heap_create_device_link`].
+unsafe fn create_link<'a>(
+    dev: *mut bindings::device,
+    heap: *const c_char,
+) -> Result<&'a Device<Bound>> {
+    // SAFETY: By this function's safety requirements.
+    let (dev, heap) = unsafe { (Device::from_raw(dev), CStr::from_char_ptr(heap)) };
+    // SAFETY: As above.
+    let dev = unsafe { device::as_bound(dev) }.ok_or(ENODEV)?;
+
+    links::create_device_link(dev, heap)?;
+    Ok(dev)
+}
+
 /// Makes a heap the first choice of a device.
 ///
 /// # Safety
@@ -65,14 +86,7 @@ unsafe extern "C" fn dma_heap_create_device_link(
     heap: *const c_char,
 ) -> c_int {
     // SAFETY: By this function's safety requirements.
-    let (dev, heap) = unsafe { (Device::from_raw(dev), CStr::from_char_ptr(heap)) };
-
-    from_result(|| {
-        // SAFETY: By this function's safety requirements.
-        let dev = unsafe { device::as_bound(dev) }.ok_or(ENODEV)?;
-
-        links::create_device_link(dev, heap).map(|()| 0)
-    })
+    from_result(|| unsafe { create_link(dev, heap) }.map(|_| 0))
 }
 
 /// Takes the driver's choice back.
@@ -105,14 +119,10 @@ unsafe extern "C" fn devm_dma_heap_create_device_link(
     dev: *mut bindings::device,
     heap: *const c_char,
 ) -> c_int {
-    // SAFETY: By this function's safety requirements.
-    let (dev, heap) = unsafe { (Device::from_raw(dev), CStr::from_char_ptr(heap)) };
-
     from_result(|| {
         // SAFETY: By this function's safety requirements.
-        let dev = unsafe { device::as_bound(dev) }.ok_or(ENODEV)?;
+        let dev = unsafe { create_link(dev, heap) }?;
 
-        links::create_device_link(dev, heap)?;
         // If this fails it drops the `ManagedLink`, and with it the link.
         devres::register::<ManagedLink, Error>(dev, Ok(ManagedLink((&**dev).into())), GFP_KERNEL)?;
         Ok(0)
