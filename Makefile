@@ -6,7 +6,7 @@ ifeq ($(KERNELRELEASE),)
 
 VM := tools/vm/vm
 CARGO := tools/vm/cargo
-RUNNER := $(CARGO) run --quiet --locked --package runner --
+RUNNER := $(VM) runner
 
 # The kernel to build against: the running one, unless KDIR names another.
 KDIR ?= /lib/modules/$(shell uname -r)/build
