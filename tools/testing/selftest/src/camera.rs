@@ -6,11 +6,10 @@ use crate::device::{Device, base_name};
 use crate::heap::{Buffer, Heap};
 use crate::importer::{Imported, Importer};
 use crate::leaks::LOST;
-use crate::v4l2::{PixelFormat, Video, fourcc};
 use anyhow::{Context as _, Result};
 use rustix::io::Errno;
-use std::fs;
 use std::path::{Path, PathBuf};
+use v4l2::{Memory, PixelFormat, Video, fourcc};
 
 const CLASS: &str = "/sys/class/video4linux";
 
@@ -26,24 +25,14 @@ impl Camera {
     /// Opens all of them, each with about the smallest frames that it can do,
     /// so that a frame fits into a single block of any heap.
     pub fn all() -> Result<Vec<Self>> {
-        let Ok(entries) = fs::read_dir(CLASS) else {
-            return Ok(Vec::new());
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            names.push(base_name(&entry?.path()));
-        }
-        names.retain(|name| name.starts_with("video"));
-        names.sort();
         let mut cameras = Vec::new();
-        for name in names {
-            let node = Path::new("/dev").join(&name);
+        for node in v4l2::nodes().context("listing /dev")? {
             let what = || node.display().to_string();
-            let video = Video::open(&node).with_context(what)?;
+            let video = Video::open(&node, Memory::DmaBuf).with_context(what)?;
             let Some(driver) = video.capture_driver().with_context(what)? else {
                 continue;
             };
-            let device = Device::behind(&Path::new(CLASS).join(&name), driver)?;
+            let device = Device::behind(&Path::new(CLASS).join(base_name(&node)), driver)?;
             let format = video
                 .set_format(320, 180, fourcc(b"GREY"))
                 .with_context(what)?;

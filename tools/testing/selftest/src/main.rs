@@ -28,7 +28,6 @@ mod test_importer;
 mod tests;
 mod trace;
 mod udmabuf;
-mod v4l2;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -2,10 +2,9 @@
 
 //! Memory for frames, of the driver or of a DMA heap.
 
-use crate::v4l2::Video;
 use anyhow::{Context as _, Result};
 use rustix::{
-    fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
     fs::{Mode, OFlags},
     io::Errno,
     ioctl::{
@@ -15,6 +14,7 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 use std::{ffi::c_void, path::Path, ptr, slice};
+use v4l2::Video;
 
 const HEAP_ALLOC: Opcode = read_write::<Allocation>(b'H', 0);
 const SYNC: Opcode = write::<u64>(b'b', 0);
@@ -76,10 +76,9 @@ impl Buffer {
         })
     }
 
-    /// The number of the dma-buf's descriptor, or 0.
-    pub fn fd(&self) -> u32 {
-        let fd = self.dma_buf.as_ref().map(OwnedFd::as_raw_fd);
-        fd.map_or(0, |fd| fd as u32)
+    /// The dma-buf, if it is none of the driver.
+    pub fn dma_buf(&self) -> Option<BorrowedFd<'_>> {
+        self.dma_buf.as_ref().map(OwnedFd::as_fd)
     }
 
     /// Reads the first bytes, while the driver does not write.

@@ -3,7 +3,6 @@
 //! The command line: see `capture --help`.
 
 mod buffer;
-mod v4l2;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use buffer::Buffer;
@@ -12,16 +11,15 @@ use clap::Parser;
 use rustix::io::Errno;
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
-use v4l2::{Memory, Video};
+use v4l2::{Memory, PixelFormat, Video, fourcc};
 
-/// How many seconds a frame may take.
-const PATIENCE: u32 = 10;
+/// What the camera shows.
+const YUYV: u32 = fourcc(b"YUYV");
 /// How long a driver may take to notice that its device is gone.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -98,7 +96,7 @@ impl From<Error> for Fault {
 /// transfers fail before it hears that nothing is plugged in.
 fn goes_away(video: &Video) -> bool {
     let end = Instant::now() + GRACE;
-    while video.driver() != Err(Errno::NODEV) {
+    while video.capture_driver() != Err(Errno::NODEV) {
         if Instant::now() >= end {
             return false;
         }
@@ -109,15 +107,14 @@ fn goes_away(video: &Video) -> bool {
 
 fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
     camera::settle(node).context("the device is gone again")?;
-    if !video.set_size(cli.size).context("cannot set the format")? {
+    let format = video
+        .set_format(cli.size.width(), cli.size.height(), YUYV)
+        .context("cannot set the format")?;
+    if !is_that_of_frames(&format, cli.size) {
         return Err(anyhow!("{} has no {} in YUYV", node.display(), cli.size).into());
     }
-    let memory = match cli.heap {
-        Some(_) => Memory::DmaBuf,
-        None => Memory::Mmap,
-    };
     let count = video
-        .request(memory, cli.buffers)
+        .request_buffers(cli.buffers)
         .context("cannot request buffers")?;
     let buffers = (0..count)
         .map(|index| match &cli.heap {
@@ -128,7 +125,6 @@ fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
     for _ in 0..cli.times {
         let mut capture = Capture {
             video,
-            memory,
             buffers: &buffers,
             size: cli.size,
             tally: Tally::default(),
@@ -140,12 +136,19 @@ fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
     Ok(())
 }
 
+fn is_that_of_frames(format: &PixelFormat, size: Size) -> bool {
+    format.fourcc == YUYV
+        && (format.width, format.height) == (size.width(), size.height())
+        && format.bytes_per_line as usize == size.row()
+        && format.size as usize == size.bytes()
+}
+
 /// Opens the device, once it is there.
 fn find(cli: &Cli) -> Result<(PathBuf, Video)> {
     let end = Instant::now() + Duration::from_secs(cli.wait);
     loop {
         for node in candidates(cli)? {
-            match open(&node) {
+            match open(cli, &node) {
                 Ok((driver, video)) if cli.device.is_some() || driver == "uvcvideo" => {
                     return Ok((node, video));
                 }
@@ -169,21 +172,17 @@ fn candidates(cli: &Cli) -> Result<Vec<PathBuf>> {
     if let Some(node) = &cli.device {
         return Ok(vec![node.clone()]);
     }
-    let mut nodes = Vec::new();
-    for entry in fs::read_dir("/dev").context("cannot list /dev")? {
-        let entry = entry.context("cannot list /dev")?;
-        if entry.file_name().to_string_lossy().starts_with("video") {
-            nodes.push(entry.path());
-        }
-    }
-    nodes.sort();
-    Ok(nodes)
+    v4l2::nodes().context("cannot list /dev")
 }
 
 /// Opens a node to capture by, and says whose it is.
-fn open(node: &Path) -> Result<(String, Video), Errno> {
-    let video = Video::open(node)?;
-    let driver = video.driver()?.ok_or(Errno::NOTTY)?;
+fn open(cli: &Cli, node: &Path) -> Result<(String, Video), Errno> {
+    let memory = match cli.heap {
+        Some(_) => Memory::DmaBuf,
+        None => Memory::Mmap,
+    };
+    let video = Video::open(node, memory)?;
+    let driver = video.capture_driver()?.ok_or(Errno::NOTTY)?;
     Ok((driver, video))
 }
 
@@ -246,7 +245,6 @@ impl Tally {
 
 struct Capture<'a> {
     video: &'a Video,
-    memory: Memory,
     buffers: &'a [Buffer],
     size: Size,
     tally: Tally,
@@ -266,23 +264,14 @@ impl Capture<'_> {
 
     fn frames(&mut self, frames: Option<u32>) -> Result<(), Fault> {
         while frames.is_none_or(|frames| self.tally.right < frames) {
-            let frame = match self.video.dequeue(self.memory, PATIENCE) {
-                Err(Errno::TIMEDOUT) => {
-                    return Err(anyhow!("no frame for {PATIENCE} seconds").into());
-                }
+            let frame = match self.video.dequeue() {
+                Err(Errno::TIMEDOUT) => return Err(anyhow!("no frame for seconds").into()),
+                Err(Errno::IO) => return Err(anyhow!("the driver says that a frame is bad").into()),
                 result => result.context("cannot get a frame")?,
             };
-            if frame.is_bad {
-                return Err(anyhow!(
-                    "the driver says that frame {} of this stream is bad ({} bytes)",
-                    frame.sequence,
-                    frame.bytes
-                )
-                .into());
-            }
             let buffer = &self.buffers[frame.index as usize];
             let number = buffer
-                .read(frame.bytes, |bytes| camera::check(bytes, self.size))
+                .read(frame.bytes_used, |bytes| camera::check(bytes, self.size))
                 .context("cannot read a buffer")?
                 .map_err(|wrong| Fault::Picture(wrong.into()))?;
             self.tally.add(number).map_err(Fault::Picture)?;
@@ -292,9 +281,11 @@ impl Capture<'_> {
     }
 
     fn queue(&self, index: u32) -> Result<()> {
-        self.video
-            .queue(self.memory, index, self.buffers[index as usize].fd())
-            .with_context(|| format!("cannot queue buffer {index}"))
+        let queued = match self.buffers[index as usize].dma_buf() {
+            Some(dma_buf) => self.video.queue(index, dma_buf),
+            None => self.video.queue_own(index),
+        };
+        queued.with_context(|| format!("cannot queue buffer {index}"))
     }
 }
 
