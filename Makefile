@@ -11,6 +11,13 @@ RUNNER := $(VM) runner
 # The kernel to build against: the running one, unless KDIR names another.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
+# Where `install` puts what programs, other modules and udev read.
+UAPI := include/uapi/linux/dmabuf_coherency.h
+UAPI_DIR := /usr/include/linux
+SRC_DIR := /usr/src/dmabuf_coherency/include
+RULES := 60-dmabuf-coherency.rules
+RULES_DIR := /usr/lib/udev/rules.d
+
 # $(1): a build tree; tools/kdir says what stands in the way.
 kbuild = vars=$$(tools/kdir '$(1)') && \
 	$(MAKE) -C '$(1)' M=$(CURDIR) $(if $(MO),MO='$(MO)') $$vars
@@ -24,14 +31,16 @@ modules_install: ## Install it with that kernel's modules (INSTALL_MOD_PATH)
 	@$(call kbuild,$(KDIR)) modules_install
 
 .PHONY: install
-install: modules_install ## Install that, the header for other modules and the udev rule (DESTDIR)
-	install -D -m 644 include/linux/dmabuf_coherency.h $(DESTDIR)/usr/include/linux/dmabuf_coherency.h
-	install -D -m 644 tools/udev/60-dmabuf-coherency.rules $(DESTDIR)/usr/lib/udev/rules.d/60-dmabuf-coherency.rules
+install: modules_install ## Install that, the headers for programs and modules and the udev rule (DESTDIR)
+	install -D -m 644 -t $(DESTDIR)$(UAPI_DIR) $(UAPI)
+	install -D -m 644 -t $(DESTDIR)$(SRC_DIR)/uapi/linux $(UAPI)
+	install -D -m 644 -t $(DESTDIR)$(SRC_DIR)/linux include/linux/dmabuf_coherency.h
+	install -D -m 644 -t $(DESTDIR)$(RULES_DIR) tools/udev/$(RULES)
 
 .PHONY: uninstall
-uninstall: ## Remove header and udev rule again; the module goes with its kernel's modules
-	rm -f $(DESTDIR)/usr/include/linux/dmabuf_coherency.h \
-		$(DESTDIR)/usr/lib/udev/rules.d/60-dmabuf-coherency.rules
+uninstall: ## Remove headers and udev rule again; the module goes with its kernel's modules
+	rm -f $(DESTDIR)$(UAPI_DIR)/$(notdir $(UAPI)) $(DESTDIR)$(RULES_DIR)/$(RULES)
+	rm -rf $(DESTDIR)$(SRC_DIR)
 
 .PHONY: clean
 clean: ## Remove what these two have made

@@ -3,7 +3,12 @@
 //! The C declarations that the abstractions call.
 //!
 //! The kernel crate's own bindings, and what they lack: `linux/dma-heap.h`, `helpers.h` and
-//! `linux/dmabuf_coherency.h`, from the bindgen run in `Kbuild`.
+//! both `linux/dmabuf_coherency.h`, from the bindgen run in `Kbuild`.
+
+use kernel::transmute::{
+    AsBytes,
+    FromBytes, //
+};
 
 pub(crate) use kernel::bindings::*;
 
@@ -27,3 +32,9 @@ mod generated {
 }
 
 pub(crate) use generated::*;
+
+// SAFETY: It has no padding, and nothing in it changes by itself.
+unsafe impl AsBytes for dmabuf_coherency_query {}
+
+// SAFETY: It consists of integers.
+unsafe impl FromBytes for dmabuf_coherency_query {}

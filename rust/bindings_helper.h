@@ -7,6 +7,7 @@
 #include <linux/dmabuf_coherency.h>
 #include <linux/gfp.h>
 #include <linux/vmalloc.h>
+#include <uapi/linux/dmabuf_coherency.h>
 
 #include "helpers.h"
 
@@ -17,3 +18,7 @@ const gfp_t DMACOH___GFP_COMP = __GFP_COMP;
 const gfp_t DMACOH___GFP_NORETRY = __GFP_NORETRY;
 const gfp_t DMACOH___GFP_RECLAIM = __GFP_RECLAIM;
 const gfp_t DMACOH___GFP_RETRY_MAYFAIL = __GFP_RETRY_MAYFAIL;
+const __u64 DMACOH_EXPORTED_HERE = DMABUF_COHERENCY_EXPORTED_HERE;
+const __u64 DMACOH_DMA_COHERENT = DMABUF_COHERENCY_DMA_COHERENT;
+const __u64 DMACOH_CONTIGUOUS = DMABUF_COHERENCY_CONTIGUOUS;
+const __u32 DMACOH_IOCTL_QUERY = DMABUF_COHERENCY_IOCTL_QUERY;

@@ -238,6 +238,24 @@ impl<T: Exporter> DmaBuf<T> {
         Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(buf.cast())) })
     }
 
+    /// Takes a reference to the dma-buf behind a file descriptor of the current task. None if it is
+    /// not one of `T`.
+    ///
+    /// # Errors
+    ///
+    /// - [`EBADF`] if `fd` is not open.
+    /// - [`EINVAL`] if it is not a dma-buf.
+    pub(crate) fn get(fd: c_int) -> Result<Option<ARef<Self>>> {
+        // SAFETY: Callable in process context.
+        let raw = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
+        // SAFETY: We own a reference until it is given up below.
+        let buf = unsafe { Self::try_from_raw(raw) }.map(ARef::from);
+
+        // SAFETY: This gives up the reference that `dma_buf_get()` has taken.
+        unsafe { bindings::dma_buf_put(raw) };
+        Ok(buf)
+    }
+
     /// Looks at a dma-buf as one of `T`, if that is what it is.
     ///
     /// # Safety

@@ -5,7 +5,8 @@
 //! # Rooms
 //!
 //! - What the module does, without `unsafe`: [`heap`] allocates and exports, [`coherency`] decides
-//!   which devices may attach, [`links`] says so in sysfs, in the order of [`policy`].
+//!   which devices may attach, [`links`] says so in sysfs, in the order of [`policy`], and
+//!   [`query`] says what a buffer is.
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
 //!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`] and [`signal`] for the heaps; [`bus`],
 //!   [`class`], [`device`], [`devres`], [`mod@module`], [`per_device`] and [`sysfs`] for the links.
@@ -36,6 +37,7 @@ mod module;
 mod page;
 mod per_device;
 mod policy;
+mod query;
 mod scatterlist;
 mod signal;
 mod sysfs;
@@ -109,5 +111,8 @@ impl PermanentModule for DmabufCoherency {
 
     fn start(&'static self, forever: Forever) {
         self.links.as_ref().get_ref().start(forever);
+        if let Err(err) = query::start(forever) {
+            pr_err!("there will be no /dev/dmabuf_coherency: {:?}\n", err);
+        }
     }
 }

@@ -53,7 +53,8 @@ check_prototype!(
 #[no_mangle]
 unsafe extern "C" fn dmabuf_is_dma_coherent(dma_buf: *const bindings::dma_buf) -> bool {
     // SAFETY: By this function's safety requirements.
-    unsafe { DmaBuf::<Buffer>::try_from_raw(dma_buf) }.is_some_and(|buf| buf.is_dma_coherent())
+    unsafe { DmaBuf::<Buffer>::try_from_raw(dma_buf) }
+        .is_some_and(|buf| buf.heap().is_dma_coherent())
 }
 
 /// Makes a heap the first choice of a device, which is bound or there is an error.

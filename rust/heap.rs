@@ -239,7 +239,7 @@ impl dma_heap::Heap for Heap {
             write!(f, "{}", u8::from(heap.kind.is_dma_coherent()))
         })?;
         dev.add_file(c"cpu_mapping", self, |heap, f| {
-            f.write_str(heap.kind.cpu_mapping())
+            f.write_str(heap.kind.cpu_mapping().name())
         })?;
         dev.add_file(c"contiguous", self, |heap, f| {
             write!(f, "{}", u8::from(heap.kind.is_contiguous()))
@@ -251,9 +251,9 @@ impl dma_heap::Heap for Heap {
 }
 
 impl Buffer {
-    /// Whether only devices that snoop may use the buffer.
-    pub(crate) fn is_dma_coherent(&self) -> bool {
-        self.heap.kind.is_dma_coherent()
+    /// What kind of heap it comes from.
+    pub(crate) fn heap(&self) -> &'static policy::Heap {
+        self.heap.kind()
     }
 }
 

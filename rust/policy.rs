@@ -17,6 +17,25 @@ pub(crate) enum Mode {
     Uncached,
 }
 
+/// How the CPU maps a heap's buffers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CpuMapping {
+    /// Cached.
+    WriteBack,
+    /// Not cached; writes are gathered.
+    WriteCombining,
+}
+
+impl CpuMapping {
+    /// What sysfs says.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WriteBack => "write-back",
+            Self::WriteCombining => "write-combining",
+        }
+    }
+}
+
 /// Where a heap's memory lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Region {
@@ -77,10 +96,10 @@ impl Heap {
     }
 
     /// How the CPU maps its buffers.
-    pub(crate) fn cpu_mapping(&self) -> &'static str {
+    pub(crate) fn cpu_mapping(&self) -> CpuMapping {
         match self.mode {
-            Mode::Strict | Mode::Maintained => "write-back",
-            Mode::Uncached => "write-combining",
+            Mode::Strict | Mode::Maintained => CpuMapping::WriteBack,
+            Mode::Uncached => CpuMapping::WriteCombining,
         }
     }
 

@@ -47,12 +47,11 @@ fn bare(arch: Arch) -> Boot {
 const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
     [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
 
-const MAINTAINED: &str =
-    "--heap system-noncoherent alloc. mmap. sync. fence. import. importer. map. video. race.";
+const MAINTAINED: &str = "--heap system-noncoherent alloc. query. mmap. sync. fence. import. importer. map. video. race.";
 const UNCACHED: &str =
-    "--heap system-uncached alloc. mmap. sync. fence. import. importer. map. video. race.";
+    "--heap system-uncached alloc. query. mmap. sync. fence. import. importer. map. video. race.";
 const UNCACHED_CONTIGUOUS: &str =
-    "--heap default_cma_region-uncached alloc. mmap. sync. import. importer. map. video.";
+    "--heap default_cma_region-uncached alloc. query. mmap. sync. import. importer. map. video.";
 const BOUNCE: &str = "--heap system-noncoherent importer.bounce";
 
 /// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.

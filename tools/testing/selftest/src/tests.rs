@@ -13,6 +13,7 @@ mod map;
 mod memory;
 mod mmap;
 mod module;
+mod query;
 mod race;
 mod sync;
 mod video;
@@ -50,6 +51,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         import::TESTS,
         importer_rules::TESTS,
         answer::TESTS,
+        query::TESTS,
         map::TESTS,
         video::TESTS,
         links::TESTS,

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/dmabuf_coherency`: tells user space about a dma-buf that it holds.
+//!
+//! C header: `include/uapi/linux/dmabuf_coherency.h`
+
+use crate::{
+    bindings::{
+        self,
+        dmabuf_coherency_query as Query, //
+    },
+    dma_buf::DmaBuf,
+    heap::Buffer,
+    module::Forever,
+    policy::CpuMapping, //
+};
+use core::mem::size_of;
+use kernel::{
+    fs::File,
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice,
+        UserSliceReader, //
+    }, //
+};
+
+/// The open node, of which there is nothing to remember.
+struct Node;
+
+/// Creates the node. It stays as long as the module does.
+///
+/// # Errors
+///
+/// - [`EEXIST`] if there is a node of this name.
+/// - [`EBUSY`] if there are no minor numbers left.
+/// - [`ENOMEM`] if there is no memory for it.
+pub(crate) fn start(_forever: Forever) -> Result {
+    let options = MiscDeviceOptions {
+        name: c"dmabuf_coherency",
+    };
+
+    let node = KBox::pin_init(
+        MiscDeviceRegistration::<Node>::register(options),
+        GFP_KERNEL,
+    )?;
+    core::mem::forget(node);
+    Ok(())
+}
+
+#[vtable]
+impl MiscDevice for Node {
+    type Ptr = ();
+
+    fn open(_file: &File, _node: &MiscDeviceRegistration<Self>) -> Result {
+        Ok(())
+    }
+
+    fn ioctl(_node: (), _file: &File, request: u32, arg: usize) -> Result<isize> {
+        match request {
+            bindings::DMACOH_IOCTL_QUERY => query(UserPtr::from_addr(arg)).map(|()| 0),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+/// Answers `DMABUF_COHERENCY_IOCTL_QUERY`.
+fn query(arg: UserPtr) -> Result {
+    let size: u32 = UserSlice::new(arg, size_of::<u32>()).reader().read()?;
+    // CAST: To a type that is at least as large.
+    let size = size as usize;
+    if size < bindings::DMABUF_COHERENCY_QUERY_SIZE_VER0 as usize {
+        return Err(EINVAL);
+    }
+    if size > PAGE_SIZE {
+        return Err(E2BIG);
+    }
+
+    let (mut reader, mut writer) = UserSlice::new(arg, size).reader_writer();
+    let request: Query = reader.read()?;
+    if !is_zero(reader)? {
+        return Err(E2BIG);
+    }
+    if request.flags != 0 {
+        return Err(EINVAL);
+    }
+
+    let mut answer = Query {
+        size: request.size,
+        fd: request.fd,
+        ..pin_init::zeroed()
+    };
+    if let Some(buf) = DmaBuf::<Buffer>::get(request.fd)? {
+        describe(&buf, &mut answer);
+    }
+    writer.write(&answer)
+}
+
+/// Returns whether all that is left to read is zero.
+fn is_zero(mut reader: UserSliceReader) -> Result<bool> {
+    let mut chunk = [0; 64];
+
+    while !reader.is_empty() {
+        let len = reader.len().min(chunk.len());
+        let chunk = &mut chunk[..len];
+
+        reader.read_slice(chunk)?;
+        if chunk.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn describe(buf: &Buffer, answer: &mut Query) {
+    let heap = buf.heap();
+
+    answer.cpu_mapping = match heap.cpu_mapping() {
+        CpuMapping::WriteBack => bindings::DMABUF_COHERENCY_MAPPING_WRITE_BACK,
+        CpuMapping::WriteCombining => bindings::DMABUF_COHERENCY_MAPPING_WRITE_COMBINING,
+    };
+    answer.properties = bindings::DMACOH_EXPORTED_HERE;
+    if heap.is_dma_coherent() {
+        answer.properties |= bindings::DMACOH_DMA_COHERENT;
+    }
+    if heap.is_contiguous() {
+        answer.properties |= bindings::DMACOH_CONTIGUOUS;
+    }
+
+    // The last byte stays zero.
+    let room = answer.heap.len() - 1;
+    for (to, from) in answer.heap[..room].iter_mut().zip(heap.name.to_bytes()) {
+        *to = *from;
+    }
+}
