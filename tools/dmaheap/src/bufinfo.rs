@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! The kernel's list of all dma-bufs and the devices attached to each, in debugfs.
+
+use crate::system::System;
+use std::fs;
+use std::io::ErrorKind;
+
+/// Whether debugfs can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Debugfs {
+    /// It has been read.
+    Read,
+    /// It is not mounted, or the kernel has no list.
+    NotMounted,
+    /// Only root may read it.
+    Denied,
+}
+
+/// A dma-buf as the kernel lists it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Listed {
+    pub(crate) size: u64,
+    pub(crate) references: u64,
+    pub(crate) exporter: String,
+    pub(crate) inode: u64,
+    pub(crate) name: Option<String>,
+    /// The names of the attached devices, one for each attachment.
+    pub(crate) attached: Vec<String>,
+}
+
+/// All dma-bufs, if the caller may see that.
+pub(crate) fn list(system: &System) -> (Vec<Listed>, Debugfs) {
+    match fs::read_to_string(system.sys("kernel/debug/dma_buf/bufinfo")) {
+        Ok(text) => (parse(&text), Debugfs::Read),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => (Vec::new(), Debugfs::Denied),
+        Err(_) => (Vec::new(), Debugfs::NotMounted),
+    }
+}
+
+fn parse(text: &str) -> Vec<Listed> {
+    let mut buffers: Vec<Listed> = Vec::new();
+    let mut in_devices = false;
+    for line in text.lines() {
+        if let Some(buffer) = parse_buffer(line) {
+            buffers.push(buffer);
+            in_devices = false;
+        } else if line == "\tAttached Devices:" {
+            in_devices = true;
+        } else if let (true, Some(device), Some(buffer)) =
+            (in_devices, line.strip_prefix('\t'), buffers.last_mut())
+        {
+            buffer.attached.push(device.to_owned());
+        } else {
+            in_devices = false;
+        }
+    }
+    buffers
+}
+
+/// A line with the columns size, flags, mode, count, exp_name, ino and name.
+fn parse_buffer(line: &str) -> Option<Listed> {
+    let fields: Vec<&str> = line.split('\t').map(str::trim).collect();
+    let [size, _flags, _mode, references, exporter, inode, name] = fields[..] else {
+        return None;
+    };
+    Some(Listed {
+        size: size.parse().ok()?,
+        references: references.parse().ok()?,
+        exporter: exporter.into(),
+        inode: inode.parse().ok()?,
+        name: (name != "<none>").then(|| name.into()),
+        attached: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_and_their_devices_are_read() {
+        let text = "\nDma-buf Objects:\n\
+            size    \tflags   \tmode    \tcount   \texp_name\tino     \tname\n\
+            00065536\t00080002\t00080007\t00000002\tsystem-coherent\t00000017\t<none>\n\
+            \twrite fence:driver x timeline y seq 1 signalled\n\
+            \tAttached Devices:\n\tvgem\n\t0000:00:02.0\nTotal 2 devices attached\n\n\
+            00004096\t00000002\t00080007\t00000001\tsystem\t00000018\tframe\n\
+            \tAttached Devices:\nTotal 0 devices attached\n\n\
+            \nTotal 2 objects, 69632 bytes\n";
+        let [coherent, system] = &parse(text)[..] else {
+            panic!("expected two buffers");
+        };
+        assert_eq!(
+            (coherent.size, coherent.inode, coherent.references),
+            (65536, 17, 2)
+        );
+        assert_eq!(coherent.exporter, "system-coherent");
+        assert_eq!(coherent.name, None);
+        assert_eq!(coherent.attached, ["vgem", "0000:00:02.0"]);
+        assert_eq!(system.name.as_deref(), Some("frame"));
+        assert!(system.attached.is_empty());
+    }
+}

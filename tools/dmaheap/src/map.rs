@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! Access of the CPU, in brackets.
+//!
+//! Devices and other processes may write to a buffer at any time. So there are no references to
+//! its bytes, which Rust would take not to change: they are copied in and out.
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::ioctl;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::OFlags;
+use rustix::mm::{MapFlags, ProtFlags};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+/// A buffer that is mapped, and unmapped when dropped.
+///
+/// # Invariants
+///
+/// `start` is where a mapping of `buffer.size()` bytes begins that belongs to this value alone,
+/// readable, and writable if `writable` says so.
+#[derive(Debug)]
+pub struct Mapped {
+    start: NonNull<u8>,
+    writable: bool,
+    buffer: Buffer,
+}
+
+// SAFETY: The mapping belongs to this value, and all threads see the same memory.
+unsafe impl Send for Mapped {}
+// SAFETY: Nothing can be done with the memory through a shared reference.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    pub(crate) fn new(buffer: Buffer) -> Result<Self> {
+        let flags = rustix::fs::fcntl_getfl(&buffer).map_err(Error::io("looking at a dma-buf"))?;
+        let writable = flags & OFlags::RWMODE == OFlags::RDWR;
+        let protection = if writable {
+            ProtFlags::READ | ProtFlags::WRITE
+        } else {
+            ProtFlags::READ
+        };
+        let (null, size) = (ptr::null_mut(), buffer.size());
+        // SAFETY: The kernel chooses an address that is free.
+        let start =
+            unsafe { rustix::mm::mmap(null, size, protection, MapFlags::SHARED, &buffer, 0) };
+        let start = start.map_err(Error::io("mapping a dma-buf"))?;
+        // INVARIANT: This is the mapping that the kernel has just made.
+        Ok(Self {
+            start: NonNull::new(start.cast()).expect("the kernel maps nothing at address 0"),
+            writable,
+            buffer,
+        })
+    }
+
+    /// Opens a bracket for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn read(&mut self) -> Result<CpuAccess<'_, Read>> {
+        CpuAccess::begin(self)
+    }
+
+    /// Opens a bracket for writing. What is not written stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], most likely as the buffer is read-only.
+    pub fn write(&mut self) -> Result<CpuAccess<'_, Write>> {
+        CpuAccess::begin(self)
+    }
+
+    /// Opens a bracket for both.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn read_write(&mut self) -> Result<CpuAccess<'_, ReadWrite>> {
+        CpuAccess::begin(self)
+    }
+
+    /// The buffer.
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// Where the bytes `offset..offset + len` are.
+    fn at(&self, offset: usize, len: usize) -> Result<*mut u8> {
+        let size = self.buffer.size();
+        if offset.checked_add(len).is_none_or(|end| end > size) {
+            return Err(Error::OutOfBounds { offset, len, size });
+        }
+        // SAFETY: It is within the mapping.
+        Ok(unsafe { self.start.as_ptr().add(offset) })
+    }
+
+    fn sync(&self, flags: u64) -> Result<()> {
+        let mut flags = flags;
+        // SAFETY: The argument is of the type that the ioctl is for.
+        unsafe { ioctl::call(&self.buffer, ioctl::DMA_BUF_IOCTL_SYNC, &mut flags) }
+            .map_err(Error::io("DMA_BUF_IOCTL_SYNC"))
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: The mapping belongs to this value alone.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.buffer.size()) };
+    }
+}
+
+impl AsFd for Mapped {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.buffer.as_fd()
+    }
+}
+
+/// What a bracket is for.
+pub trait Direction: sealed::Direction {}
+/// A bracket in which bytes may be read.
+pub trait Readable: Direction {}
+/// A bracket in which bytes may be written.
+pub trait Writable: Direction {}
+
+mod sealed {
+    pub trait Direction {
+        const FLAGS: u64;
+    }
+}
+
+/// For reading.
+#[derive(Debug)]
+pub struct Read;
+/// For writing.
+#[derive(Debug)]
+pub struct Write;
+/// For reading and writing.
+#[derive(Debug)]
+pub struct ReadWrite;
+
+impl sealed::Direction for Read {
+    const FLAGS: u64 = ioctl::DMA_BUF_SYNC_READ;
+}
+impl sealed::Direction for Write {
+    const FLAGS: u64 = ioctl::DMA_BUF_SYNC_WRITE;
+}
+impl sealed::Direction for ReadWrite {
+    const FLAGS: u64 = Read::FLAGS | Write::FLAGS;
+}
+use sealed::Direction as _;
+impl<T: sealed::Direction> Direction for T {}
+impl Readable for Read {}
+impl Readable for ReadWrite {}
+impl Writable for Write {}
+impl Writable for ReadWrite {}
+
+/// An open bracket; ended when dropped. There can be one at a time, as brackets are not counted.
+///
+/// Coherency is no synchronisation: open it when the devices are done, after `VIDIOC_DQBUF` or
+/// when `poll()` on the buffer says so.
+#[derive(Debug)]
+pub struct CpuAccess<'a, D: Direction> {
+    mapped: &'a mut Mapped,
+    direction: PhantomData<D>,
+}
+
+impl<'a, D: Direction> CpuAccess<'a, D> {
+    fn begin(mapped: &'a mut Mapped) -> Result<Self> {
+        if D::FLAGS & Write::FLAGS != 0 && !mapped.writable {
+            let what = "writing to a dma-buf whose descriptor is read-only";
+            return Err(Error::io(what)(rustix::io::Errno::ACCESS));
+        }
+        mapped.sync(D::FLAGS)?;
+        Ok(Self {
+            mapped,
+            direction: PhantomData,
+        })
+    }
+
+    /// Ends it, and says how that went; dropping it cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: devices may not see what was written.
+    pub fn end(self) -> Result<()> {
+        ManuallyDrop::new(self).finish()
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.mapped.sync(D::FLAGS | ioctl::DMA_BUF_SYNC_END)
+    }
+}
+
+impl<D: Direction> Drop for CpuAccess<'_, D> {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
+}
+
+impl<D: Readable> CpuAccess<'_, D> {
+    /// Copies bytes out of the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`], and nothing is copied.
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> Result<()> {
+        let from = self.mapped.at(offset, to.len())?;
+        // SAFETY: All of it is within the mapping, and `to` is memory of its own.
+        unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+}
+
+impl<D: Writable> CpuAccess<'_, D> {
+    /// Copies bytes into the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`], and nothing is copied.
+    pub fn copy_from(&mut self, offset: usize, from: &[u8]) -> Result<()> {
+        let to = self.mapped.at(offset, from.len())?;
+        // SAFETY: All of it is within the mapping, which is writable, as `begin()` has checked;
+        // `from` is memory of its own.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        Ok(())
+    }
+
+    /// Sets `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::copy_from`].
+    pub fn fill(&mut self, offset: usize, len: usize, byte: u8) -> Result<()> {
+        let to = self.mapped.at(offset, len)?;
+        // SAFETY: All of it is within the mapping, which is writable, as `begin()` has checked.
+        unsafe { ptr::write_bytes(to, byte, len) };
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! Whether a device's DMA sees the CPU caches. No file of sysfs says so; some evidence does.
+
+use crate::heap::Heap;
+use crate::system::System;
+use std::fs;
+use std::path::Path;
+
+/// Whether a device snoops the CPU caches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Snooping {
+    /// The answer, `None` if nobody can say.
+    pub snoops: Option<bool>,
+    /// How that is known, or why it is not.
+    pub evidence: String,
+}
+
+impl Snooping {
+    pub(crate) fn new(snoops: Option<bool>, evidence: impl Into<String>) -> Self {
+        Self {
+            snoops,
+            evidence: evidence.into(),
+        }
+    }
+
+    /// Looks at what there is, the most certain first.
+    pub(crate) fn of(system: &System, path: &Path, bus: Option<&str>, order: &[String]) -> Self {
+        if let Some(heap) = order.iter().find(|name| is_strict(system, name)) {
+            // The kernel never links a device to a heap that would refuse it.
+            return Self::new(Some(true), format!("it is linked to {heap}"));
+        }
+        if bus == Some("usb") {
+            return Self::new(None, "USB: its driver copies the data with the CPU");
+        }
+        match fs::canonicalize(system.sys("firmware/devicetree/base")) {
+            Ok(tree) => Self::by_device_tree(&tree, path, bus),
+            Err(_) if cfg!(target_arch = "x86_64") => {
+                Self::new(Some(true), "all devices do on x86_64")
+            }
+            Err(_) => Self::new(None, "ACPI knows, and shows it to nobody"),
+        }
+    }
+
+    /// In a device tree `dma-coherent` holds for a node and all below it, unless one of those has
+    /// `dma-noncoherent`. A PCI device takes after its host bridge.
+    fn by_device_tree(tree: &Path, path: &Path, bus: Option<&str>) -> Self {
+        let reach = if bus == Some("pci") { usize::MAX } else { 1 };
+        let mut nodes = path.ancestors().take(reach);
+        let node = nodes.find_map(|device| fs::canonicalize(device.join("of_node")).ok());
+        let Some(node) = node else {
+            return Self::new(Some(false), "the device tree does not have it");
+        };
+        for node in node.ancestors().take_while(|node| node.starts_with(tree)) {
+            let name = node.strip_prefix(tree).unwrap_or(node).display();
+            for (property, snoops) in [("dma-noncoherent", false), ("dma-coherent", true)] {
+                if node.join(property).exists() {
+                    let evidence = format!("{property} in /{name} of the device tree");
+                    return Self::new(Some(snoops), evidence);
+                }
+            }
+        }
+        Self::new(Some(false), "no dma-coherent in the device tree")
+    }
+}
+
+fn is_strict(system: &System, heap: &str) -> bool {
+    Heap::read(system, heap.into()).dma_coherent == Some(true)
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! Where everything is read from.
+
+use crate::choice::{Choice, Requirement, choose};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::heap::{self, Heap};
+use crate::holders::{self, Holders};
+use crate::{device, find};
+use rustix::fd::AsFd;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The machine, as `/sys`, `/dev` and `/proc` show it. Nothing is remembered: each call reads anew.
+#[derive(Clone, Debug)]
+pub struct System {
+    root: PathBuf,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self::at("/")
+    }
+}
+
+impl System {
+    /// The machine that this program runs on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A tree that has `sys`, `dev`, `proc` and `etc` in it: for tests, or for the root of a
+    /// container.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// All heaps, by name. None is no failure.
+    pub fn heaps(&self) -> Result<Vec<Heap>> {
+        heap::all(self)
+    }
+
+    /// The heap of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchHeap`], or [`Error::NoHeaps`] if there is none at all.
+    pub fn heap(&self, name: &str) -> Result<Heap> {
+        let mut heaps = self.heaps()?;
+        match heaps.iter().position(|heap| heap.name == name) {
+            Some(found) => Ok(heaps.swap_remove(found)),
+            None if heaps.is_empty() => Err(Error::NoHeaps),
+            None => Err(Error::NoSuchHeap {
+                name: name.into(),
+                known: heaps.into_iter().map(|heap| heap.name).collect(),
+            }),
+        }
+    }
+
+    /// All devices that have a node of the classes drm, accel or video4linux, or links to heaps;
+    /// by path.
+    pub fn devices(&self) -> Result<Vec<Device>> {
+        device::all(self)
+    }
+
+    /// The device that a handle stands for:
+    ///
+    /// - a device node, by whatever path: `/dev/video0`, `/dev/dri/card0`, `/proc/self/fd/5`,
+    ///   `/dev/bus/usb/001/004`
+    /// - a directory in sysfs, of a device or of its class device
+    /// - a device's name: of a PCI device its address (`0000:00:02.0`, `00:02.0`), of a USB device
+    ///   or interface (`1-1`, `1-1:1.0`), of any other (`vivid.0`, `1c00000.camera`)
+    /// - a node's name: `video0`, `card0`
+    /// - the name of a driver or of its module, if that has one device
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchDevice`], [`Error::NotADevice`], [`Error::Gone`], [`Error::Ambiguous`].
+    pub fn device(&self, handle: impl AsRef<OsStr>) -> Result<Device> {
+        find::device(self, handle.as_ref())
+    }
+
+    /// The device of an open node.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::device`].
+    pub fn device_of_fd(&self, fd: impl AsFd) -> Result<Device> {
+        find::device_of_fd(self, fd.as_fd())
+    }
+
+    /// Chooses among all heaps one for buffers that these devices share.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoHeaps`]. That no heap is fit is for [`Choice::best`] to say.
+    pub fn choose(&self, devices: &[Device]) -> Result<Choice> {
+        self.choose_for(devices, Requirement::default())
+    }
+
+    /// The same, with what else the buffers must be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::choose`].
+    pub fn choose_for(&self, devices: &[Device], requirement: Requirement) -> Result<Choice> {
+        let heaps = self.heaps()?;
+        if heaps.is_empty() {
+            return Err(Error::NoHeaps);
+        }
+        Ok(choose(&heaps, devices, requirement))
+    }
+
+    /// All dma-bufs that the caller may see, and who holds them; with `pid` those that this process
+    /// holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchProcess`], [`Error::Io`].
+    pub fn holders(&self, pid: Option<u32>) -> Result<Holders> {
+        holders::look(self, pid)
+    }
+
+    /// Whether the module dmabuf_coherency is loaded.
+    pub fn module_is_loaded(&self) -> bool {
+        self.sys("module/dmabuf_coherency").is_dir()
+    }
+
+    /// A file below `/sys`.
+    pub(crate) fn sys(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join("sys").join(path)
+    }
+
+    /// A file below `/dev`.
+    pub(crate) fn dev(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join("dev").join(path)
+    }
+
+    /// A file below `/proc`.
+    pub(crate) fn proc(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join("proc").join(path)
+    }
+
+    /// The name of a group.
+    pub(crate) fn group(&self, id: u32) -> String {
+        let groups = fs::read_to_string(self.root.join("etc/group")).unwrap_or_default();
+        let fields = groups.lines().map(|line| line.split(':'));
+        let mut named = fields.filter_map(|mut field| {
+            let name = field.next()?;
+            (field.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+        });
+        named.next().unwrap_or_else(|| id.to_string())
+    }
+}
+
+/// The entries of a directory, sorted; none if it is not there.
+pub(crate) fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// What stands in a file of sysfs, if there is one.
+pub(crate) fn attribute(path: &Path) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// The last part of a path.
+pub(crate) fn base_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// The last part of where a link leads, such as `driver` or `subsystem` of a device.
+pub(crate) fn target_name(link: &Path) -> Option<String> {
+    Some(base_name(&fs::read_link(link).ok()?))
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! Made-up machines: trees with `sys`, `dev` and `proc` in them.
+
+// Not every test program uses all of it.
+#![allow(dead_code)]
+
+use dmaheap::{Choice, System};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+pub struct Tree(TempDir);
+
+/// The orders that the module gives by default.
+pub const SNOOPING: &str = "system-coherent default_cma_region-coherent system-noncoherent \
+    default_cma_region-noncoherent system default_cma_region";
+pub const OTHERS: &str = "system-noncoherent default_cma_region-noncoherent system \
+    default_cma_region system-uncached default_cma_region-uncached";
+
+impl Tree {
+    /// A machine without anything.
+    pub fn empty() -> Self {
+        Self(TempDir::new().expect("a temporary directory"))
+    }
+
+    /// A machine with a device tree, the kernel's heaps and no module.
+    pub fn without_module() -> Self {
+        let tree = Self::empty();
+        tree.directory("sys/firmware/devicetree/base");
+        for heap in ["system", "default_cma_region", "reserved"] {
+            tree.heap(heap);
+        }
+        tree
+    }
+
+    /// The same with the module and its heaps.
+    pub fn new() -> Self {
+        let tree = Self::without_module();
+        tree.file("sys/module/dmabuf_coherency/parameters/links", "\n");
+        for region in ["system", "default_cma_region"] {
+            for (mode, coherent, mapping) in [
+                ("coherent", 1, "write-back"),
+                ("noncoherent", 0, "write-back"),
+                ("uncached", 0, "write-combining"),
+            ] {
+                let heap = tree.heap(&format!("{region}-{mode}"));
+                let contiguous = u32::from(region != "system");
+                fs::write(heap.join("dma_coherent"), format!("{coherent}\n")).unwrap();
+                fs::write(heap.join("cpu_mapping"), format!("{mapping}\n")).unwrap();
+                fs::write(heap.join("contiguous"), format!("{contiguous}\n")).unwrap();
+                fs::write(heap.join("refused"), "0\n").unwrap();
+                fs::write(heap.join("buffers"), "2\n").unwrap();
+                fs::write(heap.join("bytes"), "8192\n").unwrap();
+                fs::write(heap.join("limit"), "0\n").unwrap();
+            }
+        }
+        tree
+    }
+
+    pub fn system(&self) -> System {
+        System::at(self.0.path())
+    }
+
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    pub fn directory(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = self.path(path);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    pub fn file(&self, path: impl AsRef<Path>, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn link(&self, path: impl AsRef<Path>, target: impl AsRef<Path>) {
+        let (path, target) = (self.path(path), self.path(target));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        symlink(target, path).unwrap();
+    }
+
+    fn heap(&self, name: &str) -> PathBuf {
+        let device = format!("sys/devices/virtual/dma_heap/{name}");
+        let path = self.directory(&device);
+        self.link(format!("sys/class/dma_heap/{name}"), &device);
+        self.file(format!("dev/dma_heap/{name}"), "");
+        path
+    }
+
+    /// A device below `sys/devices`, without links. `path` ends in its name.
+    pub fn device(&self, bus: &str, driver: &str, path: &str) -> Device<'_> {
+        let path = format!("sys/devices/{path}");
+        let name = Path::new(&path).file_name().unwrap().to_str().unwrap();
+        self.file(format!("{path}/uevent"), "");
+        self.directory(format!("sys/bus/{bus}"));
+        self.link(format!("{path}/subsystem"), format!("sys/bus/{bus}"));
+        self.link(format!("sys/bus/{bus}/devices/{name}"), &path);
+        if !driver.is_empty() {
+            let directory = format!("sys/bus/{bus}/drivers/{driver}");
+            self.directory(&directory);
+            self.link(format!("{path}/driver"), &directory);
+            self.link(format!("{directory}/{name}"), &path);
+        }
+        Device {
+            tree: self,
+            path: path.clone(),
+        }
+    }
+
+    /// `vivid.N`, with these links.
+    pub fn vivid(&self, number: u32, order: &str) -> Device<'_> {
+        self.device("platform", "vivid", &format!("platform/vivid.{number}"))
+            .node("video4linux", &format!("video{number}"), (81, number))
+            .links(order)
+    }
+
+    /// A PCI display, with these links.
+    pub fn card(&self, number: u32, order: &str) -> Device<'_> {
+        self.device(
+            "pci",
+            "bochs-drm",
+            &format!("pci0000:00/0000:00:0{number}.0"),
+        )
+        .node("drm", &format!("card{number}"), (226, number))
+        .links(order)
+    }
+
+    /// Chooses for devices by their handles.
+    pub fn choose(&self, handles: &[&str]) -> Choice {
+        let system = self.system();
+        let devices: Vec<_> = handles
+            .iter()
+            .map(|handle| system.device(handle).expect(handle))
+            .collect();
+        system.choose(&devices).expect("heaps")
+    }
+}
+
+pub struct Device<'a> {
+    tree: &'a Tree,
+    pub path: String,
+}
+
+impl Device<'_> {
+    /// With a node of a class.
+    pub fn node(self, class: &str, name: &str, (major, minor): (u32, u32)) -> Self {
+        let (tree, device) = (self.tree, &self.path);
+        let path = format!("{device}/{class}/{name}");
+        let directory = if class == "drm" { "dri/" } else { "" };
+        tree.file(format!("{path}/dev"), &format!("{major}:{minor}\n"));
+        tree.file(
+            format!("{path}/uevent"),
+            &format!("MAJOR={major}\nMINOR={minor}\nDEVNAME={directory}{name}\n"),
+        );
+        tree.link(format!("{path}/device"), device);
+        tree.directory(format!("sys/class/{class}"));
+        tree.link(format!("{path}/subsystem"), format!("sys/class/{class}"));
+        tree.link(format!("sys/class/{class}/{name}"), &path);
+        tree.link(format!("sys/dev/char/{major}:{minor}"), &path);
+        self
+    }
+
+    /// With links to heaps, best first.
+    pub fn links(self, order: &str) -> Self {
+        let all = format!("{}/dma_heaps", self.path);
+        self.tree
+            .file(format!("{all}/order"), &format!("{order}\n"));
+        for heap in order.split_whitespace() {
+            let target = format!("sys/devices/virtual/dma_heap/{heap}");
+            self.tree.link(format!("{all}/{heap}"), target);
+        }
+        self
+    }
+}
