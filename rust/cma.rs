@@ -33,6 +33,15 @@ impl Cma {
         NonNull::new(unsafe { bindings::dmacoh_default_cma() }).map(Self)
     }
 
+    /// The size of all areas together, in bytes. That of one is not told.
+    pub(crate) fn total_size() -> u64 {
+        // SAFETY: Callable in any context.
+        let nr_pages = unsafe { bindings::dmacoh_cma_pages() };
+
+        // CAST: To a type of the same size.
+        (nr_pages << PAGE_SHIFT) as u64
+    }
+
     /// Allocates `nr_pages` zeroed pages in one piece. Sleeps, possibly long, as pages of others
     /// may have to be moved out of the way.
     ///

@@ -22,14 +22,13 @@ use crate::{
     module::Forever,
     sysfs::{
         self,
-        Text, //
+        FileOps, //
     }, //
 };
 use core::marker::PhantomData;
 use kernel::{
     device::Device,
     error::from_err_ptr,
-    fmt,
     module::ModuleMetadata,
     prelude::*,
     sync::aref::ARef, //
@@ -55,8 +54,7 @@ pub(crate) trait Heap: Sync + 'static {
 pub(crate) struct HeapDevice(ARef<Device>, Forever);
 
 impl HeapDevice {
-    /// Adds a file to the heap's directory in sysfs, for everybody to read: what `show` writes, and
-    /// a new line. May sleep.
+    /// Adds a file to the heap's directory in sysfs, for everybody to read. May sleep.
     ///
     /// # Errors
     ///
@@ -66,10 +64,10 @@ impl HeapDevice {
         &self,
         name: &'static CStr,
         data: &'static T,
-        show: fn(&T, &mut Text<'_>) -> fmt::Result,
+        ops: &'static FileOps<T>,
     ) -> Result {
         // SAFETY: The device is registered and never deleted, and the module is never unloaded.
-        unsafe { sysfs::add_file(&self.0, name, data, show) }
+        unsafe { sysfs::add_file(&self.0, name, data, ops) }
     }
 }
 

@@ -30,6 +30,7 @@ mod devres;
 mod dma_buf;
 mod dma_heap;
 mod dma_mapping;
+mod dmem;
 mod exports;
 mod heap;
 mod links;
@@ -42,19 +43,19 @@ mod scatterlist;
 mod signal;
 mod sysfs;
 mod trace;
+mod usage;
 mod vmalloc;
 
-use cache::Cleaner;
 use dma_heap::{
     Permanent,
     PermanentModule,
     Registrar, //
 };
-use heap::Heap;
-use kernel::{
-    prelude::*,
-    sync::Arc, //
+use heap::{
+    Heap,
+    Shared, //
 };
+use kernel::prelude::*;
 use links::Links;
 use module::Forever;
 
@@ -65,6 +66,12 @@ module! {
     description: "DMA heaps that know which devices can use their buffers",
     license: "GPL",
     imports_ns: ["DMA_BUF", "DMA_BUF_HEAP"],
+    params: {
+        accounting: bool {
+            default: true,
+            description: "Charge buffers to the control group of the process that allocates them",
+        },
+    },
 }
 
 /// What lives as long as the module does.
@@ -83,15 +90,11 @@ impl PermanentModule for DmabufCoherency {
             }
         }
 
-        let cleaner = Cleaner::new(c"dmabuf_coherency")
-            .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
-            .ok()
-            .map(|cleaner| Arc::new(cleaner, GFP_KERNEL))
-            .transpose()?;
+        let shared = Shared::new(module_parameters::accounting.value())?;
         let mut heaps = KVec::new();
 
         for kind in policy::HEAPS.iter().filter(|kind| !kind.in_tree) {
-            if let Some(heap) = Heap::new(*kind, cleaner.as_ref()) {
+            if let Some(heap) = Heap::new(*kind, &shared) {
                 heaps.push(KBox::pin_init(heap, GFP_KERNEL)?, GFP_KERNEL)?;
             }
         }

@@ -27,6 +27,7 @@ use crate::{
         Attrs,
         DmaDevice, //
     },
+    dmem,
     page::{
         self,
         Effort,
@@ -39,7 +40,12 @@ use crate::{
         Region, //
     },
     signal::fatal_signal_pending,
+    sysfs::FileOps,
     trace,
+    usage::{
+        Counted,
+        Usage, //
+    },
     vmalloc::VMap, //
 };
 use kernel::{
@@ -79,34 +85,99 @@ pub(crate) struct Heap {
     logged: Mutex<KVec<u64>>,
     /// How many attachments and mappings have been refused.
     refused: Atomic<usize>,
+    /// What its live buffers use.
+    usage: Usage,
 }
 
 /// Where memory comes from.
 enum Memory {
-    PageAllocator,
-    Cma(Cma),
+    PageAllocator {
+        /// Whether it is charged to the memory cgroup of the task that allocates.
+        account: bool,
+    },
+    Cma {
+        area: Cma,
+        /// What charges it to control groups; none if nothing does.
+        dmem: Option<Arc<dmem::Region>>,
+    },
+}
+
+impl Memory {
+    /// The controller that charges it to control groups.
+    fn controller(&self) -> &'static str {
+        match self {
+            Self::PageAllocator { account: true } => "memory",
+            Self::Cma { dmem: Some(_), .. } => "dmem",
+            Self::PageAllocator { .. } | Self::Cma { .. } => "none",
+        }
+    }
+}
+
+/// What the heaps have in common.
+pub(crate) struct Shared {
+    account: bool,
+    /// What cleans the caches for uncached heaps. Without it there are none.
+    cleaner: Option<Arc<Cleaner>>,
+    /// The default contiguous memory area, if the kernel has it.
+    cma: Option<Cma>,
+    dmem: Option<Arc<dmem::Region>>,
+}
+
+impl Shared {
+    /// Prepares it. Buffers are charged to control groups if `account` is set, or if the
+    /// administrator wants that of all heaps.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new(account: bool) -> Result<Self> {
+        let account = account || mem_accounting();
+        let cleaner = Cleaner::new(c"dmabuf_coherency")
+            .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
+            .ok()
+            .map(|cleaner| Arc::new(cleaner, GFP_KERNEL))
+            .transpose()?;
+        let cma = Cma::default_area();
+        let dmem = match cma {
+            Some(_) if account => {
+                dmem::Region::register(Cma::total_size(), c"cma/default_cma_region")?
+            }
+            _ => None,
+        };
+
+        Ok(Self {
+            account,
+            cleaner,
+            cma,
+            dmem: dmem.map(|dmem| Arc::new(dmem, GFP_KERNEL)).transpose()?,
+        })
+    }
 }
 
 /// A buffer of a [`Heap`].
 pub(crate) struct Buffer {
     heap: &'static Heap,
+    // Freed before they are no longer counted and charged.
     pages: Arc<Pages>,
+    _counted: Counted,
+    _charge: Option<dmem::Charge>,
 }
 
 impl Heap {
-    /// Creates a heap of this kind, unless the kernel does not have the region.
-    /// Uncached heaps need a `cleaner`.
-    pub(crate) fn new(
-        kind: policy::Heap,
-        cleaner: Option<&Arc<Cleaner>>,
-    ) -> Option<impl PinInit<Self>> {
+    /// Creates a heap of this kind, unless the kernel lacks what it needs.
+    pub(crate) fn new(kind: policy::Heap, shared: &Shared) -> Option<impl PinInit<Self>> {
         let cleaner = match kind.mode {
-            Mode::Uncached => Some(cleaner?.clone()),
+            Mode::Uncached => Some(shared.cleaner.clone()?),
             Mode::Strict | Mode::Maintained => None,
         };
         let memory = match kind.region {
-            Region::System => Memory::PageAllocator,
-            Region::DefaultCma => Memory::Cma(Cma::default_area()?),
+            Region::System => Memory::PageAllocator {
+                account: shared.account,
+            },
+            Region::DefaultCma => Memory::Cma {
+                area: shared.cma?,
+                dmem: shared.dmem.clone(),
+            },
         };
 
         Some(pin_init!(Self {
@@ -115,6 +186,7 @@ impl Heap {
             cleaner,
             logged <- new_mutex!(KVec::new()),
             refused: Atomic::new(0),
+            usage: Usage::new(),
         }))
     }
 
@@ -210,12 +282,19 @@ impl dma_heap::Heap for Heap {
     type Buffer = Buffer;
 
     fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
-        let mut pages = match self.memory {
-            Memory::PageAllocator => allocate(len, mem_accounting())?,
-            Memory::Cma(cma) => {
+        let counted = self.usage.count(len)?;
+        let (mut pages, charge) = match &self.memory {
+            Memory::PageAllocator { account } => (allocate(len, *account)?, None),
+            Memory::Cma { area, dmem } => {
+                // CAST: To a type of the same size.
+                let charge = dmem
+                    .as_ref()
+                    .map(|dmem| dmem.charge(len as u64))
+                    .transpose()?;
                 let mut blocks = KVVec::with_capacity(1, GFP_KERNEL)?;
-                blocks.push(cma.alloc_zeroed(len >> PAGE_SHIFT)?, GFP_KERNEL)?;
-                Pages::new(blocks)
+
+                blocks.push(area.alloc_zeroed(len >> PAGE_SHIFT)?, GFP_KERNEL)?;
+                (Pages::new(blocks), charge)
             }
         };
         if self.cleaner.is_some() {
@@ -230,25 +309,63 @@ impl dma_heap::Heap for Heap {
             self.kind.name,
             len,
             fd_flags,
-            Ok(Buffer { heap: self, pages }),
+            Ok(Buffer {
+                heap: self,
+                pages,
+                _counted: counted,
+                _charge: charge,
+            }),
         )
     }
 
     fn registered(&'static self, dev: &HeapDevice) -> Result {
-        dev.add_file(c"dma_coherent", self, |heap, f| {
-            write!(f, "{}", u8::from(heap.kind.is_dma_coherent()))
-        })?;
-        dev.add_file(c"cpu_mapping", self, |heap, f| {
-            f.write_str(heap.kind.cpu_mapping().name())
-        })?;
-        dev.add_file(c"contiguous", self, |heap, f| {
-            write!(f, "{}", u8::from(heap.kind.is_contiguous()))
-        })?;
-        dev.add_file(c"refused", self, |heap, f| {
-            write!(f, "{}", heap.refused.load(Relaxed))
-        })
+        FILES
+            .iter()
+            .try_for_each(|(name, ops)| dev.add_file(name, self, ops))
     }
 }
+
+/// What there is to see of a heap in sysfs.
+static FILES: [(&CStr, FileOps<Heap>); 8] = [
+    (
+        c"dma_coherent",
+        FileOps::read_only(|heap, f| write!(f, "{}", u8::from(heap.kind.is_dma_coherent()))),
+    ),
+    (
+        c"cpu_mapping",
+        FileOps::read_only(|heap, f| f.write_str(heap.kind.cpu_mapping().name())),
+    ),
+    (
+        c"contiguous",
+        FileOps::read_only(|heap, f| write!(f, "{}", u8::from(heap.kind.is_contiguous()))),
+    ),
+    (
+        c"accounting",
+        FileOps::read_only(|heap, f| f.write_str(heap.memory.controller())),
+    ),
+    (
+        c"refused",
+        FileOps::read_only(|heap, f| write!(f, "{}", heap.refused.load(Relaxed))),
+    ),
+    (
+        c"buffers",
+        FileOps::read_only(|heap, f| write!(f, "{}", heap.usage.buffers())),
+    ),
+    (
+        c"bytes",
+        FileOps::read_only(|heap, f| write!(f, "{}", heap.usage.bytes())),
+    ),
+    (
+        c"limit",
+        FileOps {
+            show: |heap, f| write!(f, "{}", heap.usage.limit()),
+            store: Some(|heap, text| {
+                heap.usage.set_limit(text.parse().map_err(|_| EINVAL)?);
+                Ok(())
+            }),
+        },
+    ),
+];
 
 impl Buffer {
     /// What kind of heap it comes from.

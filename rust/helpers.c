@@ -4,6 +4,7 @@
  * and exports.
  */
 
+#include <linux/cgroup_dmem.h>
 #include <linux/cma.h>
 #include <linux/device.h>
 #include <linux/dma-buf.h>
@@ -110,6 +111,48 @@ int dmacoh_set_memory_wb(unsigned long addr, int nr_pages)
 #else
 	return 0;
 #endif
+}
+
+/* All contiguous memory areas together: the size of one is not told. */
+unsigned long dmacoh_cma_pages(void)
+{
+	unsigned long nr_pages = 0;
+	int nid, i;
+
+	for_each_online_node(nid)
+		for (i = 0; i < MAX_NR_ZONES; i++)
+			nr_pages += zone_cma_pages(&NODE_DATA(nid)->node_zones[i]);
+	return nr_pages;
+}
+
+/*
+ * The types are those of linux/cgroup_dmem.h, which only some kernels' Rust
+ * bindings have.
+ */
+void *dmacoh_dmem_register(u64 size, const char *name)
+{
+	struct dmem_cgroup_init init = { .size = size };
+
+	return dmem_cgroup_register_region(&init, "%s", name);
+}
+
+void dmacoh_dmem_unregister(void *region)
+{
+	dmem_cgroup_unregister_region(region);
+}
+
+int dmacoh_dmem_charge(void *region, u64 size, void **pool)
+{
+	struct dmem_cgroup_pool_state *charged;
+	int ret = dmem_cgroup_try_charge(region, size, &charged, NULL);
+
+	*pool = charged;
+	return ret;
+}
+
+void dmacoh_dmem_uncharge(void *pool, u64 size)
+{
+	dmem_cgroup_uncharge(pool, size);
 }
 
 #ifdef CONFIG_DMA_CMA

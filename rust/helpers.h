@@ -38,6 +38,11 @@ pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot);
 int dmacoh_set_memory_wc(unsigned long addr, int nr_pages);
 int dmacoh_set_memory_wb(unsigned long addr, int nr_pages);
 struct cma *dmacoh_default_cma(void);
+unsigned long dmacoh_cma_pages(void);
+void *dmacoh_dmem_register(u64 size, const char *name);
+void dmacoh_dmem_unregister(void *region);
+int dmacoh_dmem_charge(void *region, u64 size, void **pool);
+void dmacoh_dmem_uncharge(void *pool, u64 size);
 struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages);
 void dmacoh_cma_release(struct cma *cma, const struct page *page,
 			unsigned long nr_pages);

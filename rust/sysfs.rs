@@ -229,16 +229,30 @@ impl fmt::Write for Text<'_> {
     }
 }
 
-/// A file of a device that shows something of a `T`.
+/// What a file of a device shows of a `T`, and how it is changed.
+pub(crate) struct FileOps<T> {
+    /// Writes what a reader gets; a new line follows.
+    pub(crate) show: fn(&T, &mut Text<'_>) -> fmt::Result,
+    /// Takes what root has written, without a new line at the end. None if nobody may write.
+    pub(crate) store: Option<fn(&T, &str) -> Result>,
+}
+
+impl<T> FileOps<T> {
+    /// A file that nobody may write.
+    pub(crate) const fn read_only(show: fn(&T, &mut Text<'_>) -> fmt::Result) -> Self {
+        Self { show, store: None }
+    }
+}
+
+/// A file of a device.
 #[repr(C)]
 struct File<T: 'static> {
     attribute: bindings::device_attribute,
     data: &'static T,
-    show: fn(&T, &mut Text<'_>) -> fmt::Result,
+    ops: &'static FileOps<T>,
 }
 
-/// Adds a file to the directory of `dev`, for everybody to read: what `show` writes, and a new
-/// line. May sleep.
+/// Adds a file to the directory of `dev`, for everybody to read. May sleep.
 ///
 /// # Errors
 ///
@@ -252,17 +266,21 @@ pub(crate) unsafe fn add_file<T: Sync>(
     dev: &Device,
     name: &'static CStr,
     data: &'static T,
-    show: fn(&T, &mut Text<'_>) -> fmt::Result,
+    ops: &'static FileOps<T>,
 ) -> Result {
     let mut attribute: bindings::device_attribute = pin_init::zeroed();
     attribute.attr.name = name.as_char_ptr();
     attribute.attr.mode = 0o444;
     attribute.__bindgen_anon_1.show = Some(show_file_callback::<T>);
+    if ops.store.is_some() {
+        attribute.attr.mode = 0o644;
+        attribute.__bindgen_anon_2.store = Some(store_file_callback::<T>);
+    }
     let file = KBox::leak(KBox::new(
         File {
             attribute,
             data,
-            show,
+            ops,
         },
         GFP_KERNEL,
     )?);
@@ -290,9 +308,36 @@ unsafe extern "C" fn show_file_callback<T: Sync + 'static>(
         len: 0,
     };
 
-    match (file.show)(file.data, &mut text).and_then(|()| text.write_str("\n")) {
+    match (file.ops.show)(file.data, &mut text).and_then(|()| text.write_str("\n")) {
         // CAST: It is no more than the size of a page.
         Ok(()) => text.len as isize,
         Err(_) => EIO.to_errno() as isize,
+    }
+}
+
+/// # Safety
+///
+/// Only called by the driver core, with the attribute of a [`File`] of `T` and `len` bytes.
+unsafe extern "C" fn store_file_callback<T: Sync + 'static>(
+    _dev: *mut bindings::device,
+    attribute: *mut bindings::device_attribute,
+    buf: *const c_char,
+    len: usize,
+) -> isize {
+    // SAFETY: The attribute is the first field of a `File`, which is never freed.
+    let file = unsafe { &*attribute.cast::<File<T>>() };
+    // SAFETY: The buffer is ours meanwhile, and has this size.
+    let bytes = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), len) };
+
+    let result = core::str::from_utf8(bytes)
+        .map_err(|_| EINVAL)
+        .and_then(|text| {
+            let store = file.ops.store.ok_or(EACCES)?;
+            store(file.data, text.strip_suffix('\n').unwrap_or(text))
+        });
+    match result {
+        // CAST: It is no more than the size of a page.
+        Ok(()) => len as isize,
+        Err(err) => err.to_errno() as isize,
     }
 }

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Charging device memory to control groups.
+//!
+//! C header: [`include/linux/cgroup_dmem.h`](srctree/include/linux/cgroup_dmem.h)
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+
+/// A region of memory that the dmem controller knows.
+///
+/// # Invariants
+///
+/// Registered until it is dropped.
+pub(crate) struct Region(NonNull<c_void>);
+
+// SAFETY: The controller locks what it needs.
+unsafe impl Send for Region {}
+
+// SAFETY: As above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Registers a region of `size` bytes, as `name` in the files `dmem.*` of control groups. None
+    /// where the kernel does not have the controller. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn register(size: u64, name: &CStr) -> Result<Option<Self>> {
+        // SAFETY: `name` is a string, which is copied.
+        let region =
+            from_err_ptr(unsafe { bindings::dmacoh_dmem_register(size, name.as_char_ptr()) })?;
+
+        // INVARIANT: It has just been registered.
+        Ok(NonNull::new(region).map(Self))
+    }
+
+    /// Charges `size` bytes to the control group of the current task. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if the group or one above it is at its limit, or there is no memory for it.
+    pub(crate) fn charge(self: &Arc<Self>, size: u64) -> Result<Charge> {
+        let mut pool = core::ptr::null_mut();
+
+        // SAFETY: The region is registered.
+        to_result(unsafe { bindings::dmacoh_dmem_charge(self.0.as_ptr(), size, &mut pool) })
+            .map_err(|_| ENOMEM)?;
+        // INVARIANT: Charged just now.
+        Ok(Charge {
+            pool,
+            size,
+            _region: self.clone(),
+        })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: It is registered, and whatever has been charged to it has been given back.
+        unsafe { bindings::dmacoh_dmem_unregister(self.0.as_ptr()) };
+    }
+}
+
+/// What a control group is charged with until this is dropped.
+///
+/// # Invariants
+///
+/// `size` bytes are charged to `pool`.
+pub(crate) struct Charge {
+    pool: *mut c_void,
+    size: u64,
+    _region: Arc<Region>,
+}
+
+// SAFETY: A charge may be given back by any task.
+unsafe impl Send for Charge {}
+
+// SAFETY: There is nothing to do with a shared one.
+unsafe impl Sync for Charge {}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, and this happens once.
+        unsafe { bindings::dmacoh_dmem_uncharge(self.pool, self.size) };
+    }
+}
