@@ -47,11 +47,9 @@ fn bare(arch: Arch) -> Boot {
 const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
     [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
 
-const MAINTAINED: &str = "--heap system-noncoherent alloc. query. mmap. sync. fence. import. importer. map. video. race.";
-const UNCACHED: &str =
-    "--heap system-uncached alloc. query. mmap. sync. fence. import. importer. map. video. race.";
-const UNCACHED_CONTIGUOUS: &str =
-    "--heap default_cma_region-uncached alloc. query. mmap. sync. import. importer. map. video.";
+const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. mmap. sync. fence. import. importer. map. video. race.";
+const UNCACHED: &str = "--heap system-uncached alloc. query. limits. mmap. sync. fence. import. importer. map. video. race.";
+const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. import. importer. map. video.";
 const BOUNCE: &str = "--heap system-noncoherent importer.bounce";
 
 /// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.
@@ -142,7 +140,7 @@ fn suites() -> Vec<Suite> {
                 ..boot(
                     X86_64,
                     VIVID_MAPS,
-                    "alloc. importer.bounce video.forced_bounce memory.accounted",
+                    "alloc. importer.bounce video.forced_bounce limits.accounted",
                 )
             },
             may_skip: &[],
@@ -199,6 +197,17 @@ fn suites() -> Vec<Suite> {
             name: "arm64-subsystems",
             about: "links, where drm and videodev come and go",
             boot: bare(Arm64),
+            may_skip: &[],
+        },
+        Suite {
+            name: "x86_64-uncharged",
+            about: "where the module is told not to charge control groups",
+            boot: Boot::new(
+                X86_64,
+                format!(
+                    "insmod $DMABUF_COHERENCY_KO accounting=0 && exec /{SELFTEST} --uncharged limits."
+                ),
+            ),
             may_skip: &[],
         },
         Suite {

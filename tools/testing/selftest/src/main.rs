@@ -8,6 +8,7 @@
 
 mod bufinfo;
 mod camera;
+mod cgroup;
 mod device;
 mod drm_node;
 mod expect;

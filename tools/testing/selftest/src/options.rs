@@ -5,7 +5,7 @@
 use crate::expect::{outcome, skip};
 use crate::heap::Heap;
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{ArgAction, Args};
 use rustix::io::Errno;
 use std::path::PathBuf;
 
@@ -35,6 +35,10 @@ pub struct Options {
     #[arg(long, global = true, value_name = "DRIVER")]
     pub bounces: Vec<String>,
 
+    /// The module has been told not to charge buffers to control groups.
+    #[arg(long = "uncharged", global = true, action = ArgAction::SetFalse)]
+    pub charged: bool,
+
     /// How often the tests that repeat something do it.
     #[arg(long, global = true, default_value_t = 50, value_name = "COUNT")]
     pub rounds: usize,
@@ -46,6 +50,9 @@ impl Options {
         let mut arguments = vec![format!("--heap={}", self.heap)];
         if let Some(module) = &self.module {
             arguments.push(format!("--module={}", module.display()));
+        }
+        if !self.charged {
+            arguments.push("--uncharged".to_owned());
         }
         arguments.push(format!("--rounds={}", self.rounds));
         arguments.extend(

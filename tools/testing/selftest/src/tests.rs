@@ -8,6 +8,7 @@ mod bad_input;
 mod fences;
 mod import;
 mod importer_rules;
+mod limits;
 mod links;
 mod map;
 mod memory;
@@ -52,6 +53,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         importer_rules::TESTS,
         answer::TESTS,
         query::TESTS,
+        limits::TESTS,
         map::TESTS,
         video::TESTS,
         links::TESTS,

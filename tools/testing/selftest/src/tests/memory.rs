@@ -13,8 +13,6 @@ use crate::trace::{EXPORT, Recording};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::mm::Advice;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
@@ -32,11 +30,6 @@ pub const TESTS: &[Test] = &[
         "memory.fragmented",
         "where only single pages are free, single pages are used",
         fragmented,
-    ),
-    Test::new(
-        "memory.accounted",
-        "control groups are charged where the kernel is told to, and only there",
-        accounted,
     ),
     Test::new(
         "memory.killed",
@@ -210,92 +203,6 @@ fn fragmented(options: &Options) -> Result<()> {
     mapping.expect_zeroed(&what)?;
     mapping.stamp(4);
     mapping.expect_stamped(&what, 4, 0)
-}
-
-/// A control group of this test's own, removed when dropped.
-struct Group(PathBuf);
-
-impl Group {
-    fn new() -> Result<Self> {
-        let root = Path::new("/sys/fs/cgroup");
-        let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        if !controllers.contains("memory") {
-            return skip("no memory controller in /sys/fs/cgroup");
-        }
-        fs::write(root.join("cgroup.subtree_control"), "+memory").context("subtree_control")?;
-        let path = root.join(format!("dmabuf_coherency.{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| path.display().to_string())?;
-        Ok(Self(path))
-    }
-
-    /// What is charged to it, in bytes.
-    fn charged(&self) -> Result<u64> {
-        let path = self.0.join("memory.current");
-        Ok(fs::read_to_string(&path)?.trim().parse()?)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Processes that have ended take a while to leave.
-        let removed = wait_until(Duration::from_secs(5), || {
-            Ok(fs::remove_dir(&self.0).is_ok())
-        });
-        if !matches!(removed, Ok(true)) {
-            println!("leaving {} behind", self.0.display());
-        }
-    }
-}
-
-fn accounted(options: &Options) -> Result<()> {
-    const LEN: u64 = 32 << 20;
-    let parameter = "/sys/module/dma_heap/parameters/mem_accounting";
-    let Ok(parameter) = fs::read_to_string(parameter) else {
-        return skip("this kernel cannot charge heaps to control groups");
-    };
-    let accounts = parameter.trim() == "Y";
-    let group = Group::new()?;
-    let allocate = |len| {
-        let helper = Helper::Allocate {
-            heap: options.heap.clone(),
-            len,
-            group: Some(group.0.clone()),
-        };
-        helper.spawn()
-    };
-    let mut process = allocate(LEN)?;
-    let answer = process.answer()?;
-    ensure!(
-        answer == "success",
-        "allocating in a control group: expected success, got {answer}"
-    );
-    let charged = group.charged()?;
-    ensure!(
-        (charged >= LEN) == accounts,
-        "with mem_accounting={}: {} KiB of a buffer of {} KiB are charged",
-        parameter.trim(),
-        charged >> 10,
-        LEN >> 10
-    );
-    drop(process);
-    if !accounts {
-        return Ok(());
-    }
-    fs::write(group.0.join("memory.max"), (LEN / 2).to_string())?;
-    let mut process = allocate(LEN)?;
-    let answer = process.answer()?;
-    ensure!(
-        answer == "ENOMEM",
-        "allocating twice as much as the group may have: expected ENOMEM, got {answer:?}"
-    );
-    drop(process);
-    let mut process = allocate(LEN / 4)?;
-    let answer = process.answer()?;
-    ensure!(
-        answer == "success",
-        "allocating less than it may have: expected success, got {answer}"
-    );
-    Ok(())
 }
 
 /// A killed process must not go on to the end of its allocation: no buffer
