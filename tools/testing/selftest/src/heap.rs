@@ -87,12 +87,16 @@ impl Heap {
 
     /// Allocates what `request` says, right or wrong.
     pub fn request(&self, request: &Request) -> Result<Buffer, Errno> {
+        self.request_fd(request).and_then(Buffer::from_fd)
+    }
+
+    /// The same, by a single system call.
+    pub fn request_fd(&self, request: &Request) -> Result<OwnedFd, Errno> {
         let mut request = *request;
         // SAFETY: The argument is of the type that the ioctl is for.
         unsafe { ioctl::update::<ALLOC, _>(self, &mut request)? };
         // SAFETY: The ioctl has succeeded, so the descriptor is new and ours.
-        let fd = unsafe { OwnedFd::from_raw_fd(request.fd as i32) };
-        Buffer::from_fd(fd)
+        Ok(unsafe { OwnedFd::from_raw_fd(request.fd as i32) })
     }
 }
 

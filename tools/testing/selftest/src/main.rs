@@ -11,27 +11,22 @@ mod camera;
 mod cgroup;
 mod device;
 mod drm_node;
-mod expect;
 mod harness;
-mod heap;
 mod importer;
-mod ioctl;
 mod ktap;
 mod leaks;
 mod links;
-mod mapping;
-mod memory;
 mod options;
 mod process;
 mod rules;
 mod survey;
-mod test_importer;
 mod tests;
 mod trace;
 mod udmabuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use dmabuf_coherency_selftest::{expect, heap, ioctl, mapping, memory, test_importer};
 use options::Options;
 use std::process::ExitCode;
 

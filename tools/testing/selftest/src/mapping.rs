@@ -6,7 +6,7 @@
 use anyhow::{Result, ensure};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
@@ -92,11 +92,23 @@ impl Mapping {
         Ok(Self::from_raw(start, len))
     }
 
+    /// Maps the first `len` bytes of a file at `address`, where nothing may be.
+    pub fn at(fd: impl AsFd, len: usize, address: usize) -> Result<Self, Errno> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
+        let address = ptr::without_provenance_mut(address);
+        // SAFETY: The kernel refuses an address that is not free.
+        let start = unsafe { rustix::mm::mmap(address, len, protection, flags, fd, 0)? };
+        // INVARIANT: This is the mapping that the kernel has just made.
+        Ok(Self::from_raw(start, len))
+    }
+
     fn from_raw(start: *mut c_void, len: usize) -> Self {
         let start = NonNull::new(start.cast()).expect("the kernel maps nothing at address 0");
         Self { start, len }
     }
 
+    #[expect(clippy::len_without_is_empty, reason = "mappings are not empty")]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -133,6 +145,58 @@ impl Mapping {
     pub fn fill(&self, byte: u8) {
         // SAFETY: The mapping is `len` long.
         unsafe { ptr::write_bytes(self.start.as_ptr(), byte, self.len) }
+    }
+
+    /// Writes to one byte of each page.
+    pub fn touch(&self) {
+        for offset in (0..self.len).step_by(page_size()) {
+            // SAFETY: The offset lies in the mapping.
+            unsafe { self.start.as_ptr().add(offset).write_volatile(1) };
+        }
+    }
+
+    /// Reads all of it, a word at a time.
+    pub fn read_words(&self) {
+        for word in 0..self.len / size_of::<u64>() {
+            // SAFETY: The word lies in the mapping, which is aligned to pages.
+            unsafe { self.start.as_ptr().cast::<u64>().add(word).read_volatile() };
+        }
+    }
+
+    /// Writes all of it, a word at a time.
+    pub fn write_words(&self, value: u64) {
+        for word in 0..self.len / size_of::<u64>() {
+            // SAFETY: The word lies in the mapping, which is aligned to pages.
+            unsafe {
+                self.start
+                    .as_ptr()
+                    .cast::<u64>()
+                    .add(word)
+                    .write_volatile(value)
+            };
+        }
+    }
+
+    /// Gives the mapping single pages, which stay where they are.
+    pub fn lock_single_pages(&self) -> Result<(), Errno> {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: The mapping is `len` long.
+        unsafe {
+            rustix::mm::madvise(start, self.len, Advice::LinuxNoHugepage)?;
+            rustix::mm::mlock(start, self.len)
+        }
+    }
+
+    /// Gives every second page of private memory back to the kernel, locked or not.
+    pub fn drop_every_second_page(&self) -> Result<(), Errno> {
+        for page in (0..self.pages()).step_by(2) {
+            // SAFETY: The page lies in the mapping; whoever reads it again finds noughts.
+            unsafe {
+                let start = self.start.as_ptr().add(page * page_size()).cast();
+                rustix::mm::madvise(start, page_size(), Advice::LinuxDontneedLocked)?;
+            }
+        }
+        Ok(())
     }
 
     /// The first byte from `from` on that is not `byte`, and where it is.
