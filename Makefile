@@ -54,6 +54,10 @@ demo: ## Show which devices may attach to a buffer, in guests of both architectu
 test: ## Run all tests, in guests and on this machine
 	@$(VM) setup && $(RUNNER) test $(TESTS)
 
+.PHONY: bench
+bench: ## Measure our heaps beside those in the tree, in guests that count instructions
+	@$(VM) setup && $(CARGO) run --quiet --locked --package bench -- $(BENCH)
+
 .PHONY: setup
 setup: ## Install and build what the two need, and nothing else
 	@$(VM) setup
@@ -73,5 +77,6 @@ help: ## Show this
 	@echo '  KDIR=<tree>       full build tree of the kernel to build against'
 	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
 	@echo '  TESTS=<filter>    which tests to run (default: all)'
+	@echo '  BENCH=<options>   what to measure (BENCH=--help)'
 
 endif

@@ -33,6 +33,7 @@ mod toolchain;
 
 pub use crate::{
     arch::Arch,
+    cache::dir as cache_dir,
     console::{Kind, Report},
     guest::{Guest, Outcome},
     image::{Add, Image},

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Results as charts: a grid of small ones, one for each operation, with a line
+//! for each heap, both axes logarithmic.
+
+use anyhow::{Result, anyhow};
+use dmabuf_coherency_bench::results::{Axis, Clock, Measurement, Operation, Report, baseline};
+use dmabuf_coherency_bench::table::label;
+use plotters::prelude::*;
+use std::path::Path;
+
+const COLUMNS: usize = 3;
+const WIDTH: u32 = 330;
+const HEIGHT: u32 = 240;
+/// Height of the title and the legend.
+const HEAD: u32 = 58;
+
+/// Colours that can be told apart, also by those who do not see all of them;
+/// the in-tree heap's first.
+const COLOURS: [RGBColor; 4] = [
+    RGBColor(90, 90, 90),
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+];
+
+/// What one chart shows.
+pub struct Chart<'a> {
+    pub report: &'a Report,
+    /// The in-tree heap; shown with those that are compared with it.
+    pub region: &'a str,
+    pub operations: &'a [&'a Operation],
+    pub scattered: bool,
+}
+
+impl Chart<'_> {
+    /// Draws it as SVG. Returns whether there was anything to draw.
+    pub fn draw(&self, path: &Path) -> Result<bool> {
+        let shown = |operation: &&&Operation| !self.rows(operation.name).is_empty();
+        let operations: Vec<&Operation> = self.operations.iter().filter(shown).copied().collect();
+        if operations.is_empty() {
+            return Ok(false);
+        }
+        let rows = operations.len().div_ceil(COLUMNS);
+        let columns = operations.len().min(COLUMNS);
+        let size = (WIDTH * columns as u32, HEAD + HEIGHT * rows as u32);
+        let root = SVGBackend::new(path, size).into_drawing_area();
+        let draw = || -> Result<(), Box<dyn std::error::Error>> {
+            root.fill(&WHITE)?;
+            let (head, body) = root.split_vertically(HEAD);
+            self.draw_head(&head)?;
+            for (area, operation) in body.split_evenly((rows, columns)).iter().zip(&operations) {
+                self.draw_operation(area, operation)?;
+            }
+            root.present()?;
+            Ok(())
+        };
+        draw().map_err(|error| anyhow!("drawing {}: {error}", path.display()))?;
+        Ok(true)
+    }
+
+    fn heaps(&self) -> Vec<&str> {
+        let mut heaps: Vec<&str> = Vec::new();
+        for row in &self.report.measurements {
+            let heap = row.heap.as_str();
+            if baseline(heap).unwrap_or(heap) == self.region && !heaps.contains(&heap) {
+                heaps.push(heap);
+            }
+        }
+        heaps
+    }
+
+    /// The measurements of an operation, on the heaps that are shown.
+    fn rows(&self, operation: &str) -> Vec<&Measurement> {
+        let heaps = self.heaps();
+        let shown = |row: &&Measurement| {
+            row.operation == operation
+                && row.scattered == self.scattered
+                && heaps.contains(&row.heap.as_str())
+        };
+        self.report.measurements.iter().filter(shown).collect()
+    }
+
+    fn draw_head<DB: DrawingBackend>(
+        &self,
+        head: &DrawingArea<DB, plotters::coord::Shift>,
+    ) -> Result<(), Box<dyn std::error::Error>>
+    where
+        DB::ErrorType: 'static,
+    {
+        let unit = match self.report.clock {
+            Clock::Instructions => "executed instructions under emulation",
+            Clock::Wall => "nanoseconds",
+        };
+        let scattered = if self.scattered {
+            ", scattered memory"
+        } else {
+            ""
+        };
+        let title = format!("{}{scattered}: {unit}; lower is better", self.report.arch);
+        head.draw(&Text::new(title, (12, 8), ("sans-serif", 17)))?;
+        let mut left = 12;
+        for (heap, colour) in self.heaps().iter().zip(COLOURS) {
+            head.draw(&Rectangle::new(
+                [(left, 38), (left + 22, 42)],
+                colour.filled(),
+            ))?;
+            head.draw(&Text::new(*heap, (left + 28, 33), ("sans-serif", 14)))?;
+            left += 50 + 8 * heap.len() as i32;
+        }
+        Ok(())
+    }
+
+    fn draw_operation<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, plotters::coord::Shift>,
+        operation: &Operation,
+    ) -> Result<(), Box<dyn std::error::Error>>
+    where
+        DB::ErrorType: 'static,
+    {
+        let rows = self.rows(operation.name);
+        let (left, right) = limits(rows.iter().map(|row| row.at as f64), 1.0);
+        let (bottom, top) = limits(rows.iter().map(|row| row.median), 2.0);
+        let base = match operation.axis {
+            Axis::Bytes => 16.0,
+            _ => 10.0,
+        };
+        let mut chart = ChartBuilder::on(area)
+            .caption(operation.title, ("sans-serif", 14))
+            .margin(8)
+            .margin_right(20)
+            .x_label_area_size(22)
+            .y_label_area_size(46)
+            .build_cartesian_2d(
+                (left..right).log_scale().base(base),
+                (bottom..top).log_scale(),
+            )?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_labels(6)
+            .y_labels(8)
+            .x_label_formatter(&|at| label(operation.axis, *at as u64))
+            .y_label_formatter(&|value| short(*value))
+            .draw()?;
+        for (heap, colour) in self.heaps().iter().zip(COLOURS) {
+            let mut points: Vec<(f64, f64)> = rows
+                .iter()
+                .filter(|row| row.heap == *heap)
+                .map(|row| (row.at as f64, row.median.max(1.0)))
+                .collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
+            let dot = |point| Circle::new(point, 3, colour.filled());
+            chart.draw_series(points.into_iter().map(dot))?;
+        }
+        Ok(())
+    }
+}
+
+/// The smallest and the largest, with room around.
+fn limits(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, 1.0_f64), |(low, high), value| {
+        (low.min(value.max(1.0)), high.max(value))
+    });
+    let high = if high > low { high } else { low * 2.0 };
+    (low / room, high * room)
+}
+
+/// 1500 as 1.5 k.
+fn short(value: f64) -> String {
+    match value {
+        v if v >= 1e9 => format!("{} G", v / 1e9),
+        v if v >= 1e6 => format!("{} M", v / 1e6),
+        v if v >= 1e3 => format!("{} k", v / 1e3),
+        v => v.to_string(),
+    }
+}

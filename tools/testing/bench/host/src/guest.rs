@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the benchmark in a guest whose clock counts instructions.
+
+use anyhow::{Context as _, Result, bail};
+use dmabuf_coherency_bench::results::{Report, VERSION};
+use std::path::PathBuf;
+use std::time::Duration;
+use vm::{Add, Arch, Guest, Image, Stream};
+
+const PROGRAM: &str = "dmabuf_coherency_bench";
+
+/// What guests of an architecture are made from.
+pub struct Kit {
+    pub arch: Arch,
+    image: Image,
+    program: PathBuf,
+}
+
+impl Kit {
+    pub fn new(arch: Arch) -> Result<Self> {
+        Ok(Self {
+            arch,
+            image: Image::new(&vm::kernel(arch, vm::DEFAULT)?)?,
+            program: vm::rust_program(arch, PROGRAM)?,
+        })
+    }
+}
+
+/// One guest, and what the program is told there.
+pub struct Job {
+    mem: &'static str,
+    append: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// The guests of a whole run: one with plenty of memory, and a small one, which
+/// is filled soon, and has no memory that only the contiguous heaps could use.
+pub const JOBS: [Job; 2] = [
+    Job {
+        mem: "2G",
+        append: "cma=512M",
+        arguments: &[],
+    },
+    Job {
+        mem: "384M",
+        append: "cma=0",
+        arguments: &["--scattered", "--size=64K", "--size=1M", "--size=8M"],
+    },
+];
+
+/// How long a guest may take. Emulation that counts is slow.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+impl Job {
+    /// Boots the guest and measures there. `arguments` are for the program.
+    pub fn run(&self, kit: &Kit, arguments: &[String]) -> Result<Report> {
+        let script = format!(
+            "modprobe dmabuf_coherency && modprobe dmabuf_importer && \
+             exec /{PROGRAM} --json --instructions --rounds 1 {} {}",
+            self.arguments.join(" "),
+            arguments.join(" ")
+        );
+        let outcome = Guest::new(&kit.image)
+            .command(["sh", "-c", &script])
+            .smp(1)
+            .mem(self.mem)
+            .append(self.append)
+            .qemu(["-icount", "shift=0,sleep=off"])
+            .add_file(Add::new(&kit.program, "")?)
+            .timeout(LIMIT)
+            .run_with(|stream, bytes| {
+                if stream == Stream::Stderr {
+                    eprint!("{}", String::from_utf8_lossy(bytes));
+                }
+            })?;
+        if !outcome.is_healthy() || outcome.status != Some(0) {
+            bail!(
+                "the guest of {} ended with status {:?}\n{outcome}",
+                kit.arch,
+                outcome.status
+            );
+        }
+        let report: Report = serde_json::from_slice(&outcome.stdout)
+            .with_context(|| format!("expected results as JSON of version {VERSION}"))?;
+        Ok(report)
+    }
+}

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a benchmark has measured, and how a person reads it.
+
+pub mod results;
+pub mod table;
