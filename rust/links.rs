@@ -359,7 +359,7 @@ impl Links {
         let text = self.rules.lock();
         let rule = core::str::from_utf8(&text)
             .ok()
-            .and_then(|text| Rules::parse(text).ok())
+            .map(Rules::checked)
             .and_then(|rules| rules.for_driver(driver_name(dev).to_str().ok()?));
         match rule {
             Some(rule) => rule.heaps().try_for_each(offer)?,
