@@ -8,6 +8,7 @@ use crate::kit::{Kits, SELFTEST};
 use crate::ktap::Output;
 use crate::results::{Case, Verdict};
 use anyhow::Result;
+use std::time::Duration;
 use vm::Arch;
 
 /// A guest, what of the program runs in it, and what may be skipped there.
@@ -31,6 +32,14 @@ fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
             arch,
             format!("{LOAD} {vivid} && exec /{SELFTEST} {arguments}"),
         )
+    }
+}
+
+/// A guest for all tests. Those that repeat themselves do so for much longer by hand.
+fn whole(arch: Arch) -> Boot {
+    Boot {
+        timeout: Duration::from_secs(900),
+        ..boot(arch, VIVID_MAPS, "--rounds 10")
     }
 }
 
@@ -67,7 +76,7 @@ fn suites() -> Vec<Suite> {
         Suite {
             name: "x86_64",
             about: "the whole suite, where all devices snoop",
-            boot: boot(X86_64, VIVID_MAPS, ""),
+            boot: whole(X86_64),
             may_skip: &[
                 "import.refused",
                 "import.cpu_only",
@@ -80,7 +89,7 @@ fn suites() -> Vec<Suite> {
         Suite {
             name: "arm64",
             about: "the whole suite, where only PCI devices snoop",
-            boot: boot(Arm64, VIVID_MAPS, ""),
+            boot: whole(Arm64),
             may_skip: &[
                 "import.cpu_only",
                 "importer.mask_changed",
@@ -189,13 +198,13 @@ fn suites() -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-subsystems",
-            about: "links, where drm and videodev come and go",
+            about: "links, where drm, videodev and usbcore come and go",
             boot: bare(X86_64),
             may_skip: &[],
         },
         Suite {
             name: "arm64-subsystems",
-            about: "links, where drm and videodev come and go",
+            about: "links, where drm, videodev and usbcore come and go",
             boot: bare(Arm64),
             may_skip: &[],
         },

@@ -25,11 +25,21 @@ impl Camera {
     /// Opens all of them, each with about the smallest frames that it can do,
     /// so that a frame fits into a single block of any heap.
     pub fn all() -> Result<Vec<Self>> {
+        Self::find(Video::capture_driver)
+    }
+
+    /// The same with devices that convert frames, of which only the converted
+    /// ones are asked for.
+    pub fn converters() -> Result<Vec<Self>> {
+        Self::find(Video::converter_driver)
+    }
+
+    fn find(driver: impl Fn(&Video) -> Result<Option<String>, Errno>) -> Result<Vec<Self>> {
         let mut cameras = Vec::new();
         for node in v4l2::nodes().context("listing /dev")? {
             let what = || node.display().to_string();
             let video = Video::open(&node, Memory::DmaBuf).with_context(what)?;
-            let Some(driver) = video.capture_driver().with_context(what)? else {
+            let Some(driver) = driver(&video).with_context(what)? else {
                 continue;
             };
             let device = Device::behind(&Path::new(CLASS).join(base_name(&node)), driver)?;

@@ -16,11 +16,10 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-/// Far longer than any test takes, even under emulation on a busy machine.
-const LIMIT: Timespec = Timespec {
-    tv_sec: 180,
-    tv_nsec: 0,
-};
+/// Far longer than any test takes, even under emulation on a busy machine: what does not depend
+/// on the number of rounds, and what each round adds.
+const LIMIT: i64 = 180;
+const LIMIT_PER_ROUND: i64 = 10;
 
 /// Runs all tests whose name contains one of `filters`; returns the exit status.
 pub fn run(options: &Options, filters: &[String]) -> Result<u8> {
@@ -75,7 +74,8 @@ fn run_once(options: &Options, test: &Test, report: &Report) -> Result<(Verdict,
         .process_group(0)
         .spawn()
         .context("starting a test")?;
-    let (status, mut output) = wait(child)?;
+    let limit = LIMIT + LIMIT_PER_ROUND * i64::try_from(options.rounds)?;
+    let (status, mut output) = wait(child, limit)?;
     let verdict = if status == i32::from(SKIPPED) {
         // The reason is the last line, and no diagnostic.
         let (earlier, reason) = output.rsplit_once('\n').unwrap_or(("", &output));
@@ -96,9 +96,13 @@ fn run_once(options: &Options, test: &Test, report: &Report) -> Result<(Verdict,
 }
 
 /// Waits for a test to end, and then for nobody: what it has started and not
-/// ended is killed. Returns its exit status and its output.
-fn wait(mut child: Child) -> Result<(i32, String)> {
+/// ended, in seconds, is killed. Returns its exit status and its output.
+fn wait(mut child: Child, limit: i64) -> Result<(i32, String)> {
     let pid = Pid::from_child(&child);
+    let limit = Timespec {
+        tv_sec: limit,
+        tv_nsec: 0,
+    };
     let mut stdout = child.stdout.take().context("a test without output")?;
     let reader = std::thread::spawn(move || {
         let mut output = Vec::new();
@@ -107,7 +111,7 @@ fn wait(mut child: Child) -> Result<(i32, String)> {
     });
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    let ended = rustix::event::poll(&mut fds, Some(&LIMIT))? > 0;
+    let ended = rustix::event::poll(&mut fds, Some(&limit))? > 0;
     // Nobody is left in the group if all is well.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;
@@ -117,7 +121,7 @@ fn wait(mut child: Child) -> Result<(i32, String)> {
         output.push_str(&text);
     };
     if !ended {
-        note(format!("killed: it did not end within {} s", LIMIT.tv_sec));
+        note(format!("killed: it did not end within {} s", limit.tv_sec));
     } else if let Some(signal) = status.signal() {
         note(format!("died of signal {signal}"));
     }

@@ -116,6 +116,15 @@ pub fn devices_of(class: &str) -> Result<BTreeSet<PathBuf>> {
     Ok(devices)
 }
 
+/// The devices behind all nodes that give them links.
+pub fn devices() -> Result<BTreeSet<PathBuf>> {
+    let mut devices = BTreeSet::new();
+    for class in CLASSES {
+        devices.append(&mut devices_of(class)?);
+    }
+    Ok(devices)
+}
+
 /// The class devices with nodes that stand for a device.
 pub fn nodes_of(device: &Path) -> Result<Vec<PathBuf>> {
     let mut nodes = Vec::new();

@@ -9,20 +9,25 @@
 mod bufinfo;
 mod camera;
 mod cgroup;
+mod cost;
 mod device;
 mod drm_node;
 mod harness;
+mod hotplug;
 mod importer;
+mod kernel_module;
 mod ktap;
 mod leaks;
 mod links;
 mod options;
 mod process;
+mod references;
 mod rules;
 mod survey;
 mod tests;
 mod trace;
 mod udmabuf;
+mod usb_camera;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -52,6 +57,13 @@ enum Command {
     /// Lets every device import a buffer and prints what happened, as one JSON
     /// object a line.
     Survey,
+    /// Measures, as JSON, what links cost on a machine with so many devices that
+    /// have some. The module must not be loaded yet.
+    Cost {
+        /// How many devices there are to be; vkms makes them up
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        devices: u32,
+    },
     /// Runs one test in this process. For the use of this program itself.
     #[command(hide = true)]
     ExecTest { name: String },
@@ -73,6 +85,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Some(Command::Survey) => survey::run(&cli.options).map(|()| ktap::PASSED),
+        Some(Command::Cost { devices }) => cost::run(&cli.options, *devices).map(|()| ktap::PASSED),
         Some(Command::ExecTest { name }) => harness::execute(&cli.options, name),
         Some(Command::Helper(helper)) => helper.run().map(|()| ktap::PASSED),
         None if cli.list => {

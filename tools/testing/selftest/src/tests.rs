@@ -6,6 +6,7 @@ mod alloc;
 mod answer;
 mod bad_input;
 mod fences;
+mod hotplug;
 mod import;
 mod importer_rules;
 mod limits;
@@ -16,6 +17,7 @@ mod mmap;
 mod module;
 mod query;
 mod race;
+mod rounds;
 mod sync;
 mod video;
 
@@ -57,6 +59,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         map::TESTS,
         video::TESTS,
         links::TESTS,
+        hotplug::TESTS,
+        rounds::TESTS,
         module::TESTS,
         race::TESTS,
         memory::TESTS,

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loading and unloading modules of the kernel.
+
+use anyhow::{Context as _, Result, ensure};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Loads a module and what it needs. Parameters are for the first time that it is loaded.
+pub fn modprobe(module: &str, parameters: &[String]) -> Result<()> {
+    let status = Command::new("modprobe")
+        .arg(module)
+        .args(parameters)
+        .status()
+        .context("modprobe")?;
+    ensure!(status.success(), "modprobe {module}: {status}");
+    Ok(())
+}
+
+/// Unloads a module, which nobody must use.
+pub fn rmmod(module: &str) -> Result<()> {
+    let name = CString::new(module)?;
+    rustix::system::delete_module(&name, libc::O_NONBLOCK)
+        .with_context(|| format!("unloading {module}"))
+}
+
+pub fn loaded(module: &str) -> bool {
+    Path::new("/sys/module")
+        .join(module)
+        .join("refcnt")
+        .exists()
+}
+
+/// Whether a module is loaded that no other module needs.
+pub fn unneeded(module: &str) -> bool {
+    let holders = Path::new("/sys/module").join(module).join("holders");
+    loaded(module) && fs::read_dir(holders).is_ok_and(|mut holders| holders.next().is_none())
+}
+
+/// How many references there are to each module.
+pub fn references() -> Result<BTreeMap<String, String>> {
+    let text = fs::read_to_string("/proc/modules").context("/proc/modules")?;
+    let modules = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.nth(1)?.to_owned()))
+    });
+    Ok(modules.collect())
+}
+
+/// Whether the kernel delays the release of objects, as a debug kernel does. vim2m's device is part
+/// of the module, and such a kernel may free the module first.
+pub fn releases_late() -> bool {
+    let config = Command::new("zcat").arg("/proc/config.gz").output();
+    config.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout).contains("CONFIG_DEBUG_KOBJECT_RELEASE=y")
+    })
+}

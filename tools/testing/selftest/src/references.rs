@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How often the kernel refers to objects of its own, by the module dmabuf_references.
+
+use crate::device::base_name;
+use crate::kernel_module::modprobe;
+use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+const MODULE: &str = "dmabuf_references";
+
+/// References to the device of each heap, and to its directory in sysfs; nothing where there is no
+/// such module.
+pub fn of_heaps() -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    if modprobe(MODULE, &[]).is_err() {
+        println!("there is no module {MODULE}: references to heaps are not looked at");
+        return Ok(found);
+    }
+    for entry in fs::read_dir("/sys/class/dma_heap")? {
+        let heap = fs::canonicalize(entry?.path())?;
+        let what = format!("heap {}", base_name(&heap));
+        found.insert(what, of(&heap)?);
+    }
+    Ok(found)
+}
+
+fn of(directory: &Path) -> Result<String> {
+    let parameter = Path::new("/sys/module").join(MODULE).join("parameters/of");
+    fs::write(&parameter, directory.as_os_str().as_encoded_bytes())
+        .with_context(|| format!("asking for references to {}", directory.display()))?;
+    let text = fs::read_to_string(&parameter)?;
+    Ok(text.trim().to_owned())
+}

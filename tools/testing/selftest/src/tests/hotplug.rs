@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Links as devices, drivers and whole subsystems come and go.
+
+use super::Test;
+use crate::bufinfo;
+use crate::expect::skip;
+use crate::heap::Heap;
+use crate::hotplug::{bindings, expect_back, linked, on_pci, rescan_pci};
+use crate::kernel_module::{loaded, modprobe, releases_late, rmmod, unneeded};
+use crate::links;
+use crate::memory::wait_until;
+use crate::options::Options;
+use crate::usb_camera::{self, Plugged};
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "links.unbind",
+        "links go with the driver, and come back with it",
+        unbind,
+    ),
+    Test::new(
+        "links.pci_hotplug",
+        "links go with the device, and come back with it",
+        pci_hotplug,
+    ),
+    Test::new(
+        "links.usb_camera",
+        "a USB camera has links while it is plugged, also while it is used",
+        usb_camera,
+    ),
+    Test::new(
+        "links.subsystems",
+        "whole subsystems can be unloaded and loaded again",
+        subsystems,
+    ),
+    Test::new(
+        "links.subsystems_usb",
+        "USB can be unloaded and loaded again, with a camera plugged each time",
+        subsystems_usb,
+    ),
+];
+
+fn unbind(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    for binding in bindings()? {
+        let before = linked(&binding.device)?;
+        for round in 1..=3 {
+            binding
+                .unbind()
+                .with_context(|| format!("in round {round}"))?;
+            binding.bind()?;
+            expect_back(&binding.device, &before)?;
+        }
+    }
+    Ok(())
+}
+
+fn pci_hotplug(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let devices = on_pci()?;
+    let before: Vec<_> = devices
+        .iter()
+        .map(|path| linked(path))
+        .collect::<Result<_>>()?;
+    for _ in 0..3 {
+        for path in &devices {
+            fs::write(path.join("remove"), "1")?;
+            ensure!(!path.exists(), "{} is still there", path.display());
+        }
+        rescan_pci()?;
+        for (path, before) in devices.iter().zip(&before) {
+            expect_back(path, before)?;
+        }
+    }
+    Ok(())
+}
+
+fn usb_camera(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    usb_camera::need()?;
+    for round in 1..=3 {
+        let (camera, links) = Plugged::insert().with_context(|| format!("in round {round}"))?;
+        println!("{}: {}", camera.path().display(), links.order.join(" "));
+        // The CPU writes its frames, and whoever comes next has to be able to read them.
+        ensure!(
+            !links.order.iter().any(|heap| links::is_strict(heap)),
+            "a device that does no DMA is linked to a strict heap: {:?}",
+            links.order
+        );
+        let heap = Heap::path(&links.first);
+        let frames = camera.capture(&heap, &["--frames", "20"]).status()?;
+        ensure!(frames.success(), "capturing into {}: {frames}", links.first);
+
+        // Unplugged while its buffers are in use.
+        let mut capture = camera.capture(&heap, &["--until-unplugged"]).spawn()?;
+        let used = || {
+            let mut buffers = bufinfo::list()?.into_iter();
+            Ok(buffers.any(|buffer| buffer.exporter == links.first))
+        };
+        let in_use = wait_until(Duration::from_secs(60), used)?;
+        ensure!(in_use, "nothing is captured into {}", links.first);
+        std::thread::sleep(Duration::from_millis(500));
+        camera
+            .remove()
+            .with_context(|| format!("in round {round}"))?;
+        let captured = capture.wait()?;
+        ensure!(
+            captured.success(),
+            "capturing until it was unplugged: {captured}"
+        );
+    }
+    Ok(())
+}
+
+/// A driver, the modules that can be unloaded once it has no device, and the class of its device.
+const STACKS: &[(&str, &[&str], &str)] = &[
+    (
+        "vim2m",
+        &[
+            "vim2m",
+            "v4l2_mem2mem",
+            "videobuf2_vmalloc",
+            "videobuf2_v4l2",
+            "videodev",
+        ],
+        "video4linux",
+    ),
+    ("vgem", &["vgem", "drm_shmem_helper", "drm"], "drm"),
+];
+
+/// Unloads those of the modules that no other needs any more.
+fn unload(modules: &[&str]) -> Result<()> {
+    for module in modules.iter().filter(|module| unneeded(module)) {
+        rmmod(module)?;
+    }
+    Ok(())
+}
+
+fn subsystems(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    if releases_late() {
+        return skip("with CONFIG_DEBUG_KOBJECT_RELEASE, unloading vim2m by itself is reported");
+    }
+    let mut tried = false;
+    for (driver, modules, class) in STACKS {
+        if modprobe(driver, &[]).is_err() {
+            continue;
+        }
+        tried = true;
+        let class_exists = || Path::new("/sys/class").join(class).exists();
+        for round in 1..=5 {
+            let linked = || -> Result<bool> {
+                Ok(links::linked_devices()?
+                    .iter()
+                    .any(|path| crate::device::base_name(path).starts_with(driver)))
+            };
+            ensure!(
+                wait_until(Duration::from_secs(5), linked)?,
+                "{driver} is loaded ({round}), and its device has no links"
+            );
+            let alone = links::devices_of(class)?.len() == 1;
+            unload(modules)?;
+            ensure!(
+                !alone || !class_exists(),
+                "{driver} had the only device of class {class}, and the class cannot go"
+            );
+            println!(
+                "{driver}: class {class} {}",
+                if class_exists() {
+                    "stays, as others use it"
+                } else {
+                    "has gone"
+                }
+            );
+            ensure!(
+                !linked()?,
+                "{driver} is not loaded, and there are links for it"
+            );
+            modprobe(driver, &[])?;
+        }
+    }
+    if !tried {
+        return skip("neither vim2m nor vgem can be loaded here");
+    }
+    Ok(())
+}
+
+/// What there is between the camera and the kernel, from the outside in.
+const USB: &[&str] = &[
+    "uvcvideo",
+    "uvc",
+    "videobuf2_vmalloc",
+    "videobuf2_v4l2",
+    "videodev",
+    "dummy_hcd",
+    "raw_gadget",
+    "udc_core",
+    "usbcore",
+];
+
+fn subsystems_usb(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let mut orders = Vec::new();
+    for round in 1..=5 {
+        usb_camera::need()?;
+        let (camera, links) = Plugged::insert().with_context(|| format!("in round {round}"))?;
+        orders.push(links.order);
+        camera.remove()?;
+        // Whoever has opened the node last may not be done with it.
+        let mut result = Ok(());
+        wait_until(Duration::from_secs(5), || {
+            result = unload(USB);
+            Ok(result.is_ok())
+        })?;
+        result?;
+        ensure!(
+            !loaded("usbcore") && !Path::new("/sys/bus/usb").exists(),
+            "nothing uses usbcore ({round}), and it is still there"
+        );
+    }
+    ensure!(
+        orders.iter().all(|order| *order == orders[0]),
+        "the camera had other links after USB was loaded again: {orders:#?}"
+    );
+    Ok(())
+}

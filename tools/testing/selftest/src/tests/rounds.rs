@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices, drivers and modules that come and go many times, while programs walk sysfs and listen
+//! to events. Afterwards every link must be as it was, and nobody must hold more references than
+//! before. Memory that is lost is the harness's to find.
+
+use super::Test;
+use crate::expect::skip;
+use crate::hotplug::{bindings, expect_back, linked, on_pci, rescan_pci};
+use crate::kernel_module::{self, modprobe, releases_late, rmmod};
+use crate::links::{self, Links, Uevents};
+use crate::memory::{settled_free, wait_until};
+use crate::options::Options;
+use crate::references;
+use crate::usb_camera::{self, Plugged};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "links.rounds_unbind",
+        "many rounds of unbinding and binding drivers, with readers all the while",
+        unbind,
+    ),
+    Test::new(
+        "links.rounds_pci",
+        "many rounds of removing and finding PCI devices, with readers all the while",
+        pci,
+    ),
+    Test::new(
+        "links.rounds_usb",
+        "many rounds of plugging and unplugging a camera, with readers all the while",
+        usb,
+    ),
+    Test::new(
+        "links.rounds_reload",
+        "many rounds of unloading and loading drivers, with readers all the while",
+        reload,
+    ),
+];
+
+/// Whether this round lets links come back before the next one begins. Every other does not, so
+/// that what comes and what goes also meet half-way.
+fn is_patient(round: usize) -> bool {
+    round.is_multiple_of(2)
+}
+
+fn unbind(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let bindings = bindings()?;
+    repeat(options, |round, before| {
+        for binding in &bindings {
+            binding.unbind()?;
+            binding.bind()?;
+            if is_patient(round) {
+                expect_back(&binding.device, &before[&binding.device])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn pci(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let devices = on_pci()?;
+    repeat(options, |round, before| {
+        for path in &devices {
+            fs::write(path.join("remove"), "1")?;
+            ensure!(!path.exists(), "{} is still there", path.display());
+        }
+        rescan_pci()?;
+        for path in devices.iter().filter(|_| is_patient(round)) {
+            expect_back(path, &before[path])?;
+        }
+        Ok(())
+    })
+}
+
+fn usb(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    usb_camera::need()?;
+    let mut order = None;
+    repeat(options, |_, _| {
+        let (camera, links) = Plugged::insert()?;
+        let order = order.get_or_insert_with(|| links.order.clone());
+        ensure!(
+            *order == links.order,
+            "expected links to {order:?} as for the first plug, got {:?}",
+            links.order
+        );
+        camera.remove()
+    })
+}
+
+/// Drivers of devices that exist as long as they are loaded, with the parameters to keep.
+const DRIVERS: [(&str, &[&str]); 4] = [
+    ("vivid", &["allocators"]),
+    ("vkms", &[]),
+    ("vgem", &[]),
+    ("vim2m", &[]),
+];
+
+fn reload(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    if !releases_late() {
+        // Where there is none, the others will do.
+        let _ = modprobe("vim2m", &[]);
+    }
+    let mut drivers = Vec::new();
+    for (driver, parameters) in DRIVERS {
+        if !kernel_module::loaded(driver) || (driver == "vim2m" && releases_late()) {
+            continue;
+        }
+        let directory = Path::new("/sys/module").join(driver).join("parameters");
+        let value = |name: &&str| -> Result<String> {
+            let value = fs::read_to_string(directory.join(name))?;
+            Ok(format!("{name}={}", value.trim()))
+        };
+        let parameters: Vec<_> = parameters.iter().map(value).collect::<Result<_>>()?;
+        drivers.push((driver, parameters));
+    }
+    if drivers.is_empty() {
+        return skip("no driver is loaded that can be unloaded: load vivid, vkms or vgem");
+    }
+    repeat(options, |round, before| {
+        for (driver, parameters) in &drivers {
+            rmmod(driver)?;
+            modprobe(driver, parameters)?;
+        }
+        for (path, before) in before.iter().filter(|_| is_patient(round)) {
+            expect_back(path, before)?;
+        }
+        Ok(())
+    })
+}
+
+/// Does something as often as the options say, while others look, and expects all to be as it was
+/// afterwards. `round` gets its number, and the links that there were.
+fn repeat(
+    options: &Options,
+    mut round: impl FnMut(usize, &BTreeMap<PathBuf, Links>) -> Result<()>,
+) -> Result<()> {
+    let links: BTreeMap<_, _> = links::linked_devices()?
+        .into_iter()
+        .map(|path| linked(&path).map(|links| (path, links)))
+        .collect::<Result<_>>()?;
+    // What is made at first use is no leak.
+    round(0, &links)?;
+    let before = settled(&links)?;
+    let start = Instant::now();
+
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers = [
+            scope.spawn(|| walk(&done, links::linked_devices)),
+            scope.spawn(|| walk(&done, links::devices)),
+            scope.spawn(|| listen(&done)),
+        ];
+        let result = (1..=options.rounds).try_for_each(|number| {
+            ensure!(
+                !readers.iter().any(|reader| reader.is_finished()),
+                "a reader has given up"
+            );
+            round(number, &links).with_context(|| format!("in round {number}"))
+        });
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            let seen = reader.join().map_err(|_| anyhow!("a reader died"))??;
+            println!("a reader saw {seen} sets of links");
+            ensure!(seen > 0, "a reader saw no links");
+        }
+        result
+    })?;
+    println!(
+        "{} rounds took {:.1} s",
+        options.rounds,
+        start.elapsed().as_secs_f32()
+    );
+
+    let mut after = settled(&links)?;
+    wait_until(Duration::from_secs(10), || {
+        after = settled(&links)?;
+        Ok(after == before)
+    })?;
+    for (what, references) in &before {
+        let now = after.get(what);
+        ensure!(
+            now == Some(references),
+            "{what}: there were {references} references, and there are {now:?}"
+        );
+    }
+    let now = links::linked_devices()?;
+    ensure!(
+        now.iter().eq(links.keys()),
+        "links of {:#?} have become links of {now:#?}",
+        links.keys()
+    );
+    Ok(())
+}
+
+/// References to modules and to heaps, once all links are as they were and what the kernel need not
+/// keep is gone.
+fn settled(links: &BTreeMap<PathBuf, Links>) -> Result<BTreeMap<String, String>> {
+    for (path, links) in links {
+        expect_back(path, links)?;
+    }
+    settled_free()?;
+    let mut found = references::of_heaps()?;
+    found.extend(kernel_module::references()?);
+    Ok(found)
+}
+
+/// Reads the links of all devices that `find` finds, again and again. They may go meanwhile, which
+/// must harm nobody.
+fn walk(done: &AtomicBool, find: impl Fn() -> Result<BTreeSet<PathBuf>>) -> Result<usize> {
+    let mut seen = 0;
+    while !done.load(Ordering::Relaxed) {
+        for path in find()? {
+            seen += usize::from(Links::of(&path)?.is_some());
+        }
+    }
+    Ok(seen)
+}
+
+/// Does what udev does: hears of a device, and reads what there is.
+fn listen(done: &AtomicBool) -> Result<usize> {
+    let uevents = Uevents::listen()?;
+    let mut seen = 0;
+    while !done.load(Ordering::Relaxed) {
+        let events = uevents.drain()?;
+        for event in &events {
+            if let Some((_, path)) = event.split_once('@') {
+                let device = Path::new("/sys").join(path.trim_start_matches('/'));
+                seen += usize::from(Links::of(&device)?.is_some());
+            }
+        }
+        if events.is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(seen)
+}

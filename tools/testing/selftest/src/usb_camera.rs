@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The USB camera without hardware, as a process that is killed to unplug it.
+
+use crate::expect::skip;
+use crate::kernel_module::modprobe;
+use crate::links::{self, Links};
+use crate::memory::wait_until;
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The camera, and what captures from it, where this program is.
+const CAMERA: &str = "/dmabuf_coherency_camera";
+const CAPTURE: &str = "/capture";
+
+/// Far longer than the kernel takes for anything about it, with all tries to talk to a camera that
+/// is slow to answer.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What it plugs into, and its driver.
+const MODULES: [&str; 3] = ["dummy_hcd", "raw_gadget", "uvcvideo"];
+
+/// Loads the modules that it takes, or skips the test.
+pub fn need() -> Result<()> {
+    for program in [CAMERA, CAPTURE] {
+        if !Path::new(program).exists() {
+            return skip(format!("there is no {program}"));
+        }
+    }
+    for module in MODULES {
+        if modprobe(module, &[]).is_err() {
+            return skip(format!("there is no module {module}"));
+        }
+    }
+    Ok(())
+}
+
+/// The device behind the camera's node, if it is plugged.
+fn find() -> Result<Option<PathBuf>> {
+    let mut devices = links::devices_of("video4linux")?.into_iter();
+    Ok(devices.find(|path| links::driver_of(path).is_ok_and(|driver| driver == "uvcvideo")))
+}
+
+/// A camera that is plugged in, and has links.
+pub struct Plugged {
+    process: Child,
+    path: PathBuf,
+}
+
+impl Plugged {
+    /// Plugs it in, and waits for its links.
+    pub fn insert() -> Result<(Self, Links)> {
+        let process = Command::new(CAMERA)
+            .stdout(Stdio::null())
+            .spawn()
+            .context(CAMERA)?;
+        let mut path = None;
+        wait_until(LIMIT, || {
+            path = find()?;
+            Ok(path.is_some())
+        })?;
+        let path = path.context("the camera is plugged, and uvcvideo has no node for it")?;
+        let mut links = None;
+        wait_until(LIMIT, || {
+            links = Links::of(&path)?;
+            Ok(links.is_some())
+        })?;
+        let links = links.context("uvcvideo has a node for the camera, and it has no links")?;
+        Ok((Self { process, path }, links))
+    }
+
+    /// The device behind its node.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What captures from it into a heap.
+    pub fn capture(&self, heap: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(CAPTURE);
+        command.args(arguments).arg("--heap").arg(heap);
+        command
+    }
+
+    /// Unplugs it, and waits for it and its links to go.
+    pub fn remove(mut self) -> Result<()> {
+        let pid = Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, Signal::TERM)?;
+        self.process.wait()?;
+        let gone = wait_until(LIMIT, || Ok(find()?.is_none()))?;
+        ensure!(gone, "the camera is unplugged, and still there");
+        // The class forgets the node first, then we the device.
+        let unlinked = wait_until(LIMIT, || Ok(Links::of(&self.path)?.is_none()))?;
+        ensure!(
+            unlinked,
+            "the camera is unplugged, and its links are still there"
+        );
+        Ok(())
+    }
+}
