@@ -71,7 +71,8 @@ use kernel::{
             AlwaysRefCounted, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
     types::{
         ForeignOwnable,
@@ -147,9 +148,10 @@ struct Private<T> {
     /// The kernel mapping while there is one. Guarded by the reservation lock.
     vmap: UnsafeCell<Option<VMap>>,
     /// The tables that CPU access has to be bracketed for. May be locked with the reservation lock
-    /// held, not the other way round.
+    /// held, not the other way round. Locked while such a table is mapped or unmapped, so that no
+    /// bracket comes between that and the list.
     #[pin]
-    maintained: Mutex<KVVec<NonNull<Table>>>,
+    maintained: Mutex<Tables>,
 }
 
 // SAFETY: A pointer to a table stands for the table, which is `Send` and `Sync`. The kernel mapping
@@ -170,6 +172,8 @@ struct Table {
     mapped: MappedTable<'static>,
     is_maintained: bool,
 }
+
+type Tables = KVVec<NonNull<Table>>;
 
 /// A dma-buf exported by `T`. Dereferences to the exporter.
 ///
@@ -452,6 +456,8 @@ impl<'a, T: Exporter> MapRequest<'a, T> {
             return Err(EINVAL);
         }
 
+        let maintained =
+            maintained.then(|| self.attachment.buf().private().get_ref().maintained.lock());
         // SAFETY: Importers undo their mappings before they detach, and keep the device bound until
         // then. `map_callback()` has seen to it that the direction is not `None`.
         let table =
@@ -461,10 +467,11 @@ impl<'a, T: Exporter> MapRequest<'a, T> {
     }
 }
 
-/// A mapping that is on its way to the importer.
+/// A mapping that is on its way to the importer. A maintained one keeps brackets waiting.
 pub(crate) struct Mapping<'a> {
+    // The drop order matters: brackets go on when it is unmapped.
     table: MappedTable<'a>,
-    maintained: bool,
+    maintained: Option<MutexGuard<'a, Tables>>,
 }
 
 /// A user-space mapping of a dma-buf in the making.
@@ -631,7 +638,10 @@ impl<T: Exporter> Ops<T> {
         let attachment = unsafe { Attachment::<T>::from_raw(attachment) };
 
         let table = direction(dir).and_then(|dir| {
-            let mapping = T::map(MapRequest {
+            let Mapping {
+                mut maintained,
+                table,
+            } = T::map(MapRequest {
                 attachment,
                 dir,
                 _invariant: PhantomData,
@@ -639,13 +649,12 @@ impl<T: Exporter> Ops<T> {
             let table = KBox::new(
                 Table {
                     // SAFETY: Importers undo their mappings before they detach.
-                    mapped: unsafe { mapping.table.forget_attachment() },
-                    is_maintained: mapping.maintained,
+                    mapped: unsafe { table.forget_attachment() },
+                    is_maintained: maintained.is_some(),
                 },
                 GFP_KERNEL,
             )?;
-            if table.is_maintained {
-                let mut maintained = attachment.buf().private().get_ref().maintained.lock();
+            if let Some(maintained) = &mut maintained {
                 maintained.push(NonNull::from(&*table), GFP_KERNEL)?;
             }
             Ok(table)
@@ -675,6 +684,8 @@ impl<T: Exporter> Ops<T> {
         if table.is_maintained {
             let mut maintained = attachment.buf().private().get_ref().maintained.lock();
             maintained.retain(|other| !core::ptr::eq(other.as_ptr(), &*table));
+            // A bracket that does not find it must find what its device wrote.
+            drop(table);
         }
     }
 
