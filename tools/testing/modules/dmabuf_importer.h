@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * dmabuf_importer.ko: importing devices that user space makes up.
+ * dmabuf_importer.ko: importing devices that user space controls.
  *
- * Each open file of /dev/dmabuf_importer is one device, which does with dma-bufs
- * what it is told. Closing the file undoes everything, whatever is left.
+ * Each open file of /dev/dmabuf_importer is one device, made up or QEMU's edu,
+ * which does with dma-bufs what it is told. Closing the file undoes everything, whatever is left.
  *
  * Handles are never used again while the file is open. The calls on one file
  * run one after the other; several devices work at the same time.
@@ -35,7 +35,8 @@
  * its relatives, the CPU access brackets and QUERY can be used.
  *
  * The errno of dma_set_mask() is passed on: EIO if the platform has no memory
- * that such a device can reach.
+ * that such a device can reach. With EDU, ENODEV if there is no such device,
+ * and EBUSY also if another file has it.
  */
 struct dmabuf_importer_setup {
 	__u32 flags;
@@ -43,7 +44,10 @@ struct dmabuf_importer_setup {
 	__u32 mask_bits;
 	/* Limits of its DMA segments, if the driver is to state any. */
 	__u32 max_segment_size;
-	/* Returned: the device is called "dmabuf_importer.<number>". */
+	/*
+	 * Returned: the device is called "dmabuf_importer.<number>". Not with
+	 * EDU.
+	 */
 	__u32 number;
 	/* A power of two less one; 0 if the driver is to state none. */
 	__u64 segment_boundary;
@@ -53,6 +57,13 @@ struct dmabuf_importer_setup {
 #define DMABUF_IMPORTER_SNOOPS		(1 << 0)
 /* It has no DMA mask, like a device that does no DMA. It cannot MAP. */
 #define DMABUF_IMPORTER_NO_MASK		(1 << 1)
+/*
+ * It is not made up, but QEMU's edu (-device edu), which really does DMA. It
+ * snoops as the firmware says, and its limits are those of a PCI device: EINVAL
+ * with another flag or a limit. mask_bits is what its driver says; how far the
+ * device really reaches is QEMU's property dma_mask.
+ */
+#define DMABUF_IMPORTER_EDU		(1 << 2)
 
 /*
  * MASK changes the mask of a device that has one. EBUSY while a buffer is
@@ -109,9 +120,10 @@ struct dmabuf_importer_handle {
 /*
  * READ and WRITE let the device read and write the memory behind a mapping's
  * DMA addresses, and tell or ask user space what: EACCES unless the direction
- * of the mapping permits it. The access is made by the CPU through its caches,
- * by the kernel's own mapping of whatever memory the DMA addresses name: a
- * bounce buffer, where there is one.
+ * of the mapping permits it. Edu does it by itself, and takes a tenth of a second
+ * for each KiB. For a device that is made up, the CPU makes the access through
+ * its caches, by the kernel's own mapping of whatever memory the DMA addresses
+ * name: a bounce buffer, where there is one.
  *
  * KREAD and KWRITE do the same through a kernel mapping.
  */

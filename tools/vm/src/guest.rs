@@ -33,8 +33,13 @@ use crate::{
 const PARAMETERS: &str = "ignore_loglevel panic=-1 kmemleak.verbose=1 slab_debug=Z \
      sysctl.kernel.hung_task_timeout_secs=30 sysctl.kernel.hung_task_check_interval_secs=5";
 
-/// Devices whose drivers are importers of dma-bufs, and one that does DMA.
-const DEVICES: [&str; 3] = ["bochs-display", "virtio-gpu-pci", "edu"];
+/// Devices whose drivers are importers of dma-bufs, and one that does DMA. That one reaches all
+/// addresses, of which its driver may use fewer.
+const DEVICES: [&str; 3] = [
+    "bochs-display",
+    "virtio-gpu-pci",
+    "edu,dma_mask=0xffffffffffffffff",
+];
 
 /// How the guest's CPUs come about.
 #[derive(Clone, Copy)]

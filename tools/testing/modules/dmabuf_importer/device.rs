@@ -1,113 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that exist only in this module.
+//! Devices that import: made up, or QEMU's `edu`.
 //!
-//! C headers: [`include/linux/device.h`](srctree/include/linux/device.h),
-//! [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    edu,
+    synthetic::SyntheticDevice, //
+};
 use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
+    device,
+    device::Bound,
     dma::DmaMask,
     error::to_result,
-    faux,
-    prelude::*,
-    str::CString,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    },
-    types::Opaque, //
+    prelude::*, //
 };
 
-/// What a driver says of its device.
-pub(crate) struct Config {
-    /// Whether the device's DMA sees the CPU caches.
-    pub(crate) snoops: bool,
-    /// Which addresses it can reach, if it does DMA at all.
-    pub(crate) mask: Option<DmaMask>,
-    /// The largest segment that it takes; 0 if the driver does not say.
-    pub(crate) max_segment_size: u32,
-    /// The boundary that its segments must not cross, less one; 0 if the driver does not say.
-    pub(crate) segment_boundary: usize,
+/// A device that imports, bound to its driver as long as this lives.
+pub(crate) enum Device {
+    Synthetic(SyntheticDevice),
+    Edu(edu::Claim),
 }
 
-/// A synthetic device, bound to a driver as long as this lives.
-///
-/// It is on the faux bus, where no IOMMU is ever put in front of a device.
-///
-/// # Invariants
-///
-/// The device's `dma_parms` is `parameters`, or NULL without any; its `dma_mask` is its own
-/// `coherent_dma_mask`, or NULL.
-pub(crate) struct SyntheticDevice {
-    // The drop order matters: `drop()` takes the parameters from the device, which may outlive its
-    // registration.
-    registration: faux::Registration,
-    parameters: Option<KBox<Opaque<bindings::device_dma_parameters>>>,
-    number: u32,
-}
-
-impl SyntheticDevice {
-    /// Makes a device, called `dmabuf_importer.<number>`. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// - [`EIO`] if the DMA API does not support such a mask.
-    /// - [`ENOMEM`] if there is no memory for it.
-    /// - [`ENODEV`] if the driver core does not take it.
-    pub(crate) fn new(config: &Config) -> Result<Self> {
-        static NEXT: Atomic<u32> = Atomic::new(0);
-
-        let number = NEXT.fetch_add(1, Relaxed);
-        let name = CString::try_from_fmt(fmt!("dmabuf_importer.{number}"))?;
-
-        let parameters = if (config.max_segment_size, config.segment_boundary) == (0, 0) {
-            None
-        } else {
-            let parameters = Opaque::new(bindings::device_dma_parameters {
-                max_segment_size: config.max_segment_size,
-                segment_boundary_mask: config.segment_boundary,
-                ..Default::default()
-            });
-            Some(KBox::new(parameters, GFP_KERNEL)?)
-        };
-
-        // INVARIANT: A new device of this bus has neither mask nor parameters. Both are set below,
-        // as the invariants ask.
-        let this = Self {
-            registration: faux::Registration::new(&name, None)?,
-            parameters,
-            number,
-        };
-        let dev = this.as_raw();
-
-        // SAFETY: The device is valid.
-        unsafe { bindings::importer_assign_dma_coherent(dev, config.snoops) };
-        if let Some(parameters) = &this.parameters {
-            // SAFETY: The device is valid, and does no DMA yet.
-            unsafe { (*dev).dma_parms = parameters.get() };
+impl Device {
+    /// The device that the driver core knows.
+    fn bound(&self) -> &device::Device<Bound> {
+        match self {
+            Self::Synthetic(device) => device.bound(),
+            Self::Edu(claim) => claim.device(),
         }
-        if let Some(mask) = config.mask {
-            // SAFETY: As above.
-            unsafe { (*dev).dma_mask = &raw mut (*dev).coherent_dma_mask };
-            this.set_mask(mask)?;
-        }
-
-        Ok(this)
     }
 
-    /// The number in the device's name.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
+    /// The raw `struct device`. It is able to do DMA as long as `self` lives.
+    pub(crate) fn as_raw(&self) -> *mut bindings::device {
+        as_raw(self.bound())
     }
 
     /// Returns whether the device has a DMA mask. Without one it must not map anything.
     pub(crate) fn has_mask(&self) -> bool {
-        // SAFETY: The device is valid; the pointer does not change once it is made.
+        // SAFETY: The device is valid; the pointer does not change while it is bound.
         !unsafe { (*self.as_raw()).dma_mask }.is_null()
     }
 
@@ -120,29 +52,63 @@ impl SyntheticDevice {
     ///
     /// [`EIO`] if the device has no mask, or if the DMA API does not support this one.
     pub(crate) fn set_mask(&self, mask: DmaMask) -> Result {
-        // SAFETY: The device is valid. The mask is one word, which the C side reads and writes
-        // whole, and no memory is reached by a mapping that was not reached before.
-        to_result(unsafe { bindings::dma_set_mask_and_coherent(self.as_raw(), mask.value()) })
+        set_mask(self.bound(), mask)
     }
 
-    /// The raw `struct device`. It is able to do DMA as long as `self` lives.
-    pub(crate) fn as_raw(&self) -> *mut bindings::device {
-        let faux: &faux::Device<Bound> = self.registration.as_ref();
-        let dev: &Device<Bound> = faux.as_ref();
+    /// Lets the device read what is at `addr`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENXIO`] if the CPU stands in for the device, and has no way to reach it.
+    /// - [`ENOMEM`], [`ETIMEDOUT`] if a real device is in trouble.
+    ///
+    /// # Safety
+    ///
+    /// The memory at `addr` must be mapped for the device to read, for the length of `to`. It must
+    /// lie in one page.
+    pub(crate) unsafe fn read(&self, addr: bindings::dma_addr_t, to: &mut [u8]) -> Result {
+        match self {
+            // SAFETY: The device is valid; otherwise by this function's safety requirements. `to`
+            // is as long as its length.
+            Self::Synthetic(_) => to_result(unsafe {
+                bindings::importer_dma_read(self.as_raw(), addr, to.as_mut_ptr().cast(), to.len())
+            }),
+            // SAFETY: By this function's safety requirements.
+            Self::Edu(claim) => unsafe { claim.read(addr, to) },
+        }
+    }
 
-        // CAST: `Device` is a transparent wrapper of `struct device`.
-        core::ptr::from_ref(dev).cast_mut().cast()
+    /// Lets the device write to `addr`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::read`].
+    ///
+    /// # Safety
+    ///
+    /// The memory at `addr` must be mapped for the device to write, for the length of `from`. It
+    /// must lie in one page.
+    pub(crate) unsafe fn write(&self, addr: bindings::dma_addr_t, from: &[u8]) -> Result {
+        match self {
+            // SAFETY: As in `read()`.
+            Self::Synthetic(_) => to_result(unsafe {
+                bindings::importer_dma_write(self.as_raw(), addr, from.as_ptr().cast(), from.len())
+            }),
+            // SAFETY: By this function's safety requirements.
+            Self::Edu(claim) => unsafe { claim.write(addr, from) },
+        }
     }
 }
 
-impl Drop for SyntheticDevice {
-    fn drop(&mut self) {
-        // SAFETY: The device is valid, and nobody uses it for DMA any more: whoever does has a
-        // reference to `self`.
-        unsafe { (*self.as_raw()).dma_parms = core::ptr::null_mut() };
-    }
+/// The raw `struct device`.
+pub(crate) fn as_raw(dev: &device::Device<Bound>) -> *mut bindings::device {
+    // CAST: `Device` is a transparent wrapper of `struct device`.
+    core::ptr::from_ref(dev).cast_mut().cast()
 }
 
-// SAFETY: The parameters are only written before the device is used. What else is shared is the C
-// side's, which expects that.
-unsafe impl Sync for SyntheticDevice {}
+/// As [`Device::set_mask`].
+pub(crate) fn set_mask(dev: &device::Device<Bound>, mask: DmaMask) -> Result {
+    // SAFETY: The device is valid. The mask is one word, which the C side reads and writes whole,
+    // and no memory is reached by a mapping that was not reached before.
+    to_result(unsafe { bindings::dma_set_mask_and_coherent(as_raw(dev), mask.value()) })
+}

@@ -1,27 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Importing devices that user space makes up, for tests of dma-buf exporters.
+//! Importing devices that user space controls, for tests of dma-buf exporters.
 //!
 //! The interface is described in `dmabuf_importer.h`.
 //!
 //! # Rooms
 //!
 //! - [`session`] is what happens on an open file, without `unsafe`.
-//! - Safe abstractions over C: [`importer`] for what an importer does with a dma-buf, [`device`]
-//!   for the device that it does it for, [`uapi`] for what user space passes.
+//! - [`device`] is the device that imports: either [`synthetic`] or [`edu`].
+//! - Safe abstractions over C: [`importer`] for what an importer does with a dma-buf, [`synthetic`]
+//!   for devices that are made up, [`uapi`] for what user space passes.
 //! - The C side: [`bindings`], `helpers.c`.
 
 mod bindings;
 mod device;
+mod edu;
 mod importer;
 mod session;
+mod synthetic;
 mod uapi;
 
 use kernel::{
+    driver,
     miscdevice::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
+    pci,
     prelude::*, //
 };
 use session::Session;
@@ -30,7 +35,7 @@ module! {
     type: DmabufImporter,
     name: "dmabuf_importer",
     authors: ["dmabuf-coherency maintainers"],
-    description: "Importing devices that user space makes up",
+    description: "Importing devices that user space controls",
     license: "GPL",
     imports_ns: ["DMA_BUF"],
 }
@@ -39,17 +44,23 @@ module! {
 #[pin_data]
 struct DmabufImporter {
     #[pin]
+    _edu: driver::Registration<pci::Adapter<edu::Driver>>,
+    #[pin]
     _node: MiscDeviceRegistration<Session>,
 }
 
 impl kernel::InPlaceModule for DmabufImporter {
-    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // Devtmpfs leaves the node to root alone.
         let options = MiscDeviceOptions {
             name: c"dmabuf_importer",
         };
 
+        // SAFETY: Called once, before anything else there.
+        unsafe { edu::init() };
+
         try_pin_init!(Self {
+            _edu <- driver::Registration::new(<Self as kernel::ModuleMetadata>::NAME, module),
             _node <- MiscDeviceRegistration::register(options),
         })
     }

@@ -29,7 +29,7 @@
 
 use crate::{
     bindings,
-    device::SyntheticDevice, //
+    device::Device, //
 };
 use core::{
     ops::Range,
@@ -231,7 +231,7 @@ pub(crate) struct Attachment {
     raw: NonNull<bindings::dma_buf_attachment>,
     kind: Kind,
     buf: ARef<DmaBuf>,
-    device: Arc<SyntheticDevice>,
+    device: Arc<Device>,
 }
 
 // SAFETY: An attachment belongs to no task, and may be undone by any that may sleep.
@@ -242,7 +242,7 @@ unsafe impl Sync for Attachment {}
 
 impl Attachment {
     /// Attaches `device` to `buf`. The exporter's error is passed on unchanged.
-    pub(crate) fn new(device: Arc<SyntheticDevice>, buf: ARef<DmaBuf>, kind: Kind) -> Result<Self> {
+    pub(crate) fn new(device: Arc<Device>, buf: ARef<DmaBuf>, kind: Kind) -> Result<Self> {
         let raw = match kind {
             // SAFETY: The buffer is valid. So is the device, and it stays bound until the
             // attachment goes, by the fields' order.
@@ -447,15 +447,11 @@ impl Memory for Mapping {
             return Err(EACCES);
         }
 
-        let dev = self.attachment.device.as_raw();
+        let dev = &self.attachment.device;
         self.for_each_piece(offset, to.len(), |addr, range| {
-            let to = &mut to[range];
-
-            // SAFETY: By the type invariants the device is valid, and the memory at `addr` mapped
-            // for it up to the end of the page at least. `to` is as long as its length.
-            to_result(unsafe {
-                bindings::importer_dma_read(dev, addr, to.as_mut_ptr().cast(), to.len())
-            })
+            // SAFETY: By the type invariants the memory at `addr` is mapped for the device, in a
+            // direction that permits this. The range ends with the page or before.
+            unsafe { dev.read(addr, &mut to[range]) }
         })
     }
 
@@ -464,14 +460,10 @@ impl Memory for Mapping {
             return Err(EACCES);
         }
 
-        let dev = self.attachment.device.as_raw();
+        let dev = &self.attachment.device;
         self.for_each_piece(offset, from.len(), |addr, range| {
-            let from = &from[range];
-
             // SAFETY: As in `read()`.
-            to_result(unsafe {
-                bindings::importer_dma_write(dev, addr, from.as_ptr().cast(), from.len())
-            })
+            unsafe { dev.write(addr, &from[range]) }
         })
     }
 }

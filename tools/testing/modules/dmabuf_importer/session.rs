@@ -3,10 +3,8 @@
 //! What happens on an open file of `/dev/dmabuf_importer`.
 
 use crate::{
-    device::{
-        Config,
-        SyntheticDevice, //
-    },
+    device::Device,
+    edu,
     importer::{
         Attachment,
         Direction,
@@ -16,6 +14,10 @@ use crate::{
         Memory,
         Place,
         VMap, //
+    },
+    synthetic::{
+        Config,
+        SyntheticDevice, //
     },
     uapi::{
         self,
@@ -56,7 +58,7 @@ pub(crate) struct Session {
 type Table<T> = RBTree<u32, T>;
 
 struct State {
-    device: Option<Arc<SyntheticDevice>>,
+    device: Option<Arc<Device>>,
     attachments: Table<Arc<Attachment>>,
     mappings: Table<Mapping>,
     vmaps: Table<VMap>,
@@ -155,7 +157,17 @@ fn mask(bits: u32) -> Result<DmaMask> {
 
 impl State {
     fn setup(&mut self, arg: &mut uapi::Setup) -> Result {
-        check_flags(arg.flags, uapi::SNOOPS | uapi::NO_MASK)?;
+        check_flags(arg.flags, uapi::SNOOPS | uapi::NO_MASK | uapi::EDU)?;
+        let device = if arg.flags & uapi::EDU != 0 {
+            self.edu(arg)?
+        } else {
+            self.synthetic(arg)?
+        };
+        self.device = Some(Arc::new(device, GFP_KERNEL)?);
+        Ok(())
+    }
+
+    fn synthetic(&self, arg: &mut uapi::Setup) -> Result<Device> {
         let boundary = usize::try_from(arg.segment_boundary)?;
         if boundary & boundary.wrapping_add(1) != 0 {
             return Err(EINVAL);
@@ -176,8 +188,22 @@ impl State {
             segment_boundary: boundary,
         })?;
         arg.number = device.number();
-        self.device = Some(Arc::new(device, GFP_KERNEL)?);
-        Ok(())
+        Ok(Device::Synthetic(device))
+    }
+
+    fn edu(&self, arg: &uapi::Setup) -> Result<Device> {
+        // Its bit and its limits are the firmware's and the bus's matter.
+        if (arg.flags, arg.max_segment_size, arg.segment_boundary) != (uapi::EDU, 0, 0) {
+            return Err(EINVAL);
+        }
+        let mask = mask(arg.mask_bits)?;
+        if self.device.is_some() {
+            return Err(EBUSY);
+        }
+
+        let device = Device::Edu(edu::Claim::new()?);
+        device.set_mask(mask)?;
+        Ok(device)
     }
 
     fn set_mask(&mut self, arg: &uapi::Mask) -> Result {
@@ -190,7 +216,7 @@ impl State {
         self.device()?.set_mask(mask)
     }
 
-    fn device(&self) -> Result<Arc<SyntheticDevice>> {
+    fn device(&self) -> Result<Arc<Device>> {
         self.device.clone().ok_or(ENODEV)
     }
 
