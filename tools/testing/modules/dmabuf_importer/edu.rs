@@ -157,7 +157,10 @@ impl Claim {
     ///
     /// The memory at `addr` must be mapped for the device to read, for the length of `to`.
     pub(crate) unsafe fn read(&self, addr: u64, to: &mut [u8]) -> Result {
-        for (addr, to) in (addr..).step_by(MAX_TRANSFER).zip(to.chunks_mut(MAX_TRANSFER)) {
+        for (addr, to) in (addr..)
+            .step_by(MAX_TRANSFER)
+            .zip(to.chunks_mut(MAX_TRANSFER))
+        {
             let copy = Coherent::<u8>::zeroed_slice(self.device(), to.len(), GFP_KERNEL)?;
             let result = self.copy(addr, copy.dma_address(), to.len());
             if result.is_err() {
@@ -180,7 +183,10 @@ impl Claim {
     ///
     /// The memory at `addr` must be mapped for the device to write, for the length of `from`.
     pub(crate) unsafe fn write(&self, addr: u64, from: &[u8]) -> Result {
-        for (addr, from) in (addr..).step_by(MAX_TRANSFER).zip(from.chunks(MAX_TRANSFER)) {
+        for (addr, from) in (addr..)
+            .step_by(MAX_TRANSFER)
+            .zip(from.chunks(MAX_TRANSFER))
+        {
             let copy = Coherent::from_slice(self.device(), from, GFP_KERNEL)?;
             let result = self.copy(copy.dma_address(), addr, from.len());
             if result.is_err() {
@@ -221,7 +227,9 @@ impl Bind {
         pdev.enable_device_mem()?;
         pdev.set_master();
         let edu = Edu {
-            bar: pdev.iomap_region_sized(0, c"dmabuf_importer")?.into_devres()?,
+            bar: pdev
+                .iomap_region_sized(0, c"dmabuf_importer")?
+                .into_devres()?,
             pdev: pdev.into(),
         };
         let new = Arc::pin_init(

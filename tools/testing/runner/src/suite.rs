@@ -56,10 +56,20 @@ fn bare(arch: Arch) -> Boot {
 const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
     [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
 
-const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. mmap. sync. fence. import. importer. map. video. race.";
-const UNCACHED: &str = "--heap system-uncached alloc. query. limits. mmap. sync. fence. import. importer. map. video. race.";
-const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. import. importer. map. video.";
-const BOUNCE: &str = "--heap system-noncoherent importer.bounce";
+const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. race.";
+const UNCACHED: &str = "--heap system-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. race.";
+const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. import. importer. parallel. map. video.";
+const REACH: &str = "--heap system-noncoherent matrix. brackets. parallel.";
+
+/// Skipped where everything bounces.
+const ALL_BOUNCES: &[&str] = &[
+    "matrix.snooping",
+    "matrix.not_snooping",
+    "matrix.narrow",
+    "matrix.maintenance",
+    "brackets.one_of_two",
+    "parallel.own_pages",
+];
 
 /// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.
 const ANY_HEAP: &[&str] = &[
@@ -81,7 +91,10 @@ fn suites() -> Vec<Suite> {
                 "import.refused",
                 "import.cpu_only",
                 "importer.mask_changed",
-                "importer.bounce",
+                "matrix.bouncing",
+                "matrix.narrow",
+                "matrix.maintenance",
+                "brackets.",
                 "answer.logged",
                 "video.forced_bounce",
             ],
@@ -93,7 +106,9 @@ fn suites() -> Vec<Suite> {
             may_skip: &[
                 "import.cpu_only",
                 "importer.mask_changed",
-                "importer.bounce",
+                "matrix.bouncing",
+                "matrix.narrow",
+                "brackets.",
                 "video.",
             ],
         },
@@ -117,10 +132,10 @@ fn suites() -> Vec<Suite> {
                 ..boot(
                     X86_64,
                     VIVID_MAPS,
-                    "--bounces vivid import. importer. answer.",
+                    "--bounces vivid import. importer. matrix. brackets. parallel. answer.",
                 )
             },
-            may_skip: &["import.cpu_only", "importer.bounce"],
+            may_skip: &["import.cpu_only", "matrix.bouncing", "matrix.maintenance"],
         },
         Suite {
             name: "arm64-noncoherent",
@@ -130,7 +145,7 @@ fn suites() -> Vec<Suite> {
                 ..boot(
                     Arm64,
                     VIVID_MAPS,
-                    "import. answer. race. links.agree links.shape",
+                    "import. answer. race. matrix. links.agree links.shape",
                 )
             },
             may_skip: &[
@@ -139,6 +154,8 @@ fn suites() -> Vec<Suite> {
                 "import.twice",
                 "import.together",
                 "import.outlives_fd",
+                "matrix.bouncing",
+                "matrix.narrow",
             ],
         },
         Suite {
@@ -149,7 +166,7 @@ fn suites() -> Vec<Suite> {
                 ..boot(
                     X86_64,
                     VIVID_MAPS,
-                    "alloc. importer.bounce video.forced_bounce limits.accounted",
+                    "alloc. video.forced_bounce limits.accounted",
                 )
             },
             may_skip: &[],
@@ -180,21 +197,21 @@ fn suites() -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-bounce",
-            about: "a maintained heap, where a bounce buffer makes a missing bracket visible",
+            about: "all heaps, where bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: "swiotlb=force",
-                ..boot(X86_64, VIVID_MAPS, BOUNCE)
+                ..boot(X86_64, VIVID_MAPS, REACH)
             },
-            may_skip: &[],
+            may_skip: ALL_BOUNCES,
         },
         Suite {
             name: "arm64-bounce",
-            about: "a maintained heap, where a bounce buffer makes a missing bracket visible",
+            about: "all heaps, where bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: "swiotlb=force",
-                ..boot(Arm64, VIVID_MAPS, BOUNCE)
+                ..boot(Arm64, VIVID_MAPS, REACH)
             },
-            may_skip: &[],
+            may_skip: ALL_BOUNCES,
         },
         Suite {
             name: "x86_64-subsystems",

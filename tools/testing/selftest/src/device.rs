@@ -30,7 +30,12 @@ impl Device {
     /// The parent of a class device: what stands behind `/sys/class/CLASS/NAME`.
     pub fn behind(class_device: &Path, driver: String) -> Result<Self> {
         let link = class_device.join("device");
-        let path = fs::canonicalize(&link).with_context(|| link.display().to_string())?;
+        Self::at(&link, driver)
+    }
+
+    /// The device whose directory in sysfs this is.
+    pub fn at(path: &Path, driver: String) -> Result<Self> {
+        let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
         let bus = base_name(&fs::read_link(path.join("subsystem")).unwrap_or_default());
         Ok(Self { path, bus, driver })
     }
@@ -100,7 +105,7 @@ impl Device {
 }
 
 /// Where memory ends, as root can see.
-fn last_ram_address() -> Result<u64> {
+pub fn last_ram_address() -> Result<u64> {
     let map = fs::read_to_string("/proc/iomem").context("reading /proc/iomem")?;
     Ok(ram_end(&map))
 }

@@ -5,15 +5,20 @@
 //! Numbers and structures are those of `tools/testing/modules/dmabuf_importer.h`.
 
 use crate::expect::{outcome, skip};
+use crate::heap::Buffer;
 use crate::ioctl;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 const NODE: &str = "/dev/dmabuf_importer";
+
+/// The size of a buffer that no heap has in one block.
+pub const SCATTERED: usize = (9 << 20) + 4096;
 
 const MAGIC: u8 = 0xf7;
 pub const SETUP: Opcode = opcode::read_write::<RawSetup>(MAGIC, 0);
@@ -34,6 +39,7 @@ const QUERY: Opcode = opcode::read_write::<RawQuery>(MAGIC, 14);
 
 const SNOOPS: u32 = 1;
 const NO_MASK: u32 = 2;
+const EDU: u32 = 4;
 const DYNAMIC: u32 = 1;
 const VMALLOC: u32 = 1;
 
@@ -126,9 +132,12 @@ const _: () = {
     assert!(size_of::<RawAccess>() == 32);
 };
 
-/// What a made-up driver says of its made-up device.
+/// What a driver says of its device.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
+    /// Whether it is QEMU's edu, which snoops as the firmware says and has the
+    /// limits of its bus.
+    pub edu: bool,
     pub snoops: bool,
     /// How many address bits it has; none if it does no DMA.
     pub mask_bits: Option<u32>,
@@ -141,6 +150,7 @@ pub struct Setup {
 impl Setup {
     /// A device that can use any memory.
     pub const SNOOPING: Self = Self {
+        edu: false,
         snoops: true,
         mask_bits: Some(64),
         max_segment_size: u32::MAX,
@@ -157,6 +167,15 @@ impl Setup {
     pub const NO_MASK: Self = Self {
         mask_bits: None,
         ..Self::SNOOPING
+    };
+
+    /// QEMU's edu, which really does DMA.
+    pub const EDU: Self = Self {
+        edu: true,
+        snoops: false,
+        mask_bits: Some(64),
+        max_segment_size: 0,
+        segment_boundary: 0,
     };
 
     pub const fn with_mask(mask_bits: u32) -> Self {
@@ -215,6 +234,22 @@ pub struct Mapped {
     pub largest: u64,
 }
 
+impl Mapped {
+    /// Fails unless the mapping covers the whole buffer.
+    pub fn expect_whole(&self, buffer: &Buffer) -> Result<()> {
+        let good = self.length == buffer.size() as u64
+            && self.segments > 0
+            && self.largest <= self.length
+            && self.largest * u64::from(self.segments) >= self.length;
+        ensure!(
+            good,
+            "expected a mapping of {} bytes, got {self:?}",
+            buffer.size()
+        );
+        Ok(())
+    }
+}
+
 /// A mapping into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelMapping {
@@ -258,13 +293,23 @@ impl Importer {
     pub fn setup(&self, setup: &Setup) -> Result<String, Errno> {
         let flag = |value: bool, flag| if value { flag } else { 0 };
         let number = self.raw_setup(&RawSetup {
-            flags: flag(setup.snoops, SNOOPS) | flag(setup.mask_bits.is_none(), NO_MASK),
+            flags: flag(setup.snoops, SNOOPS)
+                | flag(setup.mask_bits.is_none(), NO_MASK)
+                | flag(setup.edu, EDU),
             mask_bits: setup.mask_bits.unwrap_or_default(),
             max_segment_size: setup.max_segment_size,
             segment_boundary: setup.segment_boundary,
             number: 0,
         })?;
-        Ok(format!("dmabuf_importer.{number}"))
+        Ok(if setup.edu {
+            let path = edu().unwrap_or_default();
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        } else {
+            format!("dmabuf_importer.{number}")
+        })
     }
 
     /// Says whatever `setup` has, right or wrong.
@@ -442,7 +487,22 @@ impl Importer {
     }
 }
 
-/// Where sysfs shows a device of this name.
+/// Where sysfs shows QEMU's edu. Skips the test if there is none.
+pub fn edu() -> Result<PathBuf> {
+    let driver = Path::new("/sys/bus/pci/drivers/dmabuf_importer");
+    let Ok(entries) = fs::read_dir(driver) else {
+        return skip("the module dmabuf_importer is not loaded");
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.join("vendor").exists() {
+            return fs::canonicalize(&path).with_context(|| path.display().to_string());
+        }
+    }
+    skip("no edu: QEMU has it as -device edu")
+}
+
+/// Where sysfs shows a device of this name that is made up.
 pub fn sysfs(name: &str) -> PathBuf {
     PathBuf::from("/sys/devices/faux").join(name)
 }

@@ -5,16 +5,21 @@
 mod alloc;
 mod answer;
 mod bad_input;
+mod brackets;
 mod fences;
 mod hotplug;
 mod import;
-mod importer_rules;
+mod importer_attach;
+mod importer_data;
+mod importer_life;
 mod limits;
 mod links;
 mod map;
+mod matrix;
 mod memory;
 mod mmap;
 mod module;
+mod parallel;
 mod query;
 mod race;
 mod rounds;
@@ -52,7 +57,12 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         fences::TESTS,
         bad_input::TESTS,
         import::TESTS,
-        importer_rules::TESTS,
+        importer_attach::TESTS,
+        importer_data::TESTS,
+        importer_life::TESTS,
+        matrix::TESTS,
+        brackets::TESTS,
+        parallel::TESTS,
         answer::TESTS,
         query::TESTS,
         limits::TESTS,

@@ -19,6 +19,10 @@ pub const EXPORT: &str = "dma_buf/dma_buf_export";
 pub const MAP: &str = "dma/dma_map_sg";
 /// Undoing that.
 pub const UNMAP: &str = "dma/dma_unmap_sg";
+/// Making what a device wrote visible to the CPU.
+pub const SYNC_FOR_CPU: &str = "dma/dma_sync_sg_for_cpu";
+/// Making what the CPU wrote visible to a device.
+pub const SYNC_FOR_DEVICE: &str = "dma/dma_sync_sg_for_device";
 /// What one of our own heaps says to a device that wants to attach.
 pub const VERDICT: &str = "dmabuf_coherency/dmabuf_coherency_attach";
 

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the DMA of a device gets at memory, by what is known without asking a
+//! heap; and what the design says of each heap and each such device.
+
+use crate::device::{Device, Snooping, last_ram_address};
+use crate::expect::skip;
+use crate::options::Options;
+use crate::test_importer::{self, Importer, Setup};
+use anyhow::Result;
+use std::fs;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reach {
+    /// It sees the CPU caches.
+    Snooping,
+    /// It does not.
+    NotSnooping,
+    /// It works on a copy, at least of some memory.
+    Bouncing,
+}
+
+/// What a heap says to a device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answer {
+    Refused,
+    /// The device is taken, and data is right without any bracket.
+    Plain,
+    /// The device is taken, and CPU access has to be bracketed.
+    Bracketed,
+}
+
+/// Bounce buffers are filled by the CPU through its caches, which on arm64
+/// uncached memory must not be in.
+const UNCACHED_BOUNCING: Answer = if cfg!(target_arch = "x86_64") {
+    Answer::Bracketed
+} else {
+    Answer::Refused
+};
+
+/// For each mode of a heap, by its suffix, the answers to devices that snoop,
+/// that do not snoop, and that bounce. Heaps that are not the module's come last.
+const DESIGN: [(&str, [Answer; 3]); 4] = {
+    use Answer::{Bracketed, Plain, Refused};
+    [
+        ("-coherent", [Plain, Refused, Refused]),
+        ("-noncoherent", [Plain, Bracketed, Bracketed]),
+        ("-uncached", [Plain, Plain, UNCACHED_BOUNCING]),
+        ("", [Plain, Bracketed, Bracketed]),
+    ]
+};
+
+/// What the heap of that name must say to a device.
+pub fn answer(heap: &str, reach: Reach) -> Answer {
+    let mode = DESIGN.iter().find(|(suffix, _)| heap.ends_with(suffix));
+    let (_, answers) = mode.unwrap_or(&DESIGN[3]);
+    match reach {
+        Reach::Snooping => answers[0],
+        Reach::NotSnooping => answers[1],
+        Reach::Bouncing => answers[2],
+    }
+}
+
+/// Whether the heap can allocate at all. On arm64 the caches of uncached memory
+/// are cleaned by mapping it for a device, which must not bounce.
+pub fn allocates(heap: &str) -> Result<bool> {
+    let cleans = cfg!(target_arch = "aarch64") && heap.ends_with("-uncached");
+    Ok(!(cleans && bouncing_is_forced()?))
+}
+
+/// Whether DMA through bounce buffers was asked for on the kernel's command line.
+pub fn bouncing_is_forced() -> Result<bool> {
+    let line = fs::read_to_string("/proc/cmdline")?;
+    let values = line
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("swiotlb="));
+    Ok(values
+        .flat_map(|value| value.split(','))
+        .any(|part| part == "force"))
+}
+
+/// Whether some memory needs more address bits than that.
+pub fn memory_is_beyond(bits: u32) -> Result<bool> {
+    Ok(last_ram_address()?.checked_shr(bits).unwrap_or(0) > 0)
+}
+
+/// A device that bounces. Skips the test if there is no memory that one could
+/// not reach.
+pub fn bouncing() -> Result<Setup> {
+    match (bouncing_is_forced()?, memory_is_beyond(32)?) {
+        (true, _) => Ok(Setup::SNOOPING),
+        (false, true) => Ok(Setup::with_mask(32)),
+        _ => skip("nothing bounces here: try a guest with --append swiotlb=force, or --mem 5G"),
+    }
+}
+
+/// How such a device gets at memory, if it does DMA.
+pub fn reach(setup: &Setup) -> Result<Reach> {
+    let bits = setup.mask_bits.unwrap_or_default();
+    if bouncing_is_forced()? || memory_is_beyond(bits)? {
+        return Ok(Reach::Bouncing);
+    }
+    let snoops = if setup.edu {
+        match Device::at(&test_importer::edu()?, "edu".into())?.snooping() {
+            Snooping::Yes(_) => true,
+            Snooping::No(_) => false,
+            Snooping::Unknown(reason) => return skip(reason),
+        }
+    } else {
+        setup.snoops
+    };
+    Ok(if snoops {
+        Reach::Snooping
+    } else {
+        Reach::NotSnooping
+    })
+}
+
+/// A device that the heap under test must accept and map for.
+pub fn suitable(options: &Options) -> Result<Importer> {
+    let importer = Importer::new(&Setup::SNOOPING)?;
+    match (
+        bouncing_is_forced()?,
+        options.heap_is_strict(),
+        options.heap_is_ours(),
+    ) {
+        (true, true, _) => skip("every device bounces here, and this heap refuses them all"),
+        (true, _, false) => {
+            skip("every device bounces here, and this heap has blocks too large for that")
+        }
+        _ => Ok(importer),
+    }
+}

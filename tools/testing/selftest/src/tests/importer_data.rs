@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What devices, the kernel and processes see of each other's data, and what
+//! modules are told about a buffer. The devices are those of the module
+//! `dmabuf_importer`.
+
+use super::Test;
+use crate::expect::{expect_errno, skip};
+use crate::heap::{Buffer, Heap};
+use crate::mapping::Mapping;
+use crate::options::Options;
+use crate::pattern::{expect_bytes, pattern};
+use crate::reach::{bouncing_is_forced, suitable};
+use crate::test_importer::{Direction, Importer, KernelMapping, Kind, Mapped, SCATTERED, Setup};
+use crate::udmabuf;
+use anyhow::{Context as _, Result, ensure};
+use rustix::io::Errno;
+
+const MIB: usize = 1 << 20;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "importer.data",
+        "devices, the kernel and processes see each other's bytes",
+        data,
+    ),
+    Test::new(
+        "importer.vmap_place",
+        "the kernel maps a buffer in one block where it is anyway",
+        vmap_place,
+    ),
+    Test::new(
+        "importer.cpu_access",
+        "brackets from inside the kernel lose nothing",
+        cpu_access,
+    ),
+    Test::new(
+        "importer.query",
+        "modules are told which buffers are for snooping devices",
+        query,
+    ),
+    Test::new(
+        "importer.foreign",
+        "the devices of this test take buffers of other exporters",
+        foreign,
+    ),
+];
+
+/// Those who read and write a buffer.
+struct Users<'a> {
+    buffer: &'a Buffer,
+    process: Mapping,
+    importer: &'a Importer,
+    vmap: KernelMapping,
+    /// Mappings of two attachments, for reading and writing and for one of the two.
+    both: Mapped,
+    reads: Mapped,
+    writes: Mapped,
+}
+
+const USERS: [&str; 4] = ["process", "kernel", "device", "device, one way"];
+
+impl<'a> Users<'a> {
+    fn new(buffer: &'a Buffer, importer: &'a Importer) -> Result<Self> {
+        let fixed = importer.attach(buffer, Kind::Static)?;
+        let moving = importer.attach(buffer, Kind::Dynamic)?;
+        let apart = importer.attach(buffer, Kind::Dynamic)?;
+        Ok(Self {
+            buffer,
+            process: buffer.map()?,
+            importer,
+            vmap: importer.vmap(buffer)?,
+            both: importer.map(fixed, Direction::Bidirectional)?,
+            reads: importer.map(moving, Direction::ToDevice)?,
+            writes: importer.map(apart, Direction::FromDevice)?,
+        })
+    }
+
+    fn write(&self, user: &str, offset: usize, bytes: &[u8]) -> Result<()> {
+        let at = offset as u64;
+        match user {
+            "process" => self
+                .buffer
+                .bracketed(|| self.process.write(offset, bytes))?,
+            "kernel" => {
+                self.importer
+                    .begin_cpu_access(self.buffer, Direction::Bidirectional)?;
+                self.importer.kwrite(&self.vmap, at, bytes)?;
+                self.importer
+                    .end_cpu_access(self.buffer, Direction::Bidirectional)?;
+            }
+            "device" => self.importer.write(&self.both, at, bytes)?,
+            _ => self.importer.write(&self.writes, at, bytes)?,
+        }
+        Ok(())
+    }
+
+    fn read(&self, user: &str, offset: usize, len: usize) -> Result<Vec<u8>> {
+        let at = offset as u64;
+        Ok(match user {
+            "process" => {
+                let mut bytes = vec![0; len];
+                self.buffer
+                    .bracketed(|| self.process.read(offset, &mut bytes))?;
+                bytes
+            }
+            "kernel" => {
+                self.importer
+                    .begin_cpu_access(self.buffer, Direction::Bidirectional)?;
+                let bytes = self.importer.kread(&self.vmap, at, len)?;
+                self.importer
+                    .end_cpu_access(self.buffer, Direction::Bidirectional)?;
+                bytes
+            }
+            "device" => self.importer.read(&self.both, at, len)?,
+            _ => self.importer.read(&self.reads, at, len)?,
+        })
+    }
+}
+
+/// Everybody writes the whole buffer, and then a part of it that begins and
+/// ends anywhere; everybody reads it. With bounce buffers a device that does
+/// not know of the other mappings would overwrite them.
+fn data(options: &Options) -> Result<()> {
+    let importer = suitable(options)?;
+    if bouncing_is_forced()? {
+        return skip("through bounce buffers, several mappings do not see each other");
+    }
+    for len in [4096, 64 << 10, SCATTERED] {
+        let buffer = options.heap()?.alloc(len)?;
+        let users = Users::new(&buffer, &importer)?;
+        println!("{len} bytes: {:?}, {:?}", users.both, users.vmap);
+        for (seed, writer) in (1..).zip(USERS) {
+            let mut expected = pattern(len, seed);
+            users.write(writer, 0, &expected)?;
+            let (offset, part) = (len / 3 + 1, pattern(len / 2 + 1, seed + 100));
+            expected[offset..offset + part.len()].copy_from_slice(&part);
+            users.write(writer, offset, &part)?;
+            for reader in USERS {
+                let seen = users.read(reader, 0, len)?;
+                let what = format!("{len} bytes, written by the {writer}, read by the {reader}");
+                expect_bytes(&what, &seen, &expected)?;
+                let seen = users.read(reader, offset, part.len())?;
+                expect_bytes(&format!("{what} from {offset:#x} on"), &seen, &part)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn vmap_place(options: &Options) -> Result<()> {
+    if options.heap.ends_with("-uncached") {
+        return skip("only cached memory is used at the address that it has anyway");
+    }
+    options.need_our_heap()?;
+    let importer = Importer::open()?;
+    let device = suitable(options)?;
+    for len in [4096, 64 << 10, MIB, SCATTERED] {
+        let buffer = options.heap()?.alloc(len)?;
+        let attachment = device.attach(&buffer, Kind::Static)?;
+        let segments = device.map(attachment, Direction::ToDevice)?.segments;
+        if (segments == 1) != (len < SCATTERED) {
+            return skip(format!(
+                "{len} bytes came in {segments} blocks: try on a fresh system"
+            ));
+        }
+        let first = importer.vmap(&buffer)?;
+        let second = importer.vmap(&buffer)?;
+        for vmap in [first, second] {
+            ensure!(
+                vmap.in_vmalloc_area == (segments > 1),
+                "{len} bytes in {segments} blocks: got {vmap:?}"
+            );
+        }
+        // The kernel counts its users; the first to go leaves the other a mapping.
+        importer.kwrite(&first, 0, b"first")?;
+        importer.vunmap(&first)?;
+        ensure!(
+            importer.kread(&second, 0, 5)? == b"first",
+            "one vunmap of two undid both"
+        );
+        importer.kwrite(&second, len as u64 - 1, b"!")?;
+        importer.vunmap(&second)?;
+        expect_errno("vunmap again", importer.vunmap(&second), Errno::NOENT)?;
+        let mut last = [0];
+        buffer.map()?.read(len - 1, &mut last);
+        ensure!(
+            &last == b"!",
+            "expected what the kernel wrote, got {last:?}"
+        );
+    }
+    Ok(())
+}
+
+fn cpu_access(options: &Options) -> Result<()> {
+    let importer = suitable(options)?;
+    let buffer = options.heap()?.alloc(SCATTERED)?;
+    let mapping = buffer.map()?;
+    let attachment = importer.attach(&buffer, Kind::Static)?;
+    for mapped in [false, true] {
+        if mapped {
+            importer.map(attachment, Direction::Bidirectional)?;
+        }
+        for (tag, direction) in (0..).zip(Direction::ALL) {
+            let begin = || importer.begin_cpu_access(&buffer, direction);
+            let end = || importer.end_cpu_access(&buffer, direction);
+            begin()?;
+            begin().context("nested")?;
+            mapping.stamp(tag);
+            end()?;
+            // One of a process inside one of the kernel.
+            buffer.bracketed(|| mapping.expect_stamped("in the outer bracket", tag, 0))??;
+            end()?;
+            end().context("an end too much")?;
+            buffer.bracketed(|| mapping.expect_stamped("after all brackets", tag, 0))??;
+        }
+    }
+    Ok(())
+}
+
+fn query(options: &Options) -> Result<()> {
+    let importer = Importer::open()?;
+    let mut cases = vec![
+        (
+            options.heap()?.alloc(MIB)?,
+            options.heap.as_str(),
+            options.heap_is_strict(),
+        ),
+        (options.control()?.alloc(MIB)?, "the in-tree heap", false),
+    ];
+    match udmabuf::alloc(64 << 10) {
+        Ok(buffer) => cases.push((buffer, "udmabuf", false)),
+        Err(error) => println!("without udmabuf: {error:#}"),
+    }
+    for (buffer, what, expected) in &cases {
+        let seen = importer.query(buffer)?;
+        ensure!(
+            seen == (*expected, *expected),
+            "{what}: expected {expected} from Rust and from C, got {seen:?}"
+        );
+    }
+    Ok(())
+}
+
+fn foreign(options: &Options) -> Result<()> {
+    let importer = Importer::open()?;
+    if bouncing_is_forced()? {
+        return skip("not every exporter looks after bounce buffers");
+    }
+    drop(importer);
+    let mut buffers = vec![
+        ("the in-tree heap", options.control()?.alloc(MIB)?),
+        ("udmabuf", udmabuf::alloc(64 << 10)?),
+    ];
+    if let Ok(heap) = Heap::open("default_cma_region") {
+        buffers.push(("default_cma_region", heap.alloc(MIB)?));
+    }
+    for setup in [Setup::SNOOPING, Setup::NOT_SNOOPING] {
+        for (what, buffer) in &buffers {
+            let importer = Importer::new(&setup)?;
+            for kind in Kind::ALL {
+                let context = || format!("{what}, {setup:?}, {kind:?}");
+                let attachment = importer.attach(buffer, kind).with_context(context)?;
+                let mapped = importer
+                    .map(attachment, Direction::Bidirectional)
+                    .with_context(context)?;
+                mapped.expect_whole(buffer).with_context(context)?;
+                let bytes = pattern(buffer.size(), 7);
+                importer.write(&mapped, 0, &bytes).with_context(context)?;
+                importer
+                    .begin_cpu_access(buffer, Direction::FromDevice)
+                    .with_context(context)?;
+                let vmap = importer.vmap(buffer).with_context(context)?;
+                let seen = importer
+                    .kread(&vmap, 0, bytes.len())
+                    .with_context(context)?;
+                importer
+                    .end_cpu_access(buffer, Direction::FromDevice)
+                    .with_context(context)?;
+                ensure!(
+                    seen == bytes,
+                    "{}: the kernel sees something else",
+                    context()
+                );
+                importer.vunmap(&vmap)?;
+                importer.unmap(&mapped)?;
+                importer.detach(attachment)?;
+            }
+        }
+    }
+    Ok(())
+}

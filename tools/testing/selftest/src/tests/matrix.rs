@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every heap with every kind of device: refused or accepted as designed, and
+//! data right in both directions. What the design says is in `reach.rs`.
+//!
+//! These tests take all heaps of the module that there are, and the in-tree
+//! `system` to compare with, whichever heap the others are about.
+
+use super::Test;
+use crate::bufinfo;
+use crate::expect::{expect_errno, skip};
+use crate::heap::{Buffer, END, Heap, READ, WRITE};
+use crate::mapping::{Mapping, page_size};
+use crate::options::{CONTROL, Options, is_ours};
+use crate::pattern::{expect_bytes, pattern};
+use crate::reach::{Answer, Reach, allocates, answer, bouncing_is_forced, memory_is_beyond, reach};
+use crate::test_importer::{Direction, Importer, Kind, Mapped, Setup};
+use crate::trace::{Recording, SYNC_FOR_CPU, SYNC_FOR_DEVICE};
+use anyhow::{Context as _, Result, ensure};
+use rustix::io::Errno;
+use std::fs;
+use std::ops::Range;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "matrix.snooping",
+        "each heap as designed for a device that snoops",
+        |_| unless_forced(&[Setup::SNOOPING]),
+    ),
+    Test::new(
+        "matrix.not_snooping",
+        "each heap as designed for a device that does not snoop",
+        |_| unless_forced(&[Setup::NOT_SNOOPING]),
+    ),
+    Test::new(
+        "matrix.bouncing",
+        "each heap as designed for devices that are made to bounce",
+        bouncing,
+    ),
+    Test::new(
+        "matrix.narrow",
+        "each heap as designed for devices that do not reach all memory",
+        narrow,
+    ),
+    Test::new(
+        "matrix.edu",
+        "each heap as designed for a device that really does DMA",
+        edu,
+    ),
+    Test::new(
+        "matrix.maintenance",
+        "a bracket maintains each mapping that needs it, in its own direction, and no other",
+        maintenance,
+    ),
+];
+
+/// In one block that can bounce, of all heaps.
+const LEN: usize = (64 << 10) + 4096;
+
+/// All heaps of the module, and the one to compare with.
+pub fn heaps() -> Result<Vec<String>> {
+    let entries = fs::read_dir("/dev/dma_heap").context("/dev/dma_heap")?;
+    let mut heaps = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if is_ours(&name) || name == CONTROL {
+            heaps.push(name);
+        }
+    }
+    heaps.sort();
+    ensure!(
+        heaps.len() > 1,
+        "expected heaps of the module, got {heaps:?}"
+    );
+    Ok(heaps)
+}
+
+fn unless_forced(setups: &[Setup]) -> Result<()> {
+    drop(Importer::open()?);
+    if bouncing_is_forced()? {
+        return skip("every device bounces here: that is matrix.bouncing");
+    }
+    all_heaps(setups)
+}
+
+fn bouncing(_options: &Options) -> Result<()> {
+    drop(Importer::open()?);
+    if !bouncing_is_forced()? {
+        return skip("devices need not bounce here: try a guest with --append swiotlb=force");
+    }
+    all_heaps(&[Setup::SNOOPING, Setup::NOT_SNOOPING])
+}
+
+fn narrow(_options: &Options) -> Result<()> {
+    drop(Importer::open()?);
+    if !memory_is_beyond(32)? {
+        return skip("all memory lies below 4 GiB: try a guest with --mem 5G");
+    }
+    let narrow = Setup::with_mask(32);
+    all_heaps(&[
+        narrow,
+        Setup {
+            snoops: false,
+            ..narrow
+        },
+    ])
+}
+
+fn edu(_options: &Options) -> Result<()> {
+    drop(Importer::open()?);
+    let mut setups = vec![Setup::EDU];
+    if memory_is_beyond(32)? {
+        setups.push(Setup {
+            mask_bits: Some(32),
+            ..Setup::EDU
+        });
+    }
+    all_heaps(&setups)
+}
+
+fn all_heaps(setups: &[Setup]) -> Result<()> {
+    for setup in setups {
+        let reach = reach(setup)?;
+        for heap in heaps()? {
+            let answer = answer(&heap, reach);
+            println!("{heap}, {reach:?}: {answer:?}");
+            let cell = Cell {
+                heap: Heap::open(&heap)?,
+                importer: Importer::open()?,
+                name: String::new(),
+                range: range(setup),
+                bracketed: answer == Answer::Bracketed,
+                bounces: reach == Reach::Bouncing,
+            };
+            let name = cell.importer.setup(setup)?;
+            let cell = Cell { name, ..cell };
+            match answer {
+                _ if !allocates(&heap)? => {
+                    expect_errno("allocating", cell.heap.alloc(LEN), Errno::OPNOTSUPP)
+                }
+                Answer::Refused => cell.refused(),
+                Answer::Plain | Answer::Bracketed => cell.accepted(),
+            }
+            .with_context(|| format!("{heap}, {reach:?}, {setup:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a device reads and writes: everything, or where that takes long, some
+/// bytes on both sides of the end of a page.
+fn range(setup: &Setup) -> Range<usize> {
+    if setup.edu {
+        3 * page_size() - 100..3 * page_size() + 101
+    } else {
+        0..LEN
+    }
+}
+
+/// A heap and a device.
+struct Cell {
+    heap: Heap,
+    importer: Importer,
+    /// The name of the device.
+    name: String,
+    range: Range<usize>,
+    bracketed: bool,
+    bounces: bool,
+}
+
+impl Cell {
+    /// The device can neither attach nor keep others from the buffer.
+    fn refused(&self) -> Result<()> {
+        let buffer = self.heap.alloc(LEN)?;
+        for kind in Kind::ALL {
+            let seen = self.importer.attach(&buffer, kind);
+            expect_errno("attaching", seen, Errno::OPNOTSUPP)?;
+        }
+        self.expect_attached(&buffer, 0)?;
+        let vmap = self.importer.vmap(&buffer)?;
+        self.importer.kwrite(&vmap, 1, b"kernel")?;
+        let mut seen = [0; 6];
+        buffer.map()?.read(1, &mut seen);
+        expect_bytes("the kernel's", &seen, b"kernel")
+    }
+
+    fn accepted(&self) -> Result<()> {
+        for kind in Kind::ALL {
+            for direction in Direction::ALL {
+                self.transfer(kind, direction)
+                    .with_context(|| format!("{kind:?}, {direction:?}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One attachment, mapped once, with data in each direction that there is.
+    fn transfer(&self, kind: Kind, direction: Direction) -> Result<()> {
+        let buffer = self.heap.alloc(LEN)?;
+        let process = buffer.map()?;
+        let mut expected = pattern(LEN, 1);
+        process.write(0, &expected);
+
+        let attachment = self.importer.attach(&buffer, kind)?;
+        let mapped = self.importer.map(attachment, direction)?;
+        mapped.expect_whole(&buffer)?;
+        self.expect_attached(&buffer, 1)?;
+        self.expect_reads(&mapped, direction, &expected, "what was there before")?;
+
+        // What the CPU writes is lost upon a device that says it only writes.
+        if direction.reads() || !self.bounces {
+            expected = pattern(LEN, 2);
+            self.for_cpu(&buffer, || process.write(0, &expected))?;
+            self.expect_reads(&mapped, direction, &expected, "what a process wrote")?;
+
+            let vmap = self.importer.vmap(&buffer)?;
+            expected = pattern(LEN, 3);
+            self.for_cpu(&buffer, || self.importer.kwrite(&vmap, 0, &expected))??;
+            self.importer.vunmap(&vmap)?;
+            self.expect_reads(&mapped, direction, &expected, "what the kernel wrote")?;
+        }
+
+        let by_device = pattern(self.range.len(), 4);
+        let at = self.range.start as u64;
+        let written = self.importer.write(&mapped, at, &by_device);
+        if direction.writes() {
+            written.context("writing")?;
+            expected[self.range.clone()].copy_from_slice(&by_device);
+            self.expect_cpu_reads(&buffer, &process, &expected)?;
+        } else {
+            expect_errno("writing", written, Errno::ACCESS)?;
+        }
+
+        self.importer.unmap(&mapped)?;
+        let seen = self.importer.read(&mapped, 0, 1);
+        expect_errno("reading what is unmapped", seen, Errno::NOENT)?;
+        self.importer.detach(attachment)?;
+        self.expect_attached(&buffer, 0)?;
+        self.expect_cpu_reads(&buffer, &process, &expected)
+            .context("after unmapping")
+    }
+
+    /// Lets the CPU do something, bracketed only where the design asks for it.
+    fn for_cpu<T>(&self, buffer: &Buffer, access: impl FnOnce() -> T) -> Result<T> {
+        Ok(if self.bracketed {
+            buffer.bracketed(access)?
+        } else {
+            access()
+        })
+    }
+
+    fn expect_attached(&self, buffer: &Buffer, times: usize) -> Result<()> {
+        let seen = bufinfo::attached(buffer.inode())?;
+        ensure!(
+            seen == vec![self.name.clone(); times],
+            "expected {} to be attached {times} times, got {seen:?}",
+            self.name
+        );
+        Ok(())
+    }
+
+    fn expect_reads(
+        &self,
+        mapped: &Mapped,
+        direction: Direction,
+        expected: &[u8],
+        what: &str,
+    ) -> Result<()> {
+        let at = self.range.start as u64;
+        let seen = self.importer.read(mapped, at, self.range.len());
+        if direction.reads() {
+            let expected = &expected[self.range.clone()];
+            expect_bytes(&format!("the device reads {what}"), &seen?, expected)
+        } else {
+            expect_errno("reading", seen, Errno::ACCESS)
+        }
+    }
+
+    /// Both a process and the kernel see these bytes.
+    fn expect_cpu_reads(&self, buffer: &Buffer, process: &Mapping, expected: &[u8]) -> Result<()> {
+        let vmap = self.importer.vmap(buffer)?;
+        if self.bracketed {
+            buffer.sync((READ | WRITE).into())?;
+        }
+        let mut by_process = vec![0; LEN];
+        process.read(0, &mut by_process);
+        let by_kernel = self.importer.kread(&vmap, 0, LEN)?;
+        if self.bracketed {
+            buffer.sync((READ | WRITE | END).into())?;
+        }
+        self.importer.vunmap(&vmap)?;
+        expect_bytes("a process reads", &by_process, expected)?;
+        expect_bytes("the kernel reads", &by_kernel, expected)
+    }
+}
+
+/// What the DMA API was told in a bracket: event, device, direction.
+type Call = (&'static str, String, String);
+
+/// What is done for these mappings in a bracket for reading and writing.
+fn calls(buffer: &Buffer) -> Result<Vec<Call>> {
+    let recording = Recording::start(&[SYNC_FOR_CPU, SYNC_FOR_DEVICE])?;
+    buffer.bracketed(|| ())?;
+    let mut calls = Vec::new();
+    for event in recording.events()? {
+        for name in [SYNC_FOR_CPU, SYNC_FOR_DEVICE] {
+            if event.is(name) {
+                calls.push((name, event.subject.clone(), event.field("dir").to_owned()));
+            }
+        }
+    }
+    calls.sort();
+    Ok(calls)
+}
+
+/// Whether the DMA API of this kernel tells what it does for a device that does
+/// not snoop: it skips such calls for all devices of x86, unless it is debugged.
+fn calls_are_told(control: &Heap) -> Result<bool> {
+    let buffer = control.alloc(LEN)?;
+    let importer = Importer::new(&Setup::NOT_SNOOPING)?;
+    let attachment = importer.attach(&buffer, Kind::Static)?;
+    importer.map(attachment, Direction::Bidirectional)?;
+    Ok(!calls(&buffer)?.is_empty())
+}
+
+fn maintenance(options: &Options) -> Result<()> {
+    drop(Importer::open()?);
+    if bouncing_is_forced()? {
+        return skip("every device bounces here: brackets.* see what a bracket does");
+    }
+    if !calls_are_told(&options.control()?)? {
+        return skip("no calls are told of: try a kernel with CONFIG_DMA_API_DEBUG, or arm64");
+    }
+    for heap in heaps()?.iter().filter(|heap| is_ours(heap)) {
+        let buffer = Heap::open(heap)?.alloc(LEN)?;
+        let mut devices = Vec::new();
+        let mut expected: Vec<Call> = Vec::new();
+        for setup in [Setup::SNOOPING, Setup::NOT_SNOOPING] {
+            let answer = answer(heap, reach(&setup)?);
+            if answer == Answer::Refused {
+                continue;
+            }
+            let directions = ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE"];
+            for (direction, called) in Direction::ALL.into_iter().zip(directions) {
+                let importer = Importer::open()?;
+                let name = importer.setup(&setup)?;
+                let attachment = importer.attach(&buffer, Kind::Static)?;
+                let mapped = importer.map(attachment, direction)?;
+                devices.push((importer, mapped));
+                if answer == Answer::Bracketed {
+                    if direction.writes() {
+                        expected.push((SYNC_FOR_CPU, name.clone(), called.to_owned()));
+                    }
+                    expected.push((SYNC_FOR_DEVICE, name, called.to_owned()));
+                }
+            }
+        }
+        expected.sort();
+        let seen = calls(&buffer)?;
+        ensure!(
+            seen == expected,
+            "{heap}: expected {expected:?}, got {seen:?}"
+        );
+        println!("{heap}: {} calls", seen.len());
+        // What is unmapped is no longer maintained.
+        for (importer, mapped) in &devices {
+            importer.unmap(mapped)?;
+        }
+        let seen = calls(&buffer)?;
+        ensure!(
+            seen.is_empty(),
+            "{heap}: expected nothing to be done after unmapping, got {seen:?}"
+        );
+    }
+    Ok(())
+}

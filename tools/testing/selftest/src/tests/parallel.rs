@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Several devices and the CPU use one buffer at the same time. The devices are
+//! those of the module `dmabuf_importer`.
+
+use super::Test;
+use crate::expect::skip;
+use crate::heap::{Buffer, END, READ};
+use crate::mapping::{Mapping, page_size};
+use crate::options::Options;
+use crate::pattern::{expect_bytes, pattern};
+use crate::reach::{Answer, answer, bouncing_is_forced, reach, suitable};
+use crate::test_importer::{Attachment, Direction, Importer, Kind, Mapped, SCATTERED, Setup};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::sync::Barrier;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "parallel.own_pages",
+        "devices write different pages of one buffer at the same time",
+        own_pages,
+    ),
+    Test::new(
+        "parallel.devices_read",
+        "devices that come and go read what the CPU has written in brackets",
+        devices_read,
+    ),
+    Test::new(
+        "parallel.device_writes",
+        "threads read in brackets what a device wrote, while others come and go",
+        device_writes,
+    ),
+];
+
+type Task<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
+
+/// Does everything at the same time, and waits for all of it. Fails if
+/// anything has failed.
+fn together(tasks: Vec<Task<'_>>) -> Result<()> {
+    let start = &Barrier::new(tasks.len());
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = tasks
+            .into_iter()
+            .map(|task| {
+                scope.spawn(move || {
+                    start.wait();
+                    task()
+                })
+            })
+            .collect();
+        let results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        for result in results {
+            result.unwrap_or_else(|_| bail!("a thread panicked"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Devices of all kinds that the heap takes.
+fn devices(options: &Options) -> Result<Vec<Setup>> {
+    drop(suitable(options)?);
+    let mut setups = Vec::new();
+    for setup in [Setup::SNOOPING, Setup::NOT_SNOOPING] {
+        if answer(&options.heap, reach(&setup)?) != Answer::Refused {
+            setups.push(setup);
+        }
+    }
+    ensure!(!setups.is_empty(), "the heap takes no device");
+    Ok(setups)
+}
+
+fn own_pages(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let setups = &devices(options)?;
+    if bouncing_is_forced()? {
+        return skip("through bounce buffers, devices overwrite each other's pages");
+    }
+    let buffer = &options.heap()?.alloc(SCATTERED)?;
+    buffer.bracketed(|| -> Result<()> {
+        buffer.map()?.stamp(1);
+        Ok(())
+    })??;
+    let worker = |number: usize| -> Result<()> {
+        let importer = Importer::new(&setups[number % setups.len()])?;
+        // Each has pages of its own to write.
+        let offset = (number * page_size()) as u64;
+        for round in 0..options.rounds {
+            let kind = Kind::ALL[round % 2];
+            let attachment = importer.attach(buffer, kind)?;
+            let mapped = importer.map(attachment, Direction::Bidirectional)?;
+            let vmap = importer.vmap(buffer)?;
+            let bytes = pattern(page_size(), (number * 1000 + round) as u64);
+            importer.write(&mapped, offset, &bytes)?;
+            importer.begin_cpu_access(buffer, Direction::FromDevice)?;
+            let seen = importer.kread(&vmap, offset, bytes.len())?;
+            importer.end_cpu_access(buffer, Direction::FromDevice)?;
+            expect_bytes(&format!("round {round}: the kernel"), &seen, &bytes)?;
+            importer.unmap(&mapped)?;
+            importer.vunmap(&vmap)?;
+            importer.detach(attachment)?;
+        }
+        Ok(())
+    };
+    together(
+        (0..4)
+            .map(|number| Box::new(move || worker(number)) as Task)
+            .collect(),
+    )
+}
+
+/// In one block that can bounce.
+const LEN: usize = 64 << 10;
+
+/// A device that comes and goes.
+struct Visitor<'a> {
+    importer: Importer,
+    buffer: &'a Buffer,
+    direction: Direction,
+    held: Option<(Attachment, Mapped)>,
+    times: usize,
+}
+
+impl<'a> Visitor<'a> {
+    fn new(setup: &Setup, buffer: &'a Buffer, direction: Direction) -> Result<Self> {
+        Ok(Self {
+            importer: Importer::new(setup)?,
+            buffer,
+            direction,
+            held: None,
+            times: 0,
+        })
+    }
+
+    fn come(&mut self) -> Result<Mapped> {
+        if let Some((_, mapped)) = self.held {
+            return Ok(mapped);
+        }
+        let kind = Kind::ALL[self.times % 2];
+        self.times += 1;
+        let attachment = self.importer.attach(self.buffer, kind)?;
+        let mapped = self.importer.map(attachment, self.direction)?;
+        self.held = Some((attachment, mapped));
+        Ok(mapped)
+    }
+
+    fn go(&mut self) -> Result<()> {
+        if let Some((attachment, mapped)) = self.held.take() {
+            self.importer.unmap(&mapped)?;
+            self.importer.detach(attachment)?;
+        }
+        Ok(())
+    }
+
+    /// Comes and goes, and stays in the end.
+    fn visit(&mut self, times: usize) -> Result<()> {
+        for _ in 0..times {
+            self.go()?;
+            self.come()?;
+        }
+        Ok(())
+    }
+
+    fn expect(&mut self, what: &str, expected: &[u8]) -> Result<()> {
+        let mapped = self.come()?;
+        expect_bytes(what, &self.importer.read(&mapped, 0, LEN)?, expected)
+    }
+}
+
+/// Several visitors of all kinds that the heap takes.
+fn visitors<'a>(options: &Options, buffer: &'a Buffer) -> Result<Vec<Visitor<'a>>> {
+    let setups = devices(options)?;
+    let setups = setups.iter().cycle().take(3);
+    setups
+        .map(|setup| Visitor::new(setup, buffer, Direction::ToDevice))
+        .collect()
+}
+
+/// Reads in a bracket of its own.
+fn cpu_reads(buffer: &Buffer, mapping: &Mapping, expected: &[u8]) -> Result<()> {
+    let mut seen = vec![0; LEN];
+    buffer.sync(READ.into())?;
+    mapping.read(0, &mut seen);
+    buffer.sync((READ | END).into())?;
+    expect_bytes("the CPU, in a bracket", &seen, expected)
+}
+
+/// Whenever a device has mapped the buffer, before a bracket, in the middle of
+/// it or when it was ending, it sees what was written after it has ended.
+fn devices_read(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let buffer = &options.heap()?.alloc(LEN)?;
+    let mapping = &buffer.map()?;
+    let mut visitors = visitors(options, buffer)?;
+    for round in 0..10 * options.rounds {
+        let expected = &pattern(LEN, round as u64);
+        let mut tasks: Vec<Task> = Vec::new();
+        for (number, visitor) in visitors.iter_mut().enumerate() {
+            let times = (round + number) % 3;
+            tasks.push(Box::new(move || visitor.visit(times)));
+        }
+        tasks.push(Box::new(move || {
+            Ok(buffer.bracketed(|| mapping.write(0, expected))?)
+        }));
+        together(tasks).with_context(|| format!("round {round}, writing"))?;
+
+        let mut tasks: Vec<Task> = Vec::new();
+        for visitor in &mut visitors {
+            tasks.push(Box::new(|| visitor.expect("a device", expected)));
+        }
+        for _ in 0..2 {
+            tasks.push(Box::new(|| cpu_reads(buffer, mapping, expected)));
+        }
+        together(tasks).with_context(|| format!("round {round}, reading"))?;
+    }
+    Ok(())
+}
+
+/// Whenever a device unmaps the buffer, before a bracket or when it is beginning,
+/// what it has written is seen in the bracket.
+fn device_writes(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let buffer = &options.heap()?.alloc(LEN)?;
+    let mapping = &buffer.map()?;
+    let mut visitors = visitors(options, buffer)?;
+    let setups = devices(options)?;
+    let setup = &setups[setups.len() - 1];
+    let mut writer = Visitor::new(setup, buffer, Direction::FromDevice)?;
+    for round in 0..10 * options.rounds {
+        let expected = &pattern(LEN, round as u64);
+        let mapped = writer.come()?;
+        writer.importer.write(&mapped, 0, expected)?;
+
+        let mut tasks: Vec<Task> = Vec::new();
+        for visitor in &mut visitors {
+            tasks.push(Box::new(|| visitor.visit(1)));
+        }
+        for _ in 0..2 {
+            tasks.push(Box::new(|| cpu_reads(buffer, mapping, expected)));
+        }
+        if round % 4 != 0 {
+            tasks.push(Box::new(|| writer.go()));
+        }
+        together(tasks).with_context(|| format!("round {round}"))?;
+
+        for visitor in &mut visitors {
+            visitor.go()?;
+            visitor
+                .expect("a device that came later", expected)
+                .with_context(|| format!("round {round}"))?;
+        }
+    }
+    Ok(())
+}
