@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 use vm::{Add, Arch, Guest, Outcome};
 
-/// Loads the module, the importer that tests control, and every driver whose
-/// device imports dma-bufs. Behind it may stand parameters for vivid, the last.
-pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO && modprobe dmabuf_importer && \
-    modprobe vgem && modprobe vkms && modprobe bochs && modprobe virtio-gpu && modprobe vivid";
+/// Loads the module, those that tests control, and every driver whose device
+/// imports dma-bufs. Behind it may stand parameters for vivid, the last.
+pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO && \
+    modprobe -a dmabuf_importer dmabuf_memtype vgem vkms bochs virtio-gpu && modprobe vivid";
 
 /// With this parameter vivid maps buffers for DMA; without it only for the CPU.
 pub const VIVID_MAPS: &str = "allocators=1";

@@ -19,6 +19,7 @@ mod kernel_module;
 mod ktap;
 mod leaks;
 mod links;
+mod memory_type;
 mod options;
 mod pattern;
 mod process;

@@ -6,7 +6,7 @@
 use anyhow::{Result, ensure};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
@@ -253,6 +253,18 @@ impl Mapping {
             }
         }
         Ok(())
+    }
+
+    /// The address as a pointer, for calls that the kernel checks.
+    pub fn pointer(&self) -> *mut c_void {
+        self.start.as_ptr().cast()
+    }
+
+    /// Changes what may be done with the mapping. To do it nevertheless ends the
+    /// process.
+    pub fn protect(&self, protection: MprotectFlags) -> Result<(), Errno> {
+        // SAFETY: The mapping belongs to this value, and is only ever copied to and from.
+        unsafe { rustix::mm::mprotect(self.pointer(), self.len, protection) }
     }
 
     /// Unmaps what lies in `hole`, and returns what is left of it and right of it.

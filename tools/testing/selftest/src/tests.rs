@@ -17,6 +17,7 @@ mod links;
 mod map;
 mod matrix;
 mod memory;
+mod memory_type;
 mod mmap;
 mod module;
 mod parallel;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     let subjects = [
         alloc::TESTS,
         mmap::TESTS,
+        memory_type::TESTS,
         sync::TESTS,
         fences::TESTS,
         bad_input::TESTS,

@@ -6,12 +6,13 @@ use super::Test;
 use crate::expect::{expect_errno, outcome};
 use crate::heap::{Buffer, Request};
 use crate::mapping::{Mapping, Window, page_size};
-use crate::options::Options;
+use crate::options::{CONTROL, Options};
 use crate::process::in_fork;
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use std::ffi::c_void;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -60,8 +61,13 @@ pub const TESTS: &[Test] = &[
     Test::new("mmap.fork", "parent and child share the buffer", fork),
     Test::new("mmap.advice", "advice and locking change no byte", advice),
     Test::new(
+        "mmap.file_io",
+        "files can be read into a mapping and written from it, pages cannot be pinned",
+        file_io,
+    ),
+    Test::new(
         "mmap.foreign_access",
-        "access from outside gets the right bytes or an error",
+        "a debugger gets the errors that it gets with the in-tree heap",
         foreign_access,
     ),
 ];
@@ -69,7 +75,7 @@ pub const TESTS: &[Test] = &[
 const PATTERN: u32 = 0x5ca1_ab1e;
 
 /// A size whose blocks are of several sizes, whatever the heap's blocks are.
-const ODD_SIZE: usize = (4 << 20) + (1 << 20) + (64 << 10) + 4096;
+pub const ODD_SIZE: usize = (4 << 20) + (1 << 20) + (64 << 10) + 4096;
 
 fn stamped(options: &Options, len: usize) -> Result<Buffer> {
     let buffer = options.heap()?.alloc(len)?;
@@ -159,6 +165,12 @@ fn private(options: &Options) -> Result<()> {
             let shared = buffer.map_window(&window);
             shared.with_context(|| call.replace("private", "shared"))?;
         }
+        let window = Window::of(buffer.size());
+        let seen = buffer.map_window(&window.flags(MapFlags::SHARED_VALIDATE | MapFlags::SYNC));
+        expect_errno("a mapping with MAP_SYNC", seen, Errno::OPNOTSUPP)?;
+        buffer
+            .map_window(&window.flags(MapFlags::SHARED_VALIDATE))
+            .context("a mapping whose flags are validated")?;
     }
     Ok(())
 }
@@ -185,10 +197,16 @@ fn access_mode(options: &Options) -> Result<()> {
         .map_window(&read)
         .context("a readable mapping of a read-only descriptor")?;
     mapping.expect_zeroed("a read-only mapping")?;
-    let protection = rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE;
-    // SAFETY: The mapping is shared and stays; should the call succeed, more is allowed than before.
-    let seen = unsafe { rustix::mm::mprotect(pointer(&mapping), mapping.len(), protection) };
+    let seen = mapping.protect(MprotectFlags::READ | MprotectFlags::WRITE);
     expect_errno("making that mapping writable", seen, Errno::ACCESS)?;
+
+    let buffer = open(OFlags::RDWR)?;
+    let run = write.protection(ProtFlags::READ | ProtFlags::EXEC);
+    let seen = buffer.map_window(&run);
+    expect_errno("an executable mapping", seen, Errno::PERM)?;
+    let mapping = buffer.map()?;
+    let seen = mapping.protect(MprotectFlags::READ | MprotectFlags::EXEC);
+    expect_errno("making a mapping executable", seen, Errno::ACCESS)?;
 
     let buffer = open(OFlags::WRONLY)?;
     let seen = buffer.map_window(&write);
@@ -200,10 +218,6 @@ fn access_mode(options: &Options) -> Result<()> {
         .context("a writable mapping of a writable descriptor")?
         .stamp(1);
     Ok(())
-}
-
-fn pointer(mapping: &Mapping) -> *mut c_void {
-    std::ptr::with_exposed_provenance_mut(mapping.address())
 }
 
 fn after_close(options: &Options) -> Result<()> {
@@ -285,7 +299,7 @@ fn fork(options: &Options) -> Result<()> {
 fn advice(options: &Options) -> Result<()> {
     let buffer = stamped(options, ODD_SIZE)?;
     let mapping = buffer.map()?;
-    let (start, len) = (pointer(&mapping), mapping.len());
+    let (start, len) = (mapping.pointer(), mapping.len());
     let advices = [
         Advice::Normal,
         Advice::WillNeed,
@@ -332,52 +346,149 @@ fn advice(options: &Options) -> Result<()> {
     mapping.expect_stamped("after DontFork", PATTERN, 0)
 }
 
-/// A debugger's ways in: either they say no, or they show and change the
-/// buffer itself.
-fn foreign_access(options: &Options) -> Result<()> {
-    let buffer = stamped(options, ODD_SIZE)?;
-    let mapping = buffer.map()?;
-    let address = mapping.address() + 3 * page_size();
-    let mut expected = [0; 8];
-    mapping.read(3 * page_size(), &mut expected);
-
-    let mut seen = [0; 8];
-    let to = libc::iovec {
-        iov_base: seen.as_mut_ptr().cast(),
-        iov_len: seen.len(),
-    };
-    let from = libc::iovec {
-        iov_base: pointer(&mapping).wrapping_byte_add(3 * page_size()),
-        iov_len: seen.len(),
-    };
-    // SAFETY: Both ranges are memory of this process; `seen` is long enough.
-    let copied = unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) };
-    ensure!(
-        copied < 0 || seen == expected,
-        "process_vm_readv: expected {expected:02x?} or an error, got {seen:02x?}"
+fn file_io(options: &Options) -> Result<()> {
+    let (from, to) = (
+        stamped(options, ODD_SIZE)?.map()?,
+        options.heap()?.alloc(ODD_SIZE)?.map()?,
     );
+    let file = rustix::fs::memfd_create("frame", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: The kernel reads one mapping and writes the other, which are only ever copied to and
+    // from.
+    let (written, read) = unsafe {
+        (
+            libc::pwrite(file, from.pointer(), from.len(), 0),
+            libc::pread(file, to.pointer(), to.len(), 0),
+        )
+    };
+    ensure!(
+        (written, read) == (ODD_SIZE as isize, ODD_SIZE as isize),
+        "expected to write and read {ODD_SIZE} bytes, got {written} and {read}"
+    );
+    to.expect_stamped("through a file", PATTERN, 0)?;
+
+    let (_reader, pipe) = rustix::pipe::pipe()?;
+    let splice = |mapping: &Mapping| {
+        let vector = libc::iovec {
+            iov_base: mapping.pointer(),
+            iov_len: page_size(),
+        };
+        // SAFETY: The kernel borrows the page, which is only ever copied to and from.
+        match unsafe { libc::vmsplice(pipe.as_fd().as_raw_fd(), &vector, 1, 0) } {
+            -1 => Err(last_error()),
+            len => Ok(len),
+        }
+    };
+    let seen = splice(&Mapping::anonymous(page_size())?).context("pinning private memory")?;
+    ensure!(
+        seen == page_size() as isize,
+        "expected a page to be spliced, got {seen} bytes"
+    );
+    expect_errno("pinning a mapping", splice(&from), Errno::FAULT)
+}
+
+/// The kernel gives no pages of such a mapping out, with any heap. A debugger
+/// must be told so, and must not change a byte.
+fn foreign_access(options: &Options) -> Result<()> {
+    let ordinary = Mapping::anonymous(page_size())?;
+    expect_ways_in("private memory", &ordinary, None, None)?;
+    for (what, heap) in [("the heap", options.heap()?), (CONTROL, options.control()?)] {
+        let buffer = heap.alloc(page_size())?;
+        let mapping = buffer.map()?;
+        mapping.stamp(PATTERN);
+        expect_ways_in(what, &mapping, Some(Errno::FAULT), Some(Errno::IO))?;
+        mapping.expect_stamped(what, PATTERN, 0)?;
+    }
+    Ok(())
+}
+
+/// Fails unless reading and writing a process's memory from outside ends with
+/// these errors: with `pinned` where the kernel pins pages, with `copied` else.
+fn expect_ways_in(
+    what: &str,
+    mapping: &Mapping,
+    pinned: Option<Errno>,
+    copied: Option<Errno>,
+) -> Result<()> {
+    let address = mapping.pointer();
+    let mut bytes = *b"debugger";
+    match vm_read(&mut bytes, address) {
+        Err(Errno::NOSYS) => println!("this kernel has no process_vm_readv()"),
+        seen => expect_end(&format!("{what}: process_vm_readv"), seen, pinned)?,
+    }
 
     let memory = File::options()
         .read(true)
         .write(true)
         .open("/proc/self/mem")?;
-    match memory.read_exact_at(&mut seen, address as u64) {
-        Ok(()) => ensure!(
-            seen == expected,
-            "/proc/self/mem: expected {expected:02x?} or an error, got {seen:02x?}"
-        ),
-        Err(error) => println!("/proc/self/mem cannot be read there: {error}"),
-    }
-    let written = memory.write_all_at(b"debugger", address as u64);
-    mapping.read(3 * page_size(), &mut seen);
-    let right = if written.is_ok() {
-        *b"debugger"
-    } else {
-        expected
-    };
+    let seen = errno_of(memory.read_exact_at(&mut bytes, address.addr() as u64));
+    expect_end(&format!("{what}: reading /proc/self/mem"), seen, copied)?;
+    let seen = errno_of(memory.write_all_at(&bytes, address.addr() as u64));
+    expect_end(&format!("{what}: writing /proc/self/mem"), seen, copied)?;
+
+    let good = in_fork(|| {
+        let seen = peek_parent(address);
+        let seen = expect_end(&format!("{what}: PTRACE_PEEKDATA"), seen, copied);
+        seen.inspect_err(|error| println!("{error}")).is_ok()
+    })?;
     ensure!(
-        seen == right,
-        "after writing to /proc/self/mem ({written:?}) expected {right:02x?}, got {seen:02x?}"
+        good,
+        "{what}: PTRACE_PEEKDATA ended otherwise than expected"
     );
     Ok(())
+}
+
+/// Fails unless a call ended as expected, well or with this errno.
+fn expect_end(call: &str, seen: Result<(), Errno>, expected: Option<Errno>) -> Result<()> {
+    match expected {
+        Some(errno) => expect_errno(call, seen, errno),
+        None => seen.with_context(|| format!("{call}: expected success")),
+    }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+fn errno_of<T>(result: std::io::Result<T>) -> Result<(), Errno> {
+    result
+        .map(drop)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+fn vm_read(here: &mut [u8; 8], there: *mut c_void) -> Result<(), Errno> {
+    let vector = |base: *mut c_void| libc::iovec {
+        iov_base: base,
+        iov_len: 8,
+    };
+    let (here, there) = (vector(here.as_mut_ptr().cast()), vector(there));
+    // SAFETY: The kernel writes 8 bytes to `here`, which is borrowed as mutable.
+    match unsafe { libc::process_vm_readv(libc::getpid(), &here, 1, &there, 1, 0) } {
+        -1 => Err(last_error()),
+        8 => Ok(()),
+        _ => Err(Errno::IO),
+    }
+}
+
+/// Looks into the memory of this process's parent as a debugger does.
+fn peek_parent(address: *mut c_void) -> Result<(), Errno> {
+    let nothing = std::ptr::null_mut::<c_void>();
+    // SAFETY: These calls take a process to look at, and write no memory; the status may be NULL.
+    unsafe {
+        let parent = libc::getppid();
+        if libc::ptrace(libc::PTRACE_ATTACH, parent, nothing, nothing) == -1
+            || libc::waitpid(parent, std::ptr::null_mut(), libc::__WALL) == -1
+        {
+            return Err(last_error());
+        }
+        // The word is returned, so that only errno tells an error from -1.
+        *libc::__errno_location() = 0;
+        libc::ptrace(libc::PTRACE_PEEKDATA, parent, address, nothing);
+        let errno = *libc::__errno_location();
+        libc::ptrace(libc::PTRACE_DETACH, parent, nothing, nothing);
+        match errno {
+            0 => Ok(()),
+            errno => Err(Errno::from_raw_os_error(errno)),
+        }
+    }
 }

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether memory is mapped as the mode of the heap says, everywhere.
+
+use super::Test;
+use super::mmap::ODD_SIZE;
+use crate::expect::expect_errno;
+use crate::heap::Buffer;
+use crate::mapping::{Mapping, Window, page_size};
+use crate::memory_type::{MemoryType, PageTables};
+use crate::options::Options;
+use crate::process::in_fork;
+use anyhow::{Context as _, Result, ensure};
+use rustix::io::Errno;
+use rustix::mm::{MprotectFlags, ProtFlags};
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "mmap.memory_type",
+        "a process maps memory as the heap's mode says, whatever it does to the mapping",
+        user,
+    ),
+    Test::new(
+        "mmap.memory_type_kernel",
+        "the kernel maps memory as the heap's mode says",
+        kernel,
+    ),
+    Test::new(
+        "mmap.memory_type_freed",
+        "memory that was given back is mapped write-back again",
+        freed,
+    ),
+];
+
+/// How a heap of this name has to map memory for the CPU.
+fn expected(options: &Options) -> MemoryType {
+    if options.heap.ends_with("-uncached") {
+        MemoryType::WriteCombining
+    } else {
+        MemoryType::WriteBack
+    }
+}
+
+/// How the kernel's own mapping of that memory has to be: on x86 no two mappings
+/// of a page may differ, on arm64 it cannot be changed.
+fn expected_directly(options: &Options) -> MemoryType {
+    if cfg!(target_arch = "x86_64") {
+        expected(options)
+    } else {
+        MemoryType::WriteBack
+    }
+}
+
+/// The frames that a mapping is made of. Fails unless each is mapped as `expected`.
+fn frames(
+    tables: &PageTables,
+    what: &str,
+    mapping: &Mapping,
+    expected: MemoryType,
+) -> Result<Vec<u64>> {
+    (0..mapping.pages())
+        .map(|page| {
+            let (frame, seen) = tables
+                .user(mapping.address() + page * page_size())
+                .with_context(|| format!("{what}: looking at page {page}"))?;
+            ensure!(
+                seen == expected,
+                "{what}: expected page {page} to be {expected:?}, it is {seen:?}"
+            );
+            Ok(frame)
+        })
+        .collect()
+}
+
+fn user(options: &Options) -> Result<()> {
+    let tables = PageTables::open()?;
+    let expected = expected(options);
+    let buffer = options.heap()?.alloc(ODD_SIZE)?;
+    let mapping = buffer.map()?;
+    let all = frames(&tables, "a mapping", &mapping, expected)?;
+
+    let part = Window::of(16 * page_size()).at(3 * page_size() as u64);
+    let reading = buffer.map_window(&part.protection(ProtFlags::READ))?;
+    let seen = frames(&tables, "a read-only window", &reading, expected)?;
+    ensure!(
+        seen == all[3..19],
+        "a window: expected the frames of pages 3 to 18, got others"
+    );
+    // Both ways, as each computes the attributes anew.
+    for protection in [
+        MprotectFlags::READ,
+        MprotectFlags::READ | MprotectFlags::WRITE,
+    ] {
+        mapping.protect(protection)?;
+        let what = format!("after mprotect to {protection:?}");
+        let seen = frames(&tables, &what, &mapping, expected)?;
+        ensure!(seen == all, "{what}: expected the same frames, got others");
+    }
+    let good = in_fork(|| {
+        let seen = frames(&tables, "in a fork", &mapping, expected);
+        if let Err(error) = &seen {
+            println!("{error:#}");
+        }
+        seen.is_ok_and(|seen| seen == all)
+    })?;
+    ensure!(good, "in a fork: expected the same frames, mapped alike");
+
+    let place = Mapping::anonymous(mapping.len())?;
+    let hole = mapping.address();
+    let moved = mapping.moved_over(place)?;
+    let seen = frames(&tables, "after mremap", &moved, expected)?;
+    ensure!(seen == all, "after mremap: expected the same frames");
+    expect_errno("looking at where it was", tables.user(hole), Errno::INVAL)?;
+    let (left, right) = moved.without(4 * page_size()..6 * page_size())?;
+    frames(&tables, "left of a hole", &left, expected)?;
+    let seen = frames(&tables, "right of a hole", &right, expected)?;
+    ensure!(
+        seen == all[6..],
+        "right of a hole: expected the same frames"
+    );
+    Ok(())
+}
+
+fn kernel(options: &Options) -> Result<()> {
+    let tables = PageTables::open()?;
+    let (expected, directly) = (expected(options), expected_directly(options));
+    for len in [page_size(), 64 << 10, ODD_SIZE] {
+        let buffer = options.heap()?.alloc(len)?;
+        for offset in [0, buffer.size() / 2, buffer.size() - 1] {
+            let seen = tables.vmap(&buffer, offset)?;
+            ensure!(
+                seen == expected,
+                "{len} bytes, mapped into the kernel, at {offset:#x}: expected {expected:?}, got {seen:?}"
+            );
+        }
+        for frame in frames(&tables, "a mapping", &buffer.map()?, expected)? {
+            let seen = tables.direct(frame)?;
+            ensure!(
+                seen == directly,
+                "{len} bytes, frame {frame:#x} in the direct mapping: expected {directly:?}, got {seen:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Nobody knows beforehand which frames a buffer will have. These are the ones
+/// that it had, which anybody may have now.
+fn freed(options: &Options) -> Result<()> {
+    let tables = PageTables::open()?;
+    let frames_of = |buffer: &Buffer| {
+        let mapping = buffer.map()?;
+        frames(&tables, "a mapping", &mapping, expected(options))
+    };
+    for len in [page_size(), 64 << 10, ODD_SIZE] {
+        let buffer = options.heap()?.alloc(len)?;
+        let had = frames_of(&buffer)?;
+        drop(buffer);
+        for frame in had {
+            let seen = tables.direct(frame)?;
+            ensure!(
+                seen == MemoryType::WriteBack,
+                "{len} bytes were freed: expected frame {frame:#x} to be mapped {:?}, got {seen:?}",
+                MemoryType::WriteBack
+            );
+        }
+    }
+    Ok(())
+}
