@@ -3,17 +3,26 @@
 //! Fences of a buffer: exporting, importing, and waiting by poll.
 
 use super::Test;
-use crate::expect::{expect_errno, skip};
-use crate::heap::{READ, WRITE};
+use crate::bufinfo;
+use crate::drm_node::Card;
+use crate::expect::{expect_errno, outcome, skip};
+use crate::heap::{Buffer, END, READ, WRITE};
+use crate::importer::Importer as _;
 use crate::ioctl;
+use crate::kernel_module::{loaded, modprobe, rmmod};
+use crate::memory::wait_until;
 use crate::options::Options;
-use anyhow::{Context as _, Result, ensure};
+use crate::reach::bouncing_is_forced;
+use crate::test_importer::{Direction, Importer, Kind, Setup};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, FromRawFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::mpsc;
+use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -27,52 +36,99 @@ pub const TESTS: &[Test] = &[
         pending,
     ),
     Test::new(
+        "fence.several",
+        "readers and writers at once: all that are in the way are waited for",
+        several,
+    ),
+    Test::new(
+        "fence.passed_on",
+        "the fence of one buffer makes another one wait",
+        passed_on,
+    ),
+    Test::new(
+        "fence.bracket",
+        "a bracket waits for the fences in its way, and for no others",
+        bracket,
+    ),
+    Test::new(
+        "fence.interrupted",
+        "a signal ends the wait of a bracket",
+        interrupted,
+    ),
+    Test::new(
+        "fence.before_maintenance",
+        "what a device writes before its fence signals is seen in the bracket",
+        before_maintenance,
+    ),
+    Test::new(
+        "fence.never",
+        "a fence that never signals keeps no buffer, and is in nobody else's way",
+        never,
+    ),
+    Test::new(
+        "fence.unload",
+        "nor does it keep the importer's driver from being unloaded",
+        unload,
+    ),
+    Test::new(
         "fence.bad_flags",
         "fences without direction, or that are none, are refused",
         bad_flags,
     ),
 ];
 
-/// What is ready on a descriptor, at once or within `milliseconds`.
-fn ready(fd: impl AsFd, events: PollFlags, milliseconds: i64) -> Result<PollFlags> {
+const BOTH: PollFlags = PollFlags::IN.union(PollFlags::OUT);
+const NONE: PollFlags = PollFlags::empty();
+
+/// Fails unless just `expected` of `events` is ready.
+fn expect_ready(what: &str, fd: impl AsFd, events: PollFlags, expected: PollFlags) -> Result<()> {
+    // What is to be ready may take a moment; what is not cannot be waited for.
     let limit = Timespec {
-        tv_sec: milliseconds / 1000,
-        tv_nsec: milliseconds % 1000 * 1_000_000,
+        tv_sec: if expected.is_empty() { 0 } else { 10 },
+        tv_nsec: 0,
     };
     let mut fds = [PollFd::new(&fd, events)];
     rustix::event::poll(&mut fds, Some(&limit))?;
-    Ok(fds[0].revents())
+    let seen = fds[0].revents();
+    ensure!(
+        seen == expected,
+        "{what}: expected {expected:?} to be ready, got {seen:?}"
+    );
+    Ok(())
 }
 
-const BOTH: PollFlags = PollFlags::IN.union(PollFlags::OUT);
+/// Fails unless a buffer is ready for just these: `IN` for readers, `OUT` for writers.
+fn expect_buffer(what: &str, buffer: &Buffer, expected: PollFlags) -> Result<()> {
+    for (events, expected) in [
+        (PollFlags::IN, expected & PollFlags::IN),
+        (PollFlags::OUT, expected & PollFlags::OUT),
+    ] {
+        expect_ready(what, buffer, events, expected)?;
+    }
+    Ok(())
+}
+
+fn expect_signalled(what: &str, fence: &OwnedFd) -> Result<()> {
+    expect_ready(what, fence, PollFlags::IN, PollFlags::IN)
+}
+
+fn expect_pending(what: &str, fence: &OwnedFd) -> Result<()> {
+    expect_ready(what, fence, PollFlags::IN, NONE)
+}
 
 fn idle(options: &Options) -> Result<()> {
     let buffer = options.heap()?.alloc(4096)?;
-    let seen = ready(&buffer, BOTH, 1000)?;
-    ensure!(
-        seen == BOTH,
-        "an idle buffer: expected {BOTH:?}, got {seen:?}"
-    );
+    expect_buffer("an idle buffer", &buffer, BOTH)?;
     for flags in [READ, WRITE, READ | WRITE] {
         let fence = buffer
             .export_fence(flags)
             .with_context(|| format!("exporting with {flags}"))?;
-        let seen = ready(&fence, PollFlags::IN, 1000)?;
-        ensure!(
-            seen == PollFlags::IN,
-            "its fence ({flags}): expected {:?}, got {seen:?}",
-            PollFlags::IN
-        );
+        expect_signalled(&format!("its fence ({flags})"), &fence)?;
         buffer
             .import_fence(&fence, flags)
             .with_context(|| format!("importing with {flags}"))?;
     }
-    let seen = ready(&buffer, BOTH, 1000)?;
-    ensure!(
-        seen == BOTH,
-        "after importing ready fences: expected {BOTH:?}, got {seen:?}"
-    );
-    Ok(())
+    expect_buffer("after importing ready fences", &buffer, BOTH)
 }
 
 /// A timeline whose fences signal when we say so: the kernel's debugging aid
@@ -126,58 +182,244 @@ fn pending(options: &Options) -> Result<()> {
     let timeline = Timeline::open()?;
     let buffer = options.heap()?.alloc(4096)?;
 
-    // A reader still busy: others may read, not write.
     buffer.import_fence(timeline.fence(1)?, READ)?;
-    let seen = ready(&buffer, BOTH, 0)?;
-    ensure!(
-        seen == PollFlags::IN,
-        "with a reader: expected {:?}, got {seen:?}",
-        PollFlags::IN
-    );
+    expect_buffer("with a reader", &buffer, PollFlags::IN)?;
     timeline.advance()?;
-    let seen = ready(&buffer, PollFlags::OUT, 2000)?;
-    ensure!(
-        seen == PollFlags::OUT,
-        "the reader is done: expected {:?}, got {seen:?}",
-        PollFlags::OUT
-    );
+    expect_buffer("the reader is done", &buffer, BOTH)?;
 
-    // A writer still busy: nobody else may do anything.
     buffer.import_fence(timeline.fence(2)?, WRITE)?;
-    let seen = ready(&buffer, BOTH, 0)?;
-    ensure!(
-        seen.is_empty(),
-        "with a writer: expected nothing to be ready, got {seen:?}"
-    );
+    expect_buffer("with a writer", &buffer, NONE)?;
     let fence = buffer.export_fence(READ)?;
-    let seen = ready(&fence, PollFlags::IN, 0)?;
-    ensure!(
-        seen.is_empty(),
-        "the writer's fence: expected it to be pending, got {seen:?}"
-    );
+    expect_pending("the writer's fence", &fence)?;
     timeline.advance()?;
-    let seen = ready(&buffer, BOTH, 2000)?;
-    ensure!(
-        !seen.is_empty(),
-        "the writer is done: expected something to be ready, got nothing"
-    );
-    let seen = ready(&fence, PollFlags::IN, 2000)?;
-    ensure!(
-        seen == PollFlags::IN,
-        "its fence: expected {:?}, got {seen:?}",
-        PollFlags::IN
-    );
+    expect_buffer("the writer is done", &buffer, BOTH)?;
+    expect_signalled("its fence", &fence)
+}
 
-    // A buffer may go while its fence is pending.
-    let pending = timeline.fence(3)?;
-    buffer.import_fence(&pending, WRITE)?;
-    ready(&buffer, BOTH, 0)?;
-    drop(buffer);
-    let seen = ready(&pending, PollFlags::IN, 0)?;
+fn several(options: &Options) -> Result<()> {
+    let (one, other) = (Timeline::open()?, Timeline::open()?);
+    let buffer = options.heap()?.alloc(4096)?;
+
+    // Two readers are in the way of a writer, both of them, and in no reader's.
+    buffer.import_fence(one.fence(1)?, READ)?;
+    buffer.import_fence(other.fence(1)?, READ)?;
+    let (to_read, to_write) = (buffer.export_fence(READ)?, buffer.export_fence(WRITE)?);
+    expect_signalled("with two readers, a fence for reading", &to_read)?;
+    for (done, timeline) in [&one, &other].into_iter().enumerate() {
+        let what = format!("with two readers, {done} of them done");
+        expect_buffer(&what, &buffer, PollFlags::IN)?;
+        expect_pending(&format!("{what}, a fence for writing"), &to_write)?;
+        timeline.advance()?;
+    }
+    expect_buffer("two readers are done", &buffer, BOTH)?;
+    expect_signalled("their fence", &to_write)?;
+
+    // A writer beside a reader is in everybody's way.
+    buffer.import_fence(one.fence(2)?, READ)?;
+    buffer.import_fence(other.fence(2)?, WRITE)?;
+    let (to_read, to_write) = (buffer.export_fence(READ)?, buffer.export_fence(WRITE)?);
+    expect_buffer("with a reader and a writer", &buffer, NONE)?;
+    expect_pending("a fence for reading", &to_read)?;
+    other.advance()?;
+    expect_buffer("the writer is done", &buffer, PollFlags::IN)?;
+    expect_signalled("a fence for reading", &to_read)?;
+    expect_pending("a fence for writing", &to_write)?;
+
+    // A fence is of the moment of its export: a writer that comes later is not in it.
+    buffer.import_fence(other.fence(3)?, WRITE)?;
+    one.advance()?;
+    expect_signalled("a fence for writing, exported before", &to_write)?;
+    expect_buffer("with another writer", &buffer, NONE)?;
+    other.advance()?;
+    expect_buffer("with nobody", &buffer, BOTH)
+}
+
+fn passed_on(options: &Options) -> Result<()> {
+    let timeline = Timeline::open()?;
+    let heap = options.heap()?;
+    let (first, second) = (heap.alloc(4096)?, heap.alloc(4096)?);
+    first.import_fence(timeline.fence(1)?, WRITE)?;
+    second.import_fence(first.export_fence(READ)?, READ)?;
+    drop(first);
+    expect_buffer("with the other's writer", &second, PollFlags::IN)?;
+    timeline.advance()?;
+    expect_buffer("the other's writer is done", &second, BOTH)
+}
+
+/// Opens a bracket in another thread, and runs `meanwhile` when that waits in the
+/// kernel; it gets the thread's number, and a way to ask whether it has come
+/// back. Then advances `timeline`. Returns how the bracket ended.
+fn while_waiting(
+    buffer: &Buffer,
+    direction: u32,
+    timeline: &Timeline,
+    meanwhile: impl FnOnce(i32, &dyn Fn() -> bool) -> Result<()>,
+) -> Result<Result<(), Errno>> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        let thread = scope.spawn(move || {
+            // SAFETY: This only tells the thread's number.
+            let _ = sender.send(unsafe { libc::gettid() });
+            buffer.sync(direction.into())
+        });
+        let number = receiver.recv()?;
+        // In the kernel and asleep, the number of the system call comes first.
+        let path = format!("/proc/self/task/{number}/syscall");
+        let ioctl = format!("{} ", libc::SYS_ioctl);
+        let waits = || fs::read_to_string(&path).is_ok_and(|call| call.starts_with(&ioctl));
+        let waiting = wait_until(Duration::from_secs(60), || {
+            Ok(thread.is_finished() || waits())
+        });
+        let seen = match waiting {
+            Ok(true) if !thread.is_finished() => meanwhile(number, &|| thread.is_finished()),
+            _ => Err(anyhow::anyhow!("did not wait")),
+        };
+        // Whatever was seen, the thread has to end.
+        timeline.advance()?;
+        let end = thread.join();
+        seen.with_context(|| format!("a bracket of direction {direction}"))?;
+        end.or_else(|_| bail!("a thread panicked"))
+    })
+}
+
+/// A device for which brackets maintain `buffer`, if this heap takes one.
+fn maintained(options: &Options, buffer: &Buffer) -> Result<Option<Importer>> {
+    if !options.heap.ends_with("-noncoherent") {
+        return Ok(None);
+    }
+    let importer = Importer::new(&Setup::NOT_SNOOPING)?;
+    let attachment = importer.attach(buffer, Kind::Static)?;
+    importer.map(attachment, Direction::Bidirectional)?;
+    Ok(Some(importer))
+}
+
+fn bracket(options: &Options) -> Result<()> {
+    let timeline = Timeline::open()?;
+    let buffer = options.heap()?.alloc(4096)?;
+    let mut fences = 1..;
+    // Without maintenance it is the core that waits, with it the exporter too.
+    for maintained in [None, maintained(options, &buffer)?] {
+        let what = if maintained.is_some() {
+            "with a device that does not snoop"
+        } else {
+            "without devices"
+        };
+        let mut fence = || timeline.fence(fences.next().unwrap_or_default());
+        for (pending, waiting) in [(WRITE, READ), (WRITE, WRITE), (READ, WRITE)] {
+            buffer.import_fence(fence()?, pending)?;
+            while_waiting(&buffer, waiting, &timeline, |_, _| Ok(()))
+                .with_context(|| format!("{what}, for a fence of direction {pending}"))??;
+            buffer.sync((waiting | END).into())?;
+        }
+        buffer.import_fence(fence()?, READ)?;
+        buffer.sync(READ.into())?;
+        buffer.sync((READ | END).into())?;
+        expect_buffer("read beside a reader", &buffer, PollFlags::IN)?;
+        timeline.advance()?;
+    }
+    Ok(())
+}
+
+fn interrupted(options: &Options) -> Result<()> {
+    extern "C" fn ignore(_: libc::c_int) {}
+    // SAFETY: Zeroes are a valid `sigaction`: no flags, so that calls are not restarted. The
+    // handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as *const () as usize;
+        ensure!(
+            libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) == 0,
+            "sigaction failed"
+        );
+    }
+    let timeline = Timeline::open()?;
+    let buffer = options.heap()?.alloc(4096)?;
+    for (value, maintained) in (1..).zip([None, maintained(options, &buffer)?]) {
+        buffer.import_fence(timeline.fence(value)?, WRITE)?;
+        let end = while_waiting(&buffer, READ, &timeline, |thread, ended| {
+            // SAFETY: The signal is for a thread of this process, and is handled.
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR1) };
+            let ended = wait_until(Duration::from_secs(60), || Ok(ended()))?;
+            ensure!(ended, "expected it to end by a signal, it went on waiting");
+            expect_buffer("after the signal", &buffer, NONE)
+        })?;
+        let what = format!("a bracket ({}) and a signal", maintained.is_some());
+        expect_errno(&what, end, Errno::INTR)?;
+        buffer.sync(READ.into()).context("the same again")?;
+        buffer.sync((READ | END).into())?;
+    }
+    Ok(())
+}
+
+/// The device's data has to be fetched when it is complete, not before. Only a
+/// bounce buffer shows when that was.
+fn before_maintenance(options: &Options) -> Result<()> {
+    if !bouncing_is_forced()? {
+        return skip("devices need not bounce here: try a guest with --append swiotlb=force");
+    }
+    let timeline = Timeline::open()?;
+    let buffer = options.heap()?.alloc(4096)?;
+    let mapping = buffer.map()?;
+    let importer = Importer::new(&Setup::SNOOPING)?;
+    let attachment = importer.attach(&buffer, Kind::Static)?;
+    let mapped = importer.map(attachment, Direction::FromDevice)?;
+    buffer.import_fence(timeline.fence(1)?, WRITE)?;
+    while_waiting(&buffer, READ, &timeline, |_, _| {
+        Ok(importer.write(&mapped, 0, b"complete")?)
+    })??;
+    let mut seen = [0; 8];
+    mapping.read(0, &mut seen);
+    buffer.sync((READ | END).into())?;
     ensure!(
-        seen.is_empty(),
-        "after closing the buffer: expected a pending fence, got {seen:?}"
+        seen == *b"complete",
+        "expected what the device wrote before its fence signalled, got {seen:x?}"
     );
+    Ok(())
+}
+
+fn never(options: &Options) -> Result<()> {
+    let timeline = Timeline::open()?;
+    let heap = options.heap()?;
+    let fence = timeline.fence(1)?;
+    let (first, other) = (heap.alloc(1 << 20)?, heap.alloc(1 << 20)?);
+    let mapping = first.map()?;
+    first.import_fence(&fence, WRITE)?;
+
+    // Nobody else is kept waiting.
+    other.bracketed(|| other.map().map(|mapping| mapping.stamp(1)))??;
+    expect_buffer("another buffer", &other, BOTH)?;
+    heap.alloc(1 << 20)?.map()?.expect_zeroed("a new buffer")?;
+
+    // Neither descriptor nor mapping wait for it when they are closed. (Who has polled leaves a
+    // reference with the fence, which is the core's doing.)
+    let inode = first.inode();
+    drop((first, mapping));
+    let gone = wait_until(Duration::from_secs(10), || {
+        Ok(bufinfo::list()?.iter().all(|listed| listed.inode != inode))
+    })?;
+    ensure!(gone, "expected a closed buffer to be gone, it is listed");
+    expect_pending("the fence, without the buffer", &fence)
+}
+
+fn unload(options: &Options) -> Result<()> {
+    const DRIVER: &str = "vgem";
+    if !loaded(DRIVER) && modprobe(DRIVER, &[]).is_err() {
+        return skip(format!("no {DRIVER}: a kernel with CONFIG_DRM_VGEM has it"));
+    }
+    let timeline = Timeline::open()?;
+    let fence = timeline.fence(1)?;
+    let buffer = options.heap()?.alloc(1 << 20)?;
+    buffer.import_fence(&fence, WRITE)?;
+    for card in Card::all()? {
+        // A strict heap may refuse it, then it had nothing to hold.
+        let seen = card.prime(buffer.as_fd()).map(drop);
+        println!("{}: {}", card.describe(), outcome(&seen));
+    }
+    rmmod(DRIVER).context("with a pending fence")?;
+    modprobe(DRIVER, &[])?;
+    expect_pending("the fence, after the driver", &fence)?;
+    buffer.map()?.stamp(1);
+    expect_buffer("the buffer, after the driver", &buffer, NONE)?;
     timeline.advance()
 }
 
