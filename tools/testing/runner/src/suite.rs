@@ -59,7 +59,8 @@ const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHEREN
 const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED: &str = "--heap system-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. import. importer. parallel. map. video.";
-const REACH: &str = "--heap system-noncoherent matrix. brackets. parallel.";
+const REACH: &str =
+    "--heap system-noncoherent matrix. brackets. parallel. video.brackets fence.before_maintenance";
 
 /// Skipped where everything bounces.
 const ALL_BOUNCES: &[&str] = &[
@@ -78,6 +79,7 @@ const ANY_HEAP: &[&str] = &[
     "importer.",
     "map.",
     "video.forced_bounce",
+    "fence.before_maintenance",
 ];
 
 fn suites() -> Vec<Suite> {
@@ -97,6 +99,7 @@ fn suites() -> Vec<Suite> {
                 "brackets.",
                 "answer.logged",
                 "video.forced_bounce",
+                "fence.before_maintenance",
             ],
         },
         Suite {
@@ -110,6 +113,7 @@ fn suites() -> Vec<Suite> {
                 "matrix.narrow",
                 "brackets.",
                 "video.",
+                "fence.before_maintenance",
             ],
         },
         Suite {

@@ -56,6 +56,11 @@ impl Camera {
         Ok(cameras)
     }
 
+    /// What its frames are like.
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
     /// Asks for larger frames; returns how large they have become.
     pub fn resize(&mut self, width: u32, height: u32) -> Result<PixelFormat> {
         let what = || format!("setting {width}x{height} on {}", self.node.display());

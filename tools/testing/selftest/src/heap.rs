@@ -31,6 +31,9 @@ pub const WRITE: u32 = 2;
 /// `DMA_BUF_SYNC_END`; `DMA_BUF_SYNC_START` is nought.
 pub const END: u32 = 4;
 
+/// The largest block that a heap of ours allocates from all memory.
+pub const BLOCK: usize = 4 << 20;
+
 /// `struct dma_heap_allocation_data`.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -12,6 +12,7 @@ mod cgroup;
 mod cost;
 mod device;
 mod drm_node;
+mod frames;
 mod harness;
 mod hotplug;
 mod importer;
@@ -67,6 +68,9 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         devices: u32,
     },
+    /// Lets every device write frames into buffers of every heap, and prints how
+    /// many the CPU sees right, with and without brackets.
+    Frames,
     /// Runs one test in this process. For the use of this program itself.
     #[command(hide = true)]
     ExecTest { name: String },
@@ -89,6 +93,7 @@ fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Some(Command::Survey) => survey::run(&cli.options).map(|()| ktap::PASSED),
         Some(Command::Cost { devices }) => cost::run(&cli.options, *devices).map(|()| ktap::PASSED),
+        Some(Command::Frames) => frames::print_table().map(|()| ktap::PASSED),
         Some(Command::ExecTest { name }) => harness::execute(&cli.options, name),
         Some(Command::Helper(helper)) => helper.run().map(|()| ktap::PASSED),
         None if cli.list => {

@@ -5,7 +5,7 @@
 use super::Test;
 use crate::bufinfo;
 use crate::expect::expect_errno;
-use crate::heap::{Buffer, Heap, Request};
+use crate::heap::{BLOCK, Buffer, Heap, Request};
 use crate::mapping::page_size;
 use crate::options::Options;
 use anyhow::{Context as _, Result, ensure};
@@ -55,9 +55,6 @@ pub const TESTS: &[Test] = &[
 ];
 
 const MIB: usize = 1 << 20;
-
-/// The largest block that a heap of ours allocates.
-const BLOCK: usize = 4 * MIB;
 
 fn node(options: &Options) -> Result<()> {
     let path = Heap::path(&options.heap);

@@ -5,6 +5,7 @@
 use super::Test;
 use super::import::may_attach;
 use crate::expect::skip;
+use crate::heap::BLOCK;
 use crate::importer::{self, Importer, observe_size};
 use crate::mapping::page_size;
 use crate::memory::free_blocks;
@@ -30,9 +31,6 @@ pub const TESTS: &[Test] = &[
 ];
 
 const MIB: usize = 1 << 20;
-
-/// The largest block that a heap of ours allocates.
-const BLOCK: usize = 4 * MIB;
 
 /// A device that the heap must accept, and that maps what it imports.
 fn mapper(options: &Options) -> Result<Box<dyn Importer>> {

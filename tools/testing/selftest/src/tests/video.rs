@@ -6,11 +6,14 @@ use super::Test;
 use super::import::may_use;
 use crate::bufinfo;
 use crate::camera::Camera;
-use crate::expect::{outcome, skip};
-use crate::heap::{Buffer, Heap};
+use crate::expect::{expect_errno, outcome, skip};
+use crate::frames::{ByCamera, ByDma, watch};
+use crate::heap::{BLOCK, Buffer, Heap};
 use crate::importer::{Importer as _, observe};
 use crate::mapping::Mapping;
 use crate::options::Options;
+use crate::reach::bouncing_is_forced;
+use crate::test_importer::Setup;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
 
@@ -34,6 +37,11 @@ pub const TESTS: &[Test] = &[
         "video.too_small",
         "a buffer smaller than a frame is refused",
         too_small,
+    ),
+    Test::new(
+        "video.brackets",
+        "frames are right with brackets, and without where the heap's mode says so",
+        brackets,
     ),
     Test::new(
         "video.forced_bounce",
@@ -154,14 +162,14 @@ fn expect_picture(picture: &[u8], bytes_per_line: usize) -> Result<()> {
 
 fn one_block(options: &Options) -> Result<()> {
     options.need_our_heap()?;
-    if crate::memory::free_blocks((4 << 20) / crate::mapping::page_size())? < 2 {
+    if crate::memory::free_blocks(BLOCK / crate::mapping::page_size())? < 2 {
         return skip("fewer than 2 free blocks of 4 MiB left: try on a fresh system");
     }
     for mut camera in cameras(options)? {
         let format = camera.resize(1920, 1080)?;
         let what = format!("{}, {}x{}", camera.describe(), format.width, format.height);
         ensure!(
-            format.size <= 4 << 20,
+            format.size as usize <= BLOCK,
             "{what}: expected a frame of up to 4 MiB, got {} bytes",
             format.size
         );
@@ -222,14 +230,66 @@ fn too_small(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// As videobuf2 does, the devices map the buffers once. Where a bounce buffer
+/// stands for the caches, frames have to be stale without brackets, so that this
+/// test is seen to see them.
+fn brackets(options: &Options) -> Result<()> {
+    let heap = options.heap()?;
+    let bounces = bouncing_is_forced()?;
+    let keeps = options.heap.ends_with("-uncached") || options.heap_is_strict();
+    for (name, setup) in [
+        ("a device that snoops", Setup::SNOOPING),
+        ("a device that does not", Setup::NOT_SNOOPING),
+    ] {
+        if options.heap_is_strict() && (bounces || !setup.snoops) {
+            let refused = watch(&heap, &mut ByDma::new(name, &setup)?, true);
+            let seen = refused.map_err(|error| error.downcast().unwrap_or(Errno::IO));
+            expect_errno(name, seen, Errno::OPNOTSUPP)?;
+            continue;
+        }
+        let with = watch(&heap, &mut ByDma::new(name, &setup)?, true)?;
+        let without = watch(&heap, &mut ByDma::new(name, &setup)?, false)?;
+        println!("{name}: with brackets {with:?}, without {without:?}");
+        ensure!(
+            with.all(),
+            "{name}: expected all frames to be right with brackets, got {with:?}"
+        );
+        if bounces {
+            ensure!(
+                without.right == 0,
+                "{name}: expected all frames to be stale without brackets, got {without:?}"
+            );
+        } else if setup.snoops || keeps {
+            ensure!(
+                without.all(),
+                "{name}: expected all frames to be right without brackets, got {without:?}"
+            );
+        }
+    }
+    // What a camera writes by the CPU does not reach its bounce buffer, and a bracket copies that.
+    if bounces {
+        return Ok(());
+    }
+    for camera in Camera::all()? {
+        if !may_use(options, &camera)? {
+            continue;
+        }
+        let what = camera.describe();
+        let mut camera = ByCamera::new(camera);
+        let with = watch(&heap, &mut camera, true)?;
+        ensure!(
+            with.all(),
+            "{what}: expected all frames to be right with brackets, got {with:?}"
+        );
+    }
+    Ok(())
+}
+
 /// The DMA API bounces every mapping there; a heap that promises coherency
 /// cannot allow that, and in-tree heaps do.
 fn forced_bounce(options: &Options) -> Result<()> {
     options.need_strict_heap()?;
-    if !std::fs::read_to_string("/proc/cmdline")?
-        .split_whitespace()
-        .any(|word| word == "swiotlb=force")
-    {
+    if !bouncing_is_forced()? {
         return skip("this kernel was booted without swiotlb=force");
     }
     let mut mapped = 0;
