@@ -38,17 +38,67 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// Allocates `len` bytes with a process around that the kernel would kill first.
+/// The memory before something was asked for in vain, and a process that the
+/// kernel would kill first.
+struct Peace {
+    victim: Running,
+    kills: u64,
+    free: u64,
+}
+
+impl Peace {
+    fn now() -> Result<Self> {
+        let mut victim = Helper::Victim.spawn()?;
+        let word = victim.answer()?;
+        ensure!(
+            word == "ready",
+            "expected a victim to be ready, got {word:?}"
+        );
+        Ok(Self {
+            victim,
+            kills: vmstat("oom_kill")?,
+            free: settled_free()?,
+        })
+    }
+
+    /// Fails if somebody was killed.
+    fn expect_kept(&mut self, what: &str) -> Result<()> {
+        let now = vmstat("oom_kill")?;
+        let kills = self.kills;
+        ensure!(
+            now == kills,
+            "{what}: the kernel killed {} processes",
+            now - kills
+        );
+        let ended = self.victim.ended()?;
+        ensure!(ended.is_none(), "{what}: a process was killed: {ended:?}");
+        Ok(())
+    }
+
+    /// Fails unless all memory comes back.
+    fn expect_back(&self, what: &str) -> Result<()> {
+        expect_back(what, self.free)
+    }
+}
+
+/// Waits for as much memory to be free as there was `before`.
+fn expect_back(what: &str, before: u64) -> Result<()> {
+    let back = wait_until(Duration::from_secs(10), || {
+        Ok(settled_free()? + (8 << 20) >= before)
+    })?;
+    ensure!(
+        back,
+        "{what}: {} KiB were free before, {} KiB are now",
+        before >> 10,
+        free()? >> 10
+    );
+    Ok(())
+}
+
+/// Allocates `len` bytes, which cannot succeed.
 fn expect_refusal(options: &Options, len: u64, limit: Duration) -> Result<()> {
     let heap = options.heap()?;
-    let mut victim = Helper::Victim.spawn()?;
-    let word = victim.answer()?;
-    ensure!(
-        word == "ready",
-        "expected a victim to be ready, got {word:?}"
-    );
-    let kills = vmstat("oom_kill")?;
-    let before = settled_free()?;
+    let mut peace = Peace::now()?;
     let start = Instant::now();
     let seen = heap.request(&Request::new(len)).map(drop);
     let elapsed = start.elapsed();
@@ -58,23 +108,8 @@ fn expect_refusal(options: &Options, len: u64, limit: Duration) -> Result<()> {
         elapsed <= limit,
         "{what}: expected an answer within {limit:?}, it took {elapsed:?}"
     );
-    let now = vmstat("oom_kill")?;
-    ensure!(
-        now == kills,
-        "{what}: the kernel killed {} processes",
-        now - kills
-    );
-    let ended = victim.ended()?;
-    ensure!(ended.is_none(), "{what}: a process was killed: {ended:?}");
-    let back = wait_until(Duration::from_secs(5), || {
-        Ok(settled_free()? + (8 << 20) >= before)
-    })?;
-    ensure!(
-        back,
-        "{what}: {} KiB were free before, {} KiB are now",
-        before >> 10,
-        free()? >> 10
-    );
+    peace.expect_kept(&what)?;
+    peace.expect_back(&what)?;
     heap.alloc(1 << 20).context("allocating 1 MiB after that")?;
     Ok(())
 }
@@ -103,15 +138,12 @@ fn exhausted(options: &Options) -> Result<()> {
     expect_refusal(options, available + (32 << 20), Duration::from_secs(60))?;
 
     // Each of these would fit, together they do not; none of them can know.
-    let before = settled_free()?;
-    let kills = vmstat("oom_kill")?;
+    let mut peace = Peace::now()?;
     let helper = Helper::Allocate {
         heap: options.heap.clone(),
         len: available * 6 / 10,
         group: None,
     };
-    let mut victim = Helper::Victim.spawn()?;
-    victim.answer()?;
     let mut processes = (0..3).map(|_| helper.spawn()).collect::<Result<Vec<_>>>()?;
     let answers = processes
         .iter_mut()
@@ -129,24 +161,9 @@ fn exhausted(options: &Options) -> Result<()> {
         answers.contains(&"ENOMEM".into()),
         "{what}: expected somebody to get ENOMEM"
     );
-    let now = vmstat("oom_kill")?;
-    ensure!(
-        now == kills,
-        "{what}: the kernel killed {} processes",
-        now - kills
-    );
-    ensure!(victim.ended()?.is_none(), "{what}: a process was killed");
+    peace.expect_kept(&what)?;
     drop(processes);
-    let back = wait_until(Duration::from_secs(5), || {
-        Ok(settled_free()? + (8 << 20) >= before)
-    })?;
-    ensure!(
-        back,
-        "{what}: {} KiB were free before, {} KiB are now",
-        before >> 10,
-        free()? >> 10
-    );
-    Ok(())
+    peace.expect_back(&what)
 }
 
 /// Takes nearly all memory, gives every second page back, and asks for more than
@@ -242,15 +259,7 @@ fn killed(options: &Options) -> Result<()> {
             "the process was killed, and yet its allocation went on to the end"
         );
         println!("ended {took:?} after SIGKILL");
-        let back = wait_until(Duration::from_secs(10), || {
-            Ok(settled_free()? + (8 << 20) >= before)
-        })?;
-        ensure!(
-            back,
-            "expected {} KiB to be free again, got {}",
-            before >> 10,
-            free()? >> 10
-        );
+        expect_back("after SIGKILL", before)?;
         return Ok(());
     }
     skip(format!(
