@@ -6,6 +6,7 @@
 #include <linux/dma-heap.h>
 #include <linux/dmabuf_coherency.h>
 #include <linux/gfp.h>
+#include <linux/shrinker.h>
 #include <linux/vmalloc.h>
 #include <uapi/linux/dmabuf_coherency.h>
 
@@ -18,6 +19,7 @@ const gfp_t DMACOH___GFP_COMP = __GFP_COMP;
 const gfp_t DMACOH___GFP_NORETRY = __GFP_NORETRY;
 const gfp_t DMACOH___GFP_RECLAIM = __GFP_RECLAIM;
 const gfp_t DMACOH___GFP_RETRY_MAYFAIL = __GFP_RETRY_MAYFAIL;
+const unsigned int DMACOH_SHRINKER_FLAGS = SHRINKER_MEMCG_AWARE;
 const __u64 DMACOH_EXPORTED_HERE = DMABUF_COHERENCY_EXPORTED_HERE;
 const __u64 DMACOH_DMA_COHERENT = DMABUF_COHERENCY_DMA_COHERENT;
 const __u64 DMACOH_CONTIGUOUS = DMABUF_COHERENCY_CONTIGUOUS;

@@ -7,23 +7,19 @@
 use crate::{
     bindings,
     device::DeviceExt,
-    dma_mapping::{
-        Attrs,
-        DmaDevice, //
-    },
-    page::Pages,
-    scatterlist::MappedTable, //
+    dma_mapping::DmaDevice,
+    page::PageBlock, //
 };
+use core::ops::Range;
 use kernel::{
     device::{
         Bound,
         Device, //
     },
-    dma::DataDirection,
     error::to_result,
     faux,
-    prelude::*,
-    sync::Arc, //
+    page::PAGE_SHIFT,
+    prelude::*, //
 };
 
 /// Writes back and invalidates what the CPU caches hold of memory.
@@ -51,31 +47,33 @@ impl Cleaner {
         self.0.as_ref().as_ref()
     }
 
-    /// Cleans the caches of `pages`. May sleep.
+    /// Cleans the caches of some pages of a block. Callable in any context.
     ///
     /// # Errors
     ///
+    /// - [`EINVAL`] if the block does not have these pages.
     /// - [`EOPNOTSUPP`] if the DMA API would bounce instead, as where bouncing is forced.
-    /// - Otherwise those of [`MappedTable::new`].
-    pub(crate) fn clean(&self, pages: &Arc<Pages>) -> Result {
+    /// - [`EIO`] if the DMA API refuses.
+    pub(crate) fn clean(&self, block: &PageBlock, pages: Range<usize>) -> Result {
+        if pages.start > pages.end || pages.end > block.nr_pages() {
+            return Err(EINVAL);
+        }
         // To make a mapping write-combining there cleans the caches.
         if cfg!(CONFIG_X86) {
             return Ok(());
         }
-        let dev = DmaDevice::from(self.device());
-
-        if dev.may_bounce() {
+        if DmaDevice::from(self.device()).may_bounce() {
             return Err(EOPNOTSUPP);
         }
-        // SAFETY: The direction is valid. The device is ours, and bound as long as we are.
-        drop(unsafe {
-            MappedTable::new(
-                dev,
-                pages.clone(),
-                DataDirection::Bidirectional,
-                Attrs::NONE,
+
+        // SAFETY: The device is ours, and bound as long as we are. The block has these pages.
+        to_result(unsafe {
+            bindings::dmacoh_clean(
+                self.device().as_raw(),
+                block.as_ptr(),
+                pages.start << PAGE_SHIFT,
+                pages.len() << PAGE_SHIFT,
             )
-        }?);
-        Ok(())
+        })
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - What the module does, without `unsafe`: [`heap`] allocates and exports, [`coherency`] decides
 //!   which devices may attach, [`links`] says so in sysfs, in the order of [`policy`], and
-//!   [`query`] says what a buffer is.
+//!   [`query`] says what a buffer is. [`pool`] is where memory comes from, [`usage`] counts it.
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
 //!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`] and [`signal`] for the heaps; [`bus`],
 //!   [`class`], [`device`], [`devres`], [`mod@module`], [`per_device`] and [`sysfs`] for the links.
@@ -33,13 +33,17 @@ mod dma_mapping;
 mod dmem;
 mod exports;
 mod heap;
+mod kthread;
 mod links;
+mod memcg;
 mod module;
 mod page;
 mod per_device;
 mod policy;
+mod pool;
 mod query;
 mod scatterlist;
+mod shrinker;
 mod signal;
 mod sysfs;
 mod trace;
@@ -71,11 +75,16 @@ module! {
             default: true,
             description: "Charge buffers to the control group of the process that allocates them",
         },
+        pool_percent: u8 {
+            default: 5,
+            description: "How much of the memory may be kept for new buffers, in per cent; 0 is none",
+        },
     },
 }
 
 /// What lives as long as the module does.
 struct DmabufCoherency {
+    shared: Shared,
     heaps: KVec<Pin<KBox<Heap>>>,
     links: Pin<KBox<Links>>,
 }
@@ -90,7 +99,10 @@ impl PermanentModule for DmabufCoherency {
             }
         }
 
-        let shared = Shared::new(module_parameters::accounting.value())?;
+        let shared = Shared::new(
+            module_parameters::accounting.value(),
+            module_parameters::pool_percent.value(),
+        )?;
         let mut heaps = KVec::new();
 
         for kind in policy::HEAPS.iter().filter(|kind| !kind.in_tree) {
@@ -99,6 +111,7 @@ impl PermanentModule for DmabufCoherency {
             }
         }
         Ok(Self {
+            shared,
             heaps,
             links: KBox::pin_init(Links::new()?, GFP_KERNEL)?,
         })
@@ -113,6 +126,7 @@ impl PermanentModule for DmabufCoherency {
     }
 
     fn start(&'static self, forever: Forever) {
+        self.shared.start(forever);
         self.links.as_ref().get_ref().start(forever);
         if let Err(err) = query::start(forever) {
             pr_err!("there will be no /dev/dmabuf_coherency: {:?}\n", err);

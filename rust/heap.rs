@@ -28,18 +28,18 @@ use crate::{
         DmaDevice, //
     },
     dmem,
+    module::Forever,
     page::{
-        self,
-        Effort,
-        PageBlock,
+        Caching,
         Pages, //
     },
     policy::{
         self,
+        CpuMapping,
         Mode,
         Region, //
     },
-    signal::fatal_signal_pending,
+    pool::Pool,
     sysfs::FileOps,
     trace,
     usage::{
@@ -54,7 +54,6 @@ use kernel::{
     new_mutex,
     page::PAGE_SHIFT,
     prelude::*,
-    sizes::SZ_4M,
     sync::{
         aref::ARef,
         atomic::{
@@ -66,10 +65,6 @@ use kernel::{
     }, //
 };
 
-/// The largest block that is asked for: the largest that the page allocator has on x86_64, and
-/// enough for an image of 1920 by 1080 pixels in YUV 4:2:2.
-const MAX_BLOCK_PAGES: usize = SZ_4M >> PAGE_SHIFT;
-
 /// How many refused devices are remembered, so that each is logged once.
 const MAX_LOGGED: usize = 1024;
 
@@ -78,8 +73,7 @@ const MAX_LOGGED: usize = 1024;
 pub(crate) struct Heap {
     kind: policy::Heap,
     memory: Memory,
-    /// What cleans the caches of uncached memory before anybody sees it; none if it is cached.
-    cleaner: Option<Arc<Cleaner>>,
+    pool: Arc<Pool>,
     /// Names, hashed, of the devices whose refusal has been logged.
     #[pin]
     logged: Mutex<KVec<u64>>,
@@ -91,10 +85,7 @@ pub(crate) struct Heap {
 
 /// Where memory comes from.
 enum Memory {
-    PageAllocator {
-        /// Whether it is charged to the memory cgroup of the task that allocates.
-        account: bool,
-    },
+    PageAllocator,
     Cma {
         area: Cma,
         /// What charges it to control groups; none if nothing does.
@@ -102,22 +93,9 @@ enum Memory {
     },
 }
 
-impl Memory {
-    /// The controller that charges it to control groups.
-    fn controller(&self) -> &'static str {
-        match self {
-            Self::PageAllocator { account: true } => "memory",
-            Self::Cma { dmem: Some(_), .. } => "dmem",
-            Self::PageAllocator { .. } | Self::Cma { .. } => "none",
-        }
-    }
-}
-
 /// What the heaps have in common.
 pub(crate) struct Shared {
-    account: bool,
-    /// What cleans the caches for uncached heaps. Without it there are none.
-    cleaner: Option<Arc<Cleaner>>,
+    pool: Arc<Pool>,
     /// The default contiguous memory area, if the kernel has it.
     cma: Option<Cma>,
     dmem: Option<Arc<dmem::Region>>,
@@ -125,12 +103,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Prepares it. Buffers are charged to control groups if `account` is set, or if the
-    /// administrator wants that of all heaps.
+    /// administrator wants that of all heaps. `pool_percent` of the memory may be kept for reuse.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn new(account: bool) -> Result<Self> {
+    pub(crate) fn new(account: bool, pool_percent: u8) -> Result<Self> {
         let account = account || mem_accounting();
         let cleaner = Cleaner::new(c"dmabuf_coherency")
             .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
@@ -146,11 +124,17 @@ impl Shared {
         };
 
         Ok(Self {
-            account,
-            cleaner,
+            pool: Pool::new(account, pool_percent, cleaner)?,
             cma,
             dmem: dmem.map(|dmem| Arc::new(dmem, GFP_KERNEL)).transpose()?,
         })
+    }
+
+    /// Starts to keep memory for reuse. Heaps work without it, so failure is logged.
+    pub(crate) fn start(&self, forever: Forever) {
+        if let Err(err) = self.pool.start(forever) {
+            pr_err!("memory will not be kept for reuse: {:?}\n", err);
+        }
     }
 }
 
@@ -166,28 +150,52 @@ pub(crate) struct Buffer {
 impl Heap {
     /// Creates a heap of this kind, unless the kernel lacks what it needs.
     pub(crate) fn new(kind: policy::Heap, shared: &Shared) -> Option<impl PinInit<Self>> {
-        let cleaner = match kind.mode {
-            Mode::Uncached => Some(shared.cleaner.clone()?),
-            Mode::Strict | Mode::Maintained => None,
-        };
+        if kind.mode == Mode::Uncached && !shared.pool.has_write_combining() {
+            return None;
+        }
         let memory = match kind.region {
-            Region::System => Memory::PageAllocator {
-                account: shared.account,
-            },
+            Region::System => Memory::PageAllocator,
             Region::DefaultCma => Memory::Cma {
                 area: shared.cma?,
                 dmem: shared.dmem.clone(),
             },
         };
 
+        let pool = shared.pool.clone();
+
         Some(pin_init!(Self {
             kind,
             memory,
-            cleaner,
+            pool,
             logged <- new_mutex!(KVec::new()),
             refused: Atomic::new(0),
             usage: Usage::new(),
         }))
+    }
+
+    /// How the CPU maps its buffers.
+    fn caching(&self) -> Caching {
+        match self.kind.cpu_mapping() {
+            CpuMapping::WriteBack => Caching::WriteBack,
+            CpuMapping::WriteCombining => Caching::WriteCombining,
+        }
+    }
+
+    /// The controller that its buffers are charged to.
+    fn controller(&self) -> &'static str {
+        match self.memory {
+            Memory::PageAllocator if self.pool.is_accounted() => "memory",
+            Memory::Cma { dmem: Some(_), .. } => "dmem",
+            Memory::PageAllocator | Memory::Cma { .. } => "none",
+        }
+    }
+
+    /// How many bytes of the memory that it allocates from are kept for reuse.
+    fn pool_size(&self) -> usize {
+        match self.memory {
+            Memory::PageAllocator => self.pool.size(self.caching()),
+            Memory::Cma { .. } => 0,
+        }
     }
 
     /// What kind of heap it is.
@@ -238,72 +246,28 @@ impl Heap {
     }
 }
 
-/// Allocates `len` bytes in as few and as large blocks as memory allows.
-///
-/// # Errors
-///
-/// - [`ENOMEM`] if there is not enough memory, at once if that is plain beforehand.
-/// - [`EINTR`] if the task is about to be killed.
-fn allocate(len: usize, account: bool) -> Result<Pages> {
-    if len > page::available() {
-        return Err(ENOMEM);
-    }
-
-    let mut blocks = KVVec::new();
-    let mut left = len >> PAGE_SHIFT;
-    let mut limit = MAX_BLOCK_PAGES;
-
-    while left > 0 {
-        if fatal_signal_pending() {
-            return Err(EINTR);
-        }
-
-        let nr_pages = left.min(limit);
-        let effort = if nr_pages == 1 {
-            Effort::Reclaim
-        } else {
-            Effort::AtHand
-        };
-        match PageBlock::alloc_zeroed(nr_pages, effort, account) {
-            Ok(block) => {
-                blocks.push(block, GFP_KERNEL | __GFP_NOWARN)?;
-                left -= nr_pages;
-            }
-            Err(err) if nr_pages == 1 => return Err(err),
-            // The next smaller power of two.
-            Err(_) => limit = 1 << (nr_pages - 1).ilog2(),
-        }
-    }
-
-    Ok(Pages::new(blocks))
-}
-
 impl dma_heap::Heap for Heap {
     type Buffer = Buffer;
 
     fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
         let counted = self.usage.count(len)?;
-        let (mut pages, charge) = match &self.memory {
-            Memory::PageAllocator { account } => (allocate(len, *account)?, None),
+        let caching = self.caching();
+        let (pages, charge) = match &self.memory {
+            Memory::PageAllocator => (self.pool.allocate(len, caching)?, None),
             Memory::Cma { area, dmem } => {
                 // CAST: To a type of the same size.
                 let charge = dmem
                     .as_ref()
                     .map(|dmem| dmem.charge(len as u64))
                     .transpose()?;
+                let block = area.alloc_zeroed(len >> PAGE_SHIFT)?;
                 let mut blocks = KVVec::with_capacity(1, GFP_KERNEL)?;
 
-                blocks.push(area.alloc_zeroed(len >> PAGE_SHIFT)?, GFP_KERNEL)?;
-                (Pages::new(blocks), charge)
+                blocks.push(self.pool.prepare(block, caching)?, GFP_KERNEL)?;
+                (Pages::new(blocks, caching, None)?, charge)
             }
         };
-        if self.cleaner.is_some() {
-            pages = pages.into_write_combining()?;
-        }
         let pages = Arc::new(pages, GFP_KERNEL)?;
-        if let Some(cleaner) = &self.cleaner {
-            cleaner.clean(&pages)?;
-        }
 
         DmaBuf::export(
             self.kind.name,
@@ -326,7 +290,7 @@ impl dma_heap::Heap for Heap {
 }
 
 /// What there is to see of a heap in sysfs.
-static FILES: [(&CStr, FileOps<Heap>); 8] = [
+static FILES: [(&CStr, FileOps<Heap>); 9] = [
     (
         c"dma_coherent",
         FileOps::read_only(|heap, f| write!(f, "{}", u8::from(heap.kind.is_dma_coherent()))),
@@ -341,11 +305,15 @@ static FILES: [(&CStr, FileOps<Heap>); 8] = [
     ),
     (
         c"accounting",
-        FileOps::read_only(|heap, f| f.write_str(heap.memory.controller())),
+        FileOps::read_only(|heap, f| f.write_str(heap.controller())),
     ),
     (
         c"refused",
         FileOps::read_only(|heap, f| write!(f, "{}", heap.refused.load(Relaxed))),
+    ),
+    (
+        c"pool",
+        FileOps::read_only(|heap, f| write!(f, "{}", heap.pool_size())),
     ),
     (
         c"buffers",

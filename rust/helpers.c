@@ -12,14 +12,21 @@
 #include <linux/dma-resv.h>
 #include <linux/dmabuf_coherency.h>
 #include <linux/export.h>
+#include <linux/freezer.h>
 #include <linux/iosys-map.h>
 #include <linux/kmemleak.h>
+#include <linux/kthread.h>
+#include <linux/list_lru.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/pgtable.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/swiotlb.h>
@@ -219,6 +226,178 @@ int dmacoh_clear_coherent(struct device *dev)
 {
 	dev_clear_dma_coherent(dev);
 	return dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
+}
+
+/* Cleans the CPU caches by way of @dev, which is our own and does not snoop. */
+int dmacoh_clean(struct device *dev, struct page *page, size_t offset,
+		 size_t size)
+{
+	dma_addr_t addr = dma_map_page(dev, page, offset, size,
+				       DMA_BIDIRECTIONAL);
+
+	if (dma_mapping_error(dev, addr))
+		return -EIO;
+	dma_unmap_page(dev, addr, size, DMA_BIDIRECTIONAL);
+	return 0;
+}
+
+void dmacoh_clear_pages(void *addr, unsigned int nr_pages)
+{
+	clear_pages(addr, nr_pages);
+}
+
+/* Fields of a page that are its owner's to use. */
+void dmacoh_page_set_link(struct page *page, struct page *next,
+			  unsigned long nr_pages)
+{
+	page->lru.next = (struct list_head *)next;
+	set_page_private(page, nr_pages);
+}
+
+struct page *dmacoh_page_take_link(struct page *page, unsigned long *nr_pages)
+{
+	struct page *next = (struct page *)page->lru.next;
+
+	*nr_pages = page_private(page);
+	page->lru.next = NULL;
+	set_page_private(page, 0);
+	return next;
+}
+
+void dmacoh_mod_reclaimable(struct page *page, long nr_pages)
+{
+	mod_node_page_state(page_pgdat(page), NR_KERNEL_MISC_RECLAIMABLE,
+			    nr_pages);
+}
+
+unsigned long dmacoh_totalram_pages(void)
+{
+	return totalram_pages();
+}
+
+#ifdef CONFIG_MEMCG
+struct mem_cgroup *dmacoh_current_memcg(void)
+{
+	struct mem_cgroup *memcg;
+
+	if (mem_cgroup_disabled())
+		return NULL;
+
+	/* The task may be moved, and what it was in may go, at any time. */
+	rcu_read_lock();
+	do {
+		memcg = mem_cgroup_from_task(current);
+	} while (!css_tryget(&memcg->css));
+	rcu_read_unlock();
+	return memcg;
+}
+
+void dmacoh_memcg_get(struct mem_cgroup *memcg)
+{
+	if (memcg)
+		css_get(&memcg->css);
+}
+
+void dmacoh_memcg_put(struct mem_cgroup *memcg)
+{
+	mem_cgroup_put(memcg);
+}
+
+bool dmacoh_memcg_is_dying(const struct mem_cgroup *memcg)
+{
+	return memcg && css_is_dying((struct cgroup_subsys_state *)&memcg->css);
+}
+
+bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page)
+{
+	struct mem_cgroup *charged;
+	bool ret;
+
+	rcu_read_lock();
+	charged = folio_memcg_check(page_folio(page));
+	if (charged && mem_cgroup_is_root(charged))
+		charged = NULL;
+	if (memcg && mem_cgroup_is_root(memcg))
+		memcg = NULL;
+	ret = charged == memcg;
+	rcu_read_unlock();
+	return ret;
+}
+#else
+struct mem_cgroup *dmacoh_current_memcg(void)
+{
+	return NULL;
+}
+
+void dmacoh_memcg_get(struct mem_cgroup *memcg)
+{
+}
+
+void dmacoh_memcg_put(struct mem_cgroup *memcg)
+{
+}
+
+bool dmacoh_memcg_is_dying(const struct mem_cgroup *memcg)
+{
+	return false;
+}
+
+bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page)
+{
+	return true;
+}
+#endif
+
+struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
+				       unsigned int align)
+{
+	return kmem_cache_create(name, size, align, SLAB_NO_MERGE, NULL);
+}
+
+/* The object is charged to @memcg, which thereby gets a list on @lru. */
+void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
+			     struct mem_cgroup *memcg)
+{
+	struct mem_cgroup *old = set_active_memcg(memcg);
+	void *object = kmem_cache_alloc_lru(cache, lru,
+					    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+
+	set_active_memcg(old);
+	return object;
+}
+
+int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker)
+{
+	memset(lru, 0, sizeof(*lru));
+	return list_lru_init_memcg(lru, shrinker);
+}
+
+int dmacoh_first_memory_node(void)
+{
+	return first_memory_node;
+}
+
+struct task_struct *dmacoh_kthread(int (*run)(void *data), void *data,
+				   const char *name)
+{
+	struct task_struct *task = kthread_create(run, data, "%s", name);
+
+	if (!IS_ERR(task)) {
+		set_user_nice(task, MAX_NICE);
+		wake_up_process(task);
+	}
+	return task;
+}
+
+void dmacoh_set_freezable(void)
+{
+	set_freezable();
+}
+
+void dmacoh_try_to_freeze(void)
+{
+	cond_resched();
+	try_to_freeze();
 }
 
 void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,

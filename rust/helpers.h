@@ -15,10 +15,15 @@ struct cma;
 struct device;
 struct dma_buf;
 struct iosys_map;
+struct kmem_cache;
+struct list_lru;
+struct mem_cgroup;
 struct module;
 struct page;
 struct scatterlist;
 struct sg_table;
+struct shrinker;
+struct task_struct;
 
 bool dmacoh_dev_dma_coherent(const struct device *dev);
 bool dmacoh_dev_forced_bounce(struct device *dev);
@@ -51,6 +56,29 @@ void dmacoh_sync_sgtable(struct device *dev, struct sg_table *table,
 unsigned long dmacoh_max_segment(struct device *dev);
 unsigned long dmacoh_segment_boundary(struct device *dev);
 int dmacoh_clear_coherent(struct device *dev);
+int dmacoh_clean(struct device *dev, struct page *page, size_t offset,
+		 size_t size);
+void dmacoh_clear_pages(void *addr, unsigned int nr_pages);
+void dmacoh_page_set_link(struct page *page, struct page *next,
+			  unsigned long nr_pages);
+struct page *dmacoh_page_take_link(struct page *page, unsigned long *nr_pages);
+void dmacoh_mod_reclaimable(struct page *page, long nr_pages);
+unsigned long dmacoh_totalram_pages(void);
+struct mem_cgroup *dmacoh_current_memcg(void);
+void dmacoh_memcg_get(struct mem_cgroup *memcg);
+void dmacoh_memcg_put(struct mem_cgroup *memcg);
+bool dmacoh_memcg_is_dying(const struct mem_cgroup *memcg);
+bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page);
+struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
+				       unsigned int align);
+void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
+			     struct mem_cgroup *memcg);
+int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker);
+int dmacoh_first_memory_node(void);
+struct task_struct *dmacoh_kthread(int (*run)(void *data), void *data,
+				   const char *name);
+void dmacoh_set_freezable(void);
+void dmacoh_try_to_freeze(void);
 void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,
 			 int error);
 

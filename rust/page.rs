@@ -10,16 +10,22 @@
 
 use crate::{
     bindings,
-    cma::Cma, //
+    cma::Cma,
+    pool::Bin, //
 };
-use core::ptr::NonNull;
+use core::{
+    mem::ManuallyDrop,
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     error::to_result,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// How hard the page allocator tries. Neither calls the OOM killer, and neither logs a failure.
@@ -41,7 +47,7 @@ enum Origin {
     Cma(Cma),
 }
 
-/// An owned block of physically contiguous pages, zeroed when it was allocated.
+/// An owned block of physically contiguous pages.
 ///
 /// Blocks are part of the direct mapping, so they have a kernel address.
 ///
@@ -155,6 +161,43 @@ impl PageBlock {
         unsafe { bindings::dmacoh_page_to_pfn(self.page.as_ptr()) }
     }
 
+    /// What the block has been prepared for.
+    #[inline]
+    pub(crate) fn caching(&self) -> Caching {
+        if self.write_combining {
+            Caching::WriteCombining
+        } else {
+            Caching::WriteBack
+        }
+    }
+
+    /// Fills some pages with zeroes, as far as the block has them. On a write-combining block, they
+    /// may be in the caches of the CPU afterwards. Callable in any context.
+    pub(crate) fn zero(&mut self, pages: Range<usize>) {
+        let end = pages.end.min(self.nr_pages);
+        let start = pages.start.min(end);
+
+        // SAFETY: The pages are ours and in the direct mapping; nobody else uses them.
+        unsafe {
+            bindings::dmacoh_clear_pages(
+                self.address().as_ptr().byte_add(start << PAGE_SHIFT),
+                // CAST: A block is far smaller than all memory.
+                (end - start) as u32,
+            )
+        };
+    }
+
+    /// Counts the block among the memory that the kernel can get back, or no longer.
+    #[inline]
+    pub(crate) fn set_reclaimable(&self, reclaimable: bool) {
+        // CAST: A block is far smaller than all memory.
+        let nr_pages = self.nr_pages as isize;
+        let change = if reclaimable { nr_pages } else { -nr_pages };
+
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { bindings::dmacoh_mod_reclaimable(self.page.as_ptr(), change) };
+    }
+
     /// Whether the kernel's own mapping is of this kind.
     #[inline]
     pub(crate) fn is_mapped(&self, caching: Caching) -> bool {
@@ -162,6 +205,12 @@ impl PageBlock {
             Caching::WriteBack => !self.write_combining,
             Caching::WriteCombining => self.write_combining && cfg!(CONFIG_X86),
         }
+    }
+
+    /// Whether it goes back to the page allocator.
+    #[inline]
+    pub(crate) fn is_from_allocator(&self) -> bool {
+        matches!(self.origin, Origin::Allocator)
     }
 
     /// The kernel address of the first byte.
@@ -181,7 +230,7 @@ impl PageBlock {
     /// # Errors
     ///
     /// [`ENOMEM`] if the kernel's page tables cannot be changed.
-    fn set_write_combining(&mut self) -> Result {
+    pub(crate) fn set_write_combining(&mut self) -> Result {
         // INVARIANT: Even if this fails, part of it may have been done.
         self.write_combining = true;
         // SAFETY: The pages are ours and in the direct mapping.
@@ -248,42 +297,102 @@ impl Caching {
     }
 }
 
+/// Blocks on a stack that takes no memory: each is linked to the next by its own `struct page`.
+///
+/// # Invariants
+///
+/// `top` is the first page of a block from the page allocator, prepared for `caching`, that the
+/// stack owns, or there is none. Its link leads to the next such page and tells its size.
+pub(crate) struct Stack {
+    top: Option<NonNull<bindings::page>>,
+    caching: Caching,
+}
+
+// SAFETY: Blocks belong to no task.
+unsafe impl Send for Stack {}
+
+impl Stack {
+    /// Creates a stack for blocks that are prepared for `caching`.
+    pub(crate) const fn new(caching: Caching) -> Self {
+        Self { top: None, caching }
+    }
+
+    /// Adds a block. Gives it back if it is not one for this stack.
+    pub(crate) fn push(&mut self, block: PageBlock) -> Result<(), PageBlock> {
+        if !block.is_from_allocator() || block.caching() != self.caching {
+            return Err(block);
+        }
+
+        let block = ManuallyDrop::new(block);
+        let next = self.top.map_or(core::ptr::null_mut(), NonNull::as_ptr);
+        // SAFETY: The page is ours, and so are these of its fields.
+        unsafe { bindings::dmacoh_page_set_link(block.as_ptr(), next, block.nr_pages) };
+        // INVARIANT: The block is as it has to be, and has just been linked.
+        self.top = Some(block.page);
+        Ok(())
+    }
+
+    /// Takes the block that was added last.
+    pub(crate) fn pop(&mut self) -> Option<PageBlock> {
+        let page = self.top?;
+        let mut nr_pages = 0;
+        // SAFETY: By the type invariants.
+        let next = unsafe { bindings::dmacoh_page_take_link(page.as_ptr(), &mut nr_pages) };
+
+        // INVARIANT: By this type's invariants, both for what is left and for what is taken.
+        self.top = NonNull::new(next);
+        Some(PageBlock {
+            page,
+            nr_pages,
+            origin: Origin::Allocator,
+            write_combining: self.caching == Caching::WriteCombining,
+        })
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
 /// The memory of one buffer: blocks in the order of their offsets in it.
 ///
 /// # Invariants
 ///
-/// Unless `caching` is [`Caching::WriteBack`], each block has been made write-combining.
+/// Each block has been prepared for `caching`.
 pub(crate) struct Pages {
     blocks: KVVec<PageBlock>,
     size: usize,
     caching: Caching,
+    /// What takes the blocks when the buffer has gone, if they do not go back to where they came
+    /// from.
+    home: Option<Arc<Bin>>,
 }
 
 impl Pages {
-    /// Takes the blocks over.
-    pub(crate) fn new(blocks: KVVec<PageBlock>) -> Self {
-        let size = blocks.iter().map(PageBlock::size).sum();
-
-        Self {
-            blocks,
-            size,
-            caching: Caching::WriteBack,
-        }
-    }
-
-    /// Makes all mappings of the memory write-combining. What the CPU has written so far may still
-    /// be in its caches. May sleep.
+    /// Takes the blocks over. What they hold is what the user of the buffer will see.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if the kernel's page tables cannot be changed.
-    pub(crate) fn into_write_combining(mut self) -> Result<Self> {
-        self.blocks
-            .iter_mut()
-            .try_for_each(PageBlock::set_write_combining)?;
-        // INVARIANT: All blocks have just been made write-combining.
-        self.caching = Caching::WriteCombining;
-        Ok(self)
+    /// [`EINVAL`] if a block has not been prepared for `caching`.
+    pub(crate) fn new(
+        blocks: KVVec<PageBlock>,
+        caching: Caching,
+        home: Option<Arc<Bin>>,
+    ) -> Result<Self> {
+        if blocks.iter().any(|block| block.caching() != caching) {
+            return Err(EINVAL);
+        }
+        let size = blocks.iter().map(PageBlock::size).sum();
+
+        // INVARIANT: All blocks have just been looked at.
+        Ok(Self {
+            blocks,
+            size,
+            caching,
+            home,
+        })
     }
 
     /// The blocks, by rising offset.
@@ -305,6 +414,14 @@ impl Pages {
     }
 }
 
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            home.give_back(&mut self.blocks);
+        }
+    }
+}
+
 /// An estimate of the bytes that can be allocated without swapping, for refusing a request at once
 /// that cannot succeed.
 pub(crate) fn available() -> usize {
@@ -312,4 +429,10 @@ pub(crate) fn available() -> usize {
     let pages = unsafe { bindings::si_mem_available() };
 
     usize::try_from(pages).map_or(0, |pages| pages.saturating_mul(PAGE_SIZE))
+}
+
+/// The pages that the kernel manages.
+pub(crate) fn total() -> usize {
+    // SAFETY: Callable in any context.
+    unsafe { bindings::dmacoh_totalram_pages() }
 }

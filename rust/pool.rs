@@ -1,0 +1,717 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory for buffers: pools of blocks that earlier buffers have left, and the page allocator.
+//!
+//! To zero memory costs more than all else about a buffer. So what a buffer leaves is kept, a thread
+//! zeroes it when there is nothing better to do, and the next buffer finds it ready. A block is
+//! zeroed once between two buffers, by the thread or by whoever needs it before.
+//!
+//! # Whose memory it is
+//!
+//! A page stays charged to the memory cgroup that it was allocated in, and a module cannot move the
+//! charge. So each cgroup has a [`Bin`] of its own, which serves its tasks only. It is emptied when
+//! the cgroup is short of memory or goes away, and when the machine is short of memory.
+//!
+//! # Bounds
+//!
+//! All bins together hold no more than the limit, which is a part of the machine's memory. What a
+//! bin has not needed for [`IDLE`] is given back.
+
+use crate::{
+    cache::Cleaner,
+    kthread,
+    memcg::Memcg,
+    module::Forever,
+    page::{
+        self,
+        Caching,
+        Effort,
+        PageBlock,
+        Pages,
+        Stack, //
+    },
+    shrinker::{
+        Member,
+        Reclaim,
+        Shrinker, //
+    },
+    signal::fatal_signal_pending, //
+};
+use core::ops::Range;
+use kernel::{
+    new_condvar,
+    new_spinlock,
+    page::PAGE_SHIFT,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sizes::SZ_4M,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        CondVar,
+        SpinLock, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Delta,
+        Instant,
+        Jiffies,
+        Monotonic,
+        Msecs, //
+    }, //
+};
+
+/// The largest block that is asked for: the largest that the page allocator has on x86_64, and
+/// enough for an image of 1920 by 1080 pixels in YUV 4:2:2.
+const MAX_BLOCK_PAGES: usize = SZ_4M >> PAGE_SHIFT;
+
+/// One stack for each power of two, and one for all other sizes.
+const STACKS: usize = MAX_BLOCK_PAGES.ilog2() as usize + 2;
+
+/// How many blocks of other sizes are looked at for one that fits.
+const MAX_ODD_SEARCH: usize = 16;
+
+/// How many pages are zeroed at a time, with a spinlock held: a matter of microseconds.
+const ZERO_PAGES: usize = 16;
+
+/// After how long a bin gives back what it has not needed.
+const IDLE: Delta = Delta::from_secs(10);
+
+/// Where memory for buffers comes from.
+#[pin_data]
+pub(crate) struct Pool {
+    /// Whether memory is charged to the cgroup of the task that allocates it.
+    account: bool,
+    /// What cleans the caches for memory that is made write-combining; none if that cannot be done.
+    cleaner: Option<Arc<Cleaner>>,
+    shared: Arc<Shared>,
+    shrinker: Arc<Shrinker<Bin>>,
+    /// The bins by cgroup.
+    #[pin]
+    bins: SpinLock<RBTree<usize, Member<Bin>>>,
+}
+
+impl Pool {
+    /// Creates a pool that keeps at most `percent` of the machine's memory, at most 100.
+    ///
+    /// It keeps nothing before [`Pool::start`].
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new(
+        account: bool,
+        percent: u8,
+        cleaner: Option<Arc<Cleaner>>,
+    ) -> Result<Arc<Self>> {
+        let wanted = page::total() / 100 * usize::from(percent.min(100));
+        let shared = Arc::pin_init(
+            pin_init!(Shared {
+                limit: Atomic::new(0),
+                wanted_limit: wanted,
+                write_back: Atomic::new(0),
+                write_combining: Atomic::new(0),
+                work <- new_spinlock!(false),
+                wakeup <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )?;
+        let shrinker = Shrinker::new(c"dmabuf_coherency")?;
+
+        Arc::pin_init(
+            pin_init!(Self {
+                account,
+                cleaner,
+                shared,
+                shrinker,
+                bins <- new_spinlock!(RBTree::new()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Starts to keep memory, unless the limit is 0. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`kthread::spawn`]. Nothing is kept then.
+    pub(crate) fn start(self: &Arc<Self>, forever: Forever) -> Result {
+        if self.shared.wanted_limit != 0 {
+            kthread::spawn(c"dmabuf_coherency", self.clone(), forever)?;
+            self.shared.limit.store(self.shared.wanted_limit, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether memory is charged to the cgroup of the task that allocates it.
+    pub(crate) fn is_accounted(&self) -> bool {
+        self.account
+    }
+
+    /// Whether there is write-combining memory.
+    pub(crate) fn has_write_combining(&self) -> bool {
+        self.cleaner.is_some()
+    }
+
+    /// How many bytes are kept for buffers that are mapped like this.
+    pub(crate) fn size(&self, caching: Caching) -> usize {
+        self.shared.pages(caching).load(Relaxed) << PAGE_SHIFT
+    }
+
+    /// Allocates `len` zeroed bytes in as few and as large blocks as memory allows. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENOMEM`] if there is not enough memory, at once if that is plain beforehand.
+    /// - [`EINTR`] if the task is about to be killed.
+    /// - Those of [`Pool::prepare`].
+    pub(crate) fn allocate(&self, len: usize, caching: Caching) -> Result<Pages> {
+        let bin = self.bin();
+        let kept = bin
+            .as_ref()
+            .map_or(0, |bin| bin.reclaimable() << PAGE_SHIFT);
+        if len > page::available().saturating_add(kept) {
+            return Err(ENOMEM);
+        }
+
+        let mut blocks = KVVec::new();
+        let mut left = len >> PAGE_SHIFT;
+        let mut limit = MAX_BLOCK_PAGES;
+
+        while left > 0 {
+            if fatal_signal_pending() {
+                return Err(EINTR);
+            }
+
+            let nr_pages = left.min(limit);
+            match self.block(bin.as_deref(), nr_pages, caching) {
+                Ok(block) => {
+                    blocks.push(block, GFP_KERNEL | __GFP_NOWARN)?;
+                    left -= nr_pages;
+                }
+                Err(err) if nr_pages == 1 => return Err(err),
+                // What is kept in other sizes may be in the way.
+                Err(_) if bin.as_ref().is_some_and(|bin| bin.reclaim(usize::MAX) > 0) => (),
+                // The next smaller power of two.
+                Err(_) => limit = 1 << (nr_pages - 1).ilog2(),
+            }
+        }
+
+        Pages::new(blocks, caching, bin)
+    }
+
+    /// Finds or allocates one zeroed block.
+    fn block(&self, bin: Option<&Bin>, nr_pages: usize, caching: Caching) -> Result<PageBlock> {
+        match bin.and_then(|bin| bin.take(nr_pages, caching)) {
+            Some((block, State::Clean)) => Ok(block),
+            Some((mut block, State::Dirty)) => {
+                let all = 0..block.nr_pages();
+
+                self.zero(&mut block, all)?;
+                Ok(block)
+            }
+            None => {
+                let effort = if nr_pages == 1 {
+                    Effort::Reclaim
+                } else {
+                    Effort::AtHand
+                };
+
+                self.prepare(
+                    PageBlock::alloc_zeroed(nr_pages, effort, self.account)?,
+                    caching,
+                )
+            }
+        }
+    }
+
+    /// Prepares a new, zeroed block for being mapped like this. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EOPNOTSUPP`] if memory cannot be made write-combining.
+    /// - [`ENOMEM`] if the kernel's page tables cannot be changed.
+    /// - Those of [`Cleaner::clean`].
+    pub(crate) fn prepare(&self, mut block: PageBlock, caching: Caching) -> Result<PageBlock> {
+        if caching == Caching::WriteCombining {
+            let cleaner = self.cleaner.as_ref().ok_or(EOPNOTSUPP)?;
+
+            block.set_write_combining()?;
+            cleaner.clean(&block, 0..block.nr_pages())?;
+        }
+        Ok(block)
+    }
+
+    /// Zeroes pages of a block that somebody has used.
+    fn zero(&self, block: &mut PageBlock, pages: Range<usize>) -> Result {
+        block.zero(pages.clone());
+        if block.caching() == Caching::WriteCombining {
+            self.cleaner
+                .as_ref()
+                .ok_or(EOPNOTSUPP)?
+                .clean(block, pages)?;
+        }
+        Ok(())
+    }
+
+    /// The bin of the current task's cgroup. None if nothing is kept, or there is no memory for a
+    /// new one.
+    fn bin(&self) -> Option<Arc<Bin>> {
+        if self.shared.limit.load(Relaxed) == 0 {
+            return None;
+        }
+        let memcg = if self.account {
+            Memcg::current()
+        } else {
+            Memcg::none()
+        };
+        if let Some(member) = self.bins.lock().get(&memcg.id()) {
+            return Some((**member).clone());
+        }
+        self.add_bin(memcg).ok()
+    }
+
+    fn add_bin(&self, memcg: Memcg) -> Result<Arc<Bin>> {
+        let id = memcg.id();
+        let owner = memcg.clone();
+        let bin = Arc::pin_init(
+            pin_init!(Bin {
+                memcg: owner,
+                shared: self.shared.clone(),
+                stock <- new_spinlock!(Stock::new()),
+            }),
+            GFP_KERNEL,
+        )?;
+        let member = self.shrinker.add(memcg, bin.clone())?;
+        let node = RBTreeNode::new(id, member, GFP_KERNEL)?;
+
+        // If somebody else was quicker, theirs goes; it is empty or becomes so when the buffers that
+        // came from it have gone.
+        let other = self.bins.lock().insert(node);
+        drop(other);
+        Ok(bin)
+    }
+
+    /// Finds a bin. What `wanted` says is asked with a spinlock held.
+    fn find(&self, wanted: impl Fn(&Bin) -> bool) -> Option<Arc<Bin>> {
+        self.bins
+            .lock()
+            .values()
+            .find(|bin| wanted(bin))
+            .map(|bin| (**bin).clone())
+    }
+
+    /// Zeroes a little of what is dirty. Returns whether there was anything.
+    fn zero_some(&self) -> bool {
+        let Some(bin) = self.find(Bin::is_dirty) else {
+            return false;
+        };
+
+        bin.zero_some(|block, pages| self.zero(block, pages));
+        true
+    }
+
+    /// Gives back what has not been needed for a while, and all of the cgroups that have gone.
+    fn give_back_idle(&self) {
+        for bin in self.bins.lock().values() {
+            bin.look_at_idle();
+        }
+        while let Some(bin) = self.find(Bin::has_excess) {
+            bin.give_back_excess();
+        }
+        loop {
+            let mut bins = self.bins.lock();
+            let gone = bins
+                .iter()
+                .find(|(_, bin)| bin.memcg.is_dying() && bin.reclaimable() == 0)
+                .map(|(id, _)| *id);
+            let Some(gone) = gone else { break };
+            let node = bins.remove_node(&gone);
+
+            drop(bins);
+            drop(node);
+        }
+    }
+}
+
+impl kthread::Run for Pool {
+    fn run(&self) -> ! {
+        let mut looked = Instant::<Monotonic>::now();
+
+        loop {
+            kthread::try_to_freeze();
+            if looked.elapsed() >= IDLE {
+                self.give_back_idle();
+                looked = Instant::now();
+            }
+            if !self.zero_some() {
+                self.shared.wait();
+            }
+        }
+    }
+}
+
+/// What all bins have in common.
+#[pin_data]
+struct Shared {
+    /// How many pages there may be in all bins, now and once the pool has been started.
+    limit: Atomic<usize>,
+    wanted_limit: usize,
+    /// How many pages there are.
+    write_back: Atomic<usize>,
+    write_combining: Atomic<usize>,
+    /// Whether something has become dirty since the thread looked.
+    #[pin]
+    work: SpinLock<bool>,
+    #[pin]
+    wakeup: CondVar,
+}
+
+impl Shared {
+    fn pages(&self, caching: Caching) -> &Atomic<usize> {
+        match caching {
+            Caching::WriteBack => &self.write_back,
+            Caching::WriteCombining => &self.write_combining,
+        }
+    }
+
+    /// Counts a block that is to be kept. Returns whether there is room for it.
+    fn count(&self, block: &PageBlock) -> bool {
+        let pages = self.pages(block.caching());
+
+        pages.add(block.nr_pages(), Relaxed);
+        let all = self.write_back.load(Relaxed) + self.write_combining.load(Relaxed);
+        if all > self.limit.load(Relaxed) {
+            pages.fetch_sub(block.nr_pages(), Relaxed);
+            return false;
+        }
+        block.set_reclaimable(true);
+        true
+    }
+
+    /// Counts a block that is no longer kept.
+    fn uncount(&self, block: &PageBlock) {
+        block.set_reclaimable(false);
+        self.pages(block.caching())
+            .fetch_sub(block.nr_pages(), Relaxed);
+    }
+
+    /// Wakes the thread.
+    fn ring(&self) {
+        *self.work.lock() = true;
+        self.wakeup.notify_one();
+    }
+
+    /// Waits for something to do. May sleep.
+    fn wait(&self) {
+        let kept = self.write_back.load(Relaxed) + self.write_combining.load(Relaxed);
+        let timeout = if kept == 0 {
+            Jiffies::MAX
+        } else {
+            // CAST: It is a few seconds.
+            msecs_to_jiffies(IDLE.as_millis() as Msecs)
+        };
+
+        let mut work = self.work.lock();
+        if !*work {
+            // However it ends, there is a look at what there is to do.
+            let _ = self.wakeup.wait_interruptible_timeout(&mut work, timeout);
+        }
+        *work = false;
+    }
+}
+
+/// What is kept for one cgroup.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Bin {
+    memcg: Memcg,
+    shared: Arc<Shared>,
+    #[pin]
+    stock: SpinLock<Stock>,
+}
+
+impl Bin {
+    /// Takes the blocks of a buffer that has gone, and frees those that cannot be kept. May sleep.
+    pub(crate) fn give_back(&self, blocks: &mut KVVec<PageBlock>) {
+        blocks.retain(|block| {
+            block.is_from_allocator()
+                && block.nr_pages() <= MAX_BLOCK_PAGES
+                && self.memcg.is_charged(block)
+                && self.shared.count(block)
+        });
+        if blocks.is_empty() {
+            return;
+        }
+
+        let mut stock = self.stock.lock();
+        while let Some(block) = blocks.pop() {
+            stock.add(block, State::Dirty);
+        }
+        drop(stock);
+
+        self.shared.ring();
+        if self.memcg.is_dying() {
+            self.reclaim(usize::MAX);
+        }
+    }
+
+    /// Takes a block of this size.
+    fn take(&self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, State)> {
+        let taken = self.stock.lock().take(nr_pages, caching)?;
+
+        self.shared.uncount(&taken.0);
+        Some(taken)
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.stock.lock().dirty_blocks > 0
+    }
+
+    /// Zeroes the next pages of a dirty block. Others find the block all the while, as whoever does
+    /// this may not get to run for long.
+    fn zero_some(&self, zero: impl FnOnce(&mut PageBlock, Range<usize>) -> Result) {
+        let mut guard = self.stock.lock();
+        let stock = &mut *guard;
+        let Some((mut block, done)) = stock
+            .current
+            .take()
+            .or_else(|| Some((stock.pop_largest(State::Dirty)?, 0)))
+        else {
+            return;
+        };
+
+        let end = block.nr_pages().min(done + ZERO_PAGES);
+        match zero(&mut block, done..end) {
+            Ok(()) if end < block.nr_pages() => stock.current = Some((block, end)),
+            Ok(()) => {
+                stock.dirty_blocks -= 1;
+                stock.push(block, State::Clean);
+            }
+            Err(_) => {
+                stock.uncount(&block, State::Dirty);
+                drop(guard);
+                self.shared.uncount(&block);
+            }
+        }
+    }
+
+    /// Notes how much has not been needed since the last look.
+    fn look_at_idle(&self) {
+        let mut stock = self.stock.lock();
+
+        stock.excess = if self.memcg.is_dying() {
+            stock.pages
+        } else {
+            stock.least
+        };
+        stock.least = stock.pages - stock.excess;
+    }
+
+    fn has_excess(&self) -> bool {
+        self.stock.lock().excess > 0
+    }
+
+    fn give_back_excess(&self) {
+        let excess = core::mem::take(&mut self.stock.lock().excess);
+
+        self.reclaim(excess);
+    }
+}
+
+impl Reclaim for Bin {
+    fn reclaimable(&self) -> usize {
+        self.stock.lock().pages
+    }
+
+    fn reclaim(&self, nr_pages: usize) -> usize {
+        let mut freed = 0;
+
+        while freed < nr_pages {
+            let mut stock = self.stock.lock();
+            let block = stock.take_any();
+            drop(stock);
+
+            let Some(block) = block else { break };
+            freed += block.nr_pages();
+            self.shared.uncount(&block);
+        }
+        freed
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Bin {
+    fn drop(self: Pin<&mut Self>) {
+        self.reclaim(usize::MAX);
+    }
+}
+
+/// Whether a block still holds what its last user has written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Clean,
+    Dirty,
+}
+
+/// The blocks of a bin.
+struct Stock {
+    write_back: Kind,
+    write_combining: Kind,
+    pages: usize,
+    /// The least that `pages` has been since the last look at what is idle.
+    least: usize,
+    /// How many pages are to be given back, as they have been idle.
+    excess: usize,
+    /// How many blocks are dirty, the current one included.
+    dirty_blocks: usize,
+    /// The block that is being zeroed, and how many of its pages have been.
+    current: Option<(PageBlock, usize)>,
+}
+
+/// Blocks that are prepared for the same caching.
+struct Kind {
+    clean: [Stack; STACKS],
+    dirty: [Stack; STACKS],
+}
+
+impl Kind {
+    fn new(caching: Caching) -> Self {
+        Self {
+            clean: core::array::from_fn(|_| Stack::new(caching)),
+            dirty: core::array::from_fn(|_| Stack::new(caching)),
+        }
+    }
+
+    fn stacks(&mut self, state: State) -> &mut [Stack; STACKS] {
+        match state {
+            State::Clean => &mut self.clean,
+            State::Dirty => &mut self.dirty,
+        }
+    }
+}
+
+/// The stack for blocks of this size.
+fn stack_index(nr_pages: usize) -> usize {
+    if nr_pages.is_power_of_two() {
+        nr_pages.ilog2() as usize
+    } else {
+        STACKS - 1
+    }
+}
+
+impl Stock {
+    fn new() -> Self {
+        Self {
+            write_back: Kind::new(Caching::WriteBack),
+            write_combining: Kind::new(Caching::WriteCombining),
+            pages: 0,
+            least: 0,
+            excess: 0,
+            dirty_blocks: 0,
+            current: None,
+        }
+    }
+
+    fn kind(&mut self, caching: Caching) -> &mut Kind {
+        match caching {
+            Caching::WriteBack => &mut self.write_back,
+            Caching::WriteCombining => &mut self.write_combining,
+        }
+    }
+
+    /// Adds a block that is from the page allocator, and no larger than the largest.
+    fn add(&mut self, block: PageBlock, state: State) {
+        self.pages += block.nr_pages();
+        self.dirty_blocks += usize::from(state == State::Dirty);
+        self.push(block, state);
+    }
+
+    /// Takes a block of this size, a clean one if there is one.
+    fn take(&mut self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, State)> {
+        let fits = |block: &PageBlock| block.nr_pages() == nr_pages && block.caching() == caching;
+        let (block, state) = [State::Clean, State::Dirty]
+            .into_iter()
+            .find_map(|state| {
+                let stack = self
+                    .kind(caching)
+                    .stacks(state)
+                    .get_mut(stack_index(nr_pages))?;
+
+                Some((take_sized(stack, nr_pages, caching)?, state))
+            })
+            .or_else(|| {
+                let (block, _) = self.current.take_if(|(block, _)| fits(block))?;
+
+                Some((block, State::Dirty))
+            })?;
+
+        self.uncount(&block, state);
+        Some((block, state))
+    }
+
+    /// Takes a block of any size, of the largest first, a dirty one if there is one.
+    fn take_any(&mut self) -> Option<PageBlock> {
+        let (block, state) = self
+            .pop_largest(State::Dirty)
+            .or_else(|| self.current.take().map(|(block, _)| block))
+            .map(|block| (block, State::Dirty))
+            .or_else(|| Some((self.pop_largest(State::Clean)?, State::Clean)))?;
+
+        self.uncount(&block, state);
+        Some(block)
+    }
+
+    /// Counts a block that has been taken.
+    fn uncount(&mut self, block: &PageBlock, state: State) {
+        self.pages -= block.nr_pages();
+        self.least = self.least.min(self.pages);
+        self.dirty_blocks -= usize::from(state == State::Dirty);
+    }
+
+    /// Puts a block where it belongs, without counting it.
+    fn push(&mut self, block: PageBlock, state: State) {
+        let stacks = self.kind(block.caching()).stacks(state);
+
+        if let Some(stack) = stacks.get_mut(stack_index(block.nr_pages())) {
+            // It is one that the stack takes.
+            let _ = stack.push(block);
+        }
+    }
+
+    /// Takes a block of the largest there are, without counting it.
+    fn pop_largest(&mut self, state: State) -> Option<PageBlock> {
+        [Caching::WriteBack, Caching::WriteCombining]
+            .into_iter()
+            .find_map(|caching| {
+                let stacks = self.kind(caching).stacks(state);
+
+                stacks.iter_mut().rev().find_map(Stack::pop)
+            })
+    }
+}
+
+/// Takes a block of this size from among the uppermost of a stack.
+fn take_sized(stack: &mut Stack, nr_pages: usize, caching: Caching) -> Option<PageBlock> {
+    let mut others = Stack::new(caching);
+    let mut found = None;
+
+    for _ in 0..MAX_ODD_SEARCH {
+        let Some(block) = stack.pop() else { break };
+        if block.nr_pages() == nr_pages {
+            found = Some(block);
+            break;
+        }
+        // They have come from such a stack, so this one takes them, and that one takes them back.
+        let _ = others.push(block);
+    }
+    while let Some(block) = others.pop() {
+        let _ = stack.push(block);
+    }
+    found
+}
