@@ -56,8 +56,8 @@ fn bare(arch: Arch) -> Boot {
 const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
     [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
 
-const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. race.";
-const UNCACHED: &str = "--heap system-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. race.";
+const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
+const UNCACHED: &str = "--heap system-uncached alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. import. importer. parallel. map. video.";
 const REACH: &str =
     "--heap system-noncoherent matrix. brackets. parallel. video.brackets fence.before_maintenance";
@@ -76,6 +76,7 @@ const ALL_BOUNCES: &[&str] = &[
 const ANY_HEAP: &[&str] = &[
     "import.refused",
     "import.cpu_only",
+    "pool.off",
     "importer.",
     "map.",
     "video.forced_bounce",
@@ -92,6 +93,7 @@ fn suites() -> Vec<Suite> {
             may_skip: &[
                 "import.refused",
                 "import.cpu_only",
+                "pool.off",
                 "importer.mask_changed",
                 "matrix.bouncing",
                 "matrix.narrow",
@@ -108,6 +110,7 @@ fn suites() -> Vec<Suite> {
             boot: whole(Arm64),
             may_skip: &[
                 "import.cpu_only",
+                "pool.off",
                 "importer.mask_changed",
                 "matrix.bouncing",
                 "matrix.narrow",
@@ -230,12 +233,12 @@ fn suites() -> Vec<Suite> {
             may_skip: &[],
         },
         Suite {
-            name: "x86_64-uncharged",
-            about: "where the module is told not to charge control groups",
+            name: "x86_64-off",
+            about: "where the module is told to charge nobody and to keep no memory",
             boot: Boot::new(
                 X86_64,
                 format!(
-                    "insmod $DMABUF_COHERENCY_KO accounting=0 && exec /{SELFTEST} --uncharged limits."
+                    "insmod $DMABUF_COHERENCY_KO accounting=0 pool_percent=0 && exec /{SELFTEST} --uncharged --unpooled alloc. limits. pool.off"
                 ),
             ),
             may_skip: &[],

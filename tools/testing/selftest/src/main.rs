@@ -14,6 +14,7 @@ mod device;
 mod drm_node;
 mod frames;
 mod harness;
+mod heap_files;
 mod hotplug;
 mod importer;
 mod kernel_module;

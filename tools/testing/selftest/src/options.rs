@@ -39,6 +39,10 @@ pub struct Options {
     #[arg(long = "uncharged", global = true, action = ArgAction::SetFalse)]
     pub charged: bool,
 
+    /// The module has been told to keep no memory for new buffers.
+    #[arg(long = "unpooled", global = true, action = ArgAction::SetFalse)]
+    pub pooled: bool,
+
     /// How often the tests that repeat something do it.
     #[arg(long, global = true, default_value_t = 50, value_name = "COUNT")]
     pub rounds: usize,
@@ -53,6 +57,9 @@ impl Options {
         }
         if !self.charged {
             arguments.push("--uncharged".to_owned());
+        }
+        if !self.pooled {
+            arguments.push("--unpooled".to_owned());
         }
         arguments.push(format!("--rounds={}", self.rounds));
         arguments.extend(

@@ -21,6 +21,7 @@ mod memory_type;
 mod mmap;
 mod module;
 mod parallel;
+mod pool;
 mod query;
 mod race;
 mod rounds;
@@ -68,6 +69,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         answer::TESTS,
         query::TESTS,
         limits::TESTS,
+        pool::TESTS,
         map::TESTS,
         video::TESTS,
         links::TESTS,

@@ -6,12 +6,11 @@ use super::Test;
 use crate::cgroup::Group;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::heap::{Buffer, Heap, Request};
+use crate::heap_files::Files;
 use crate::options::Options;
 use crate::process::{Helper, Running};
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
-use std::fs;
-use std::path::PathBuf;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -42,48 +41,6 @@ pub const TESTS: &[Test] = &[
 ];
 
 const SIZE: usize = 64 << 10;
-
-/// The files of a heap. What a test has set is undone when dropped.
-struct Files(PathBuf);
-
-impl Files {
-    fn of(heap: &str) -> Self {
-        Self(PathBuf::from("/sys/class/dma_heap").join(heap))
-    }
-
-    fn text(&self, name: &str) -> Result<String> {
-        let path = self.0.join(name);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        Ok(text.trim_end().to_owned())
-    }
-
-    fn number(&self, name: &str) -> Result<usize> {
-        let text = self.text(name)?;
-        text.parse().with_context(|| format!("{name}: {text}"))
-    }
-
-    fn set_limit(&self, text: impl ToString) -> std::io::Result<()> {
-        fs::write(self.0.join("limit"), text.to_string())
-    }
-
-    /// Waits for nothing: a buffer is counted until its memory is free.
-    fn expect(&self, what: &str, buffers: usize, bytes: usize) -> Result<()> {
-        let seen = (self.number("buffers")?, self.number("bytes")?);
-        ensure!(
-            seen == (buffers, bytes),
-            "{what}: expected {buffers} buffers and {bytes} bytes, got {seen:?}"
-        );
-        Ok(())
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        if let Err(error) = self.set_limit(0) {
-            println!("the limit of {} stays: {error}", self.0.display());
-        }
-    }
-}
 
 fn counted(options: &Options) -> Result<()> {
     options.need_our_heap()?;

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a heap shows in sysfs.
+
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::path::PathBuf;
+
+/// The files of a heap. A limit that a test has set is undone when this is dropped.
+pub struct Files(PathBuf);
+
+impl Files {
+    pub fn of(heap: &str) -> Self {
+        Self(PathBuf::from("/sys/class/dma_heap").join(heap))
+    }
+
+    pub fn text(&self, name: &str) -> Result<String> {
+        let path = self.0.join(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    pub fn number(&self, name: &str) -> Result<usize> {
+        let text = self.text(name)?;
+        text.parse().with_context(|| format!("{name}: {text}"))
+    }
+
+    pub fn set_limit(&self, text: impl ToString) -> std::io::Result<()> {
+        fs::write(self.0.join("limit"), text.to_string())
+    }
+
+    /// Waits for nothing: a buffer is counted until its memory is free.
+    pub fn expect(&self, what: &str, buffers: usize, bytes: usize) -> Result<()> {
+        let seen = (self.number("buffers")?, self.number("bytes")?);
+        ensure!(
+            seen == (buffers, bytes),
+            "{what}: expected {buffers} buffers and {bytes} bytes, got {seen:?}"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if self.number("limit").is_ok_and(|limit| limit != 0)
+            && let Err(error) = self.set_limit(0)
+        {
+            println!("the limit of {} stays: {error}", self.0.display());
+        }
+    }
+}

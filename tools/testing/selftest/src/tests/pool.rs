@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is kept from one buffer to the next.
+
+use super::Test;
+use crate::cgroup::Group;
+use crate::expect::skip;
+use crate::heap_files::Files;
+use crate::options::Options;
+use crate::process::Helper;
+use anyhow::{Context as _, Result, ensure};
+use dmabuf_coherency_selftest::heap::Heap;
+use dmabuf_coherency_selftest::mapping::{Mapping, page_size};
+use dmabuf_coherency_selftest::memory::{meminfo, wait_until};
+use std::fs;
+use std::time::Duration;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "pool.reused",
+        "what a buffer leaves is used again, and zeroed before",
+        reused,
+    ),
+    Test::new(
+        "pool.bounded",
+        "no more is kept than a few per cent of the memory",
+        bounded,
+    ),
+    Test::new(
+        "pool.dropped",
+        "all of it is given back when the kernel drops its caches",
+        dropped,
+    ),
+    Test::new(
+        "pool.pressure",
+        "all of it is given back when others need the memory",
+        pressure,
+    ),
+    Test::new(
+        "pool.idle",
+        "what is not needed for a while is given back",
+        idle,
+    ),
+    Test::new(
+        "pool.own_group",
+        "what one control group has paid for serves no other, and goes when that one is short",
+        own_group,
+    ),
+    Test::new(
+        "pool.group_gone",
+        "what is kept for a control group goes with it",
+        group_gone,
+    ),
+    Test::new("pool.off", "nothing is kept if the module is told so", off),
+];
+
+/// The largest part of the memory that is kept, unless the module is told another.
+const PERCENT: u64 = 5;
+
+/// Far longer than anything is kept.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The heap's files, where the heap has a pool, with nothing in it.
+fn files(options: &Options) -> Result<Files> {
+    options.need_our_heap()?;
+    options.need_system_region()?;
+    if !options.pooled {
+        return skip("the module is told to keep nothing");
+    }
+    let files = Files::of(&options.heap);
+    empty(&files)?;
+    Ok(files)
+}
+
+/// Has the pool emptied.
+fn empty(files: &Files) -> Result<()> {
+    drop_caches()?;
+    let pool = files.number("pool")?;
+    ensure!(pool == 0, "expected an empty pool, there are {pool} bytes");
+    Ok(())
+}
+
+fn drop_caches() -> Result<()> {
+    fs::write("/proc/sys/vm/drop_caches", "2").context("dropping caches")
+}
+
+/// Allocates and frees a buffer with something in it.
+fn leave(heap: &Heap, len: usize) -> Result<()> {
+    heap.alloc(len)?.map()?.fill(0xa5);
+    Ok(())
+}
+
+fn reused(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    let heap = options.heap()?;
+    let page = page_size();
+    for len in [1, 2, 3, 16, 100, 256, 1024, 2025].map(|pages| pages * page) {
+        for wait in [Duration::ZERO, Duration::from_millis(300)] {
+            let what = format!("a buffer of {len} bytes, reused after {wait:?}");
+            empty(&files)?;
+            leave(&heap, len)?;
+            let kept = files.number("pool")?;
+            ensure!(kept == len, "{what}: {kept} bytes are kept");
+            std::thread::sleep(wait);
+            let buffer = heap.alloc(len)?;
+            let kept = files.number("pool")?;
+            ensure!(kept == 0, "{what}: {kept} bytes are still kept");
+            buffer.map()?.expect_zeroed(&what)?;
+        }
+    }
+    // Blocks of one size serve no other, and hold nothing of the last user either.
+    empty(&files)?;
+    for round in 0..options.rounds {
+        for len in [7, 64, 1, 300, 33].map(|pages| pages * page) {
+            let what = format!("round {round}, {len} bytes");
+            let buffer = heap.alloc(len)?;
+            let mapping = buffer.map()?;
+            mapping.expect_zeroed(&what)?;
+            mapping.fill(0x5a);
+        }
+    }
+    Ok(())
+}
+
+fn bounded(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    let heap = options.heap()?;
+    let bound = (meminfo("MemTotal")? / 100 * PERCENT) as usize;
+    let buffers = (0..bound / (1 << 20) * 2)
+        .map(|_| heap.alloc(1 << 20))
+        .collect::<Result<Vec<_>, _>>()?;
+    drop(buffers);
+    let kept = files.number("pool")?;
+    ensure!(
+        kept <= bound && kept + (1 << 20) > bound,
+        "{} MiB were freed: expected just below {bound} bytes to be kept, got {kept}",
+        bound / (1 << 20) * 2
+    );
+    Ok(())
+}
+
+fn dropped(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    leave(&options.heap()?, 4 << 20)?;
+    let kept = files.number("pool")?;
+    ensure!(kept == 4 << 20, "expected 4 MiB to be kept, got {kept}");
+    empty(&files)
+}
+
+fn pressure(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    leave(&options.heap()?, 16 << 20)?;
+    let kept = files.number("pool")?;
+    ensure!(kept == 16 << 20, "expected 16 MiB to be kept, got {kept}");
+    // There is nothing else to reclaim. A kernel that does not get this back kills the test.
+    let mut taken = Vec::new();
+    while files.number("pool")? > 4 << 20 {
+        let memory = Mapping::anonymous(1 << 20)?;
+        memory.touch();
+        taken.push(memory);
+    }
+    println!("{} MiB were taken before", taken.len());
+    Ok(())
+}
+
+fn idle(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    leave(&options.heap()?, 4 << 20)?;
+    let gone = wait_until(LONG, || Ok(files.number("pool")? == 0))?;
+    ensure!(
+        gone,
+        "after {LONG:?} {} bytes are kept",
+        files.number("pool")?
+    );
+    Ok(())
+}
+
+/// A buffer of `len` bytes, allocated and freed by a process in `group`.
+fn leave_in(options: &Options, group: &Group, len: u64) -> Result<()> {
+    let helper = Helper::Allocate {
+        heap: options.heap.clone(),
+        len,
+        group: Some(group.path().to_owned()),
+    };
+    let mut process = helper.spawn()?;
+    let answer = process.answer()?;
+    ensure!(answer == "success", "expected success, got {answer}");
+    Ok(())
+}
+
+fn current(group: &Group) -> Result<u64> {
+    let text = group.read("memory.current")?;
+    text.trim().parse().with_context(|| text.clone())
+}
+
+fn own_group(options: &Options) -> Result<()> {
+    const LEN: u64 = 8 << 20;
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    let group = Group::new("memory")?;
+    leave_in(options, &group, LEN)?;
+    let kept = || files.number("pool");
+    ensure!(
+        kept()? == LEN as usize,
+        "expected 8 MiB to be kept, got {}",
+        kept()?
+    );
+    let paid = current(&group)?;
+    ensure!(
+        paid >= LEN,
+        "{paid} bytes are charged to the group that they are kept for"
+    );
+
+    let buffer = options.heap()?.alloc(LEN as usize)?;
+    ensure!(
+        kept()? == LEN as usize,
+        "another group got what this one has paid for"
+    );
+    drop(buffer);
+    ensure!(
+        kept()? == 2 * LEN as usize,
+        "expected both to be kept, got {}",
+        kept()?
+    );
+
+    leave_in(options, &group, LEN)?;
+    ensure!(
+        kept()? == 2 * LEN as usize,
+        "expected it to be used again, got {}",
+        kept()?
+    );
+
+    group.write("memory.max", &(LEN / 2).to_string())?;
+    let paid = current(&group)?;
+    ensure!(
+        paid <= LEN / 2 && kept()? <= (LEN + LEN / 2) as usize,
+        "the group may have {} bytes: {paid} are charged, {} are kept for both",
+        LEN / 2,
+        kept()?
+    );
+    Ok(())
+}
+
+fn group_gone(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    let group = Group::new("memory")?;
+    leave_in(options, &group, 8 << 20)?;
+    ensure!(
+        files.number("pool")? == 8 << 20,
+        "expected 8 MiB to be kept"
+    );
+    drop(group);
+    let gone = wait_until(LONG, || Ok(files.number("pool")? == 0))?;
+    ensure!(
+        gone,
+        "the group has gone, and {} bytes are kept",
+        files.number("pool")?
+    );
+    Ok(())
+}
+
+fn off(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    if options.pooled {
+        return skip("the module keeps memory here");
+    }
+    leave(&options.heap()?, 4 << 20)?;
+    let kept = Files::of(&options.heap).number("pool")?;
+    ensure!(kept == 0, "expected nothing to be kept, got {kept} bytes");
+    Ok(())
+}
