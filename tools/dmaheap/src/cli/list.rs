@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! `dmaheap list`
+
+use super::output::{Output, to_json};
+use super::size;
+use super::table::{Cell, Table};
+use anyhow::Result;
+use dmaheap::{Access, CpuMapping, Heap, System};
+use serde_json::json;
+
+pub fn run(system: &System, output: &Output) -> Result<()> {
+    let heaps = super::heaps(system)?;
+    output.print(
+        || json!({ "module_loaded": system.module_is_loaded(), "heaps": to_json(&heaps) }),
+        || table(&heaps),
+    )?;
+    super::note_missing_module(system, output);
+    Ok(())
+}
+
+fn table(heaps: &[Heap]) -> Table {
+    let mut table = Table::new(&[
+        "HEAP",
+        "DEVICES",
+        "CPU MAPPING",
+        "CONTIGUOUS",
+        "BUFFERS",
+        "BYTES",
+        "LIMIT",
+        "REFUSED",
+        "MAY USE",
+    ]);
+    for heap in heaps {
+        let devices = heap
+            .dma_coherent
+            .map(|strict| if strict { "snooping" } else { "any" });
+        let contiguous = heap
+            .contiguous
+            .map(|contiguous| if contiguous { "yes" } else { "no" });
+        table.row([
+            Cell::text(&heap.name),
+            Cell::known(devices),
+            Cell::known(heap.cpu_mapping.map(CpuMapping::as_str)),
+            Cell::known(contiguous),
+            Cell::number(heap.buffers),
+            Cell::number(heap.bytes.map(size::show)),
+            Cell::number(Some(heap.limit.map_or_else(|| "-".into(), size::show))),
+            Cell::number(heap.refused),
+            may_use(&heap.access),
+        ]);
+    }
+    table
+}
+
+fn may_use(access: &Access) -> Cell {
+    let no = match access {
+        Access::Denied { group: Some(group) } => format!("group {group}"),
+        Access::Denied { group: None } => "root".into(),
+        _ => "no node".into(),
+    };
+    Cell::judged(Some(access.is_allowed()), "yes", &no)
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! The command's definition, from which help, man pages and completions come, and its exit status.
+
+mod alloc;
+mod buffers;
+mod devices;
+mod dot;
+mod generate;
+mod graph;
+mod list;
+mod output;
+mod pick;
+mod size;
+mod svg;
+mod table;
+mod watch;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueHint};
+use dmaheap::{Choice, Device, Error, Heap, Requirement, System, Unfit};
+use output::Output;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXIT_STATUS: &str = "Exit status:
+  0  all is well
+  1  no heap fits all of the devices
+  2  the arguments are wrong
+  3  anything else: no such device, no permission, no heaps, no memory";
+
+const DEVICES: &str = "A DEVICE is one of:
+  a device node         /dev/video0, /dev/dri/card0, /dev/bus/usb/001/004, /proc/self/fd/5
+  a directory of sysfs  /sys/class/video4linux/video0, /sys/devices/platform/vivid.0
+  a device's name       vivid.0, 1c00000.camera; PCI 0000:00:02.0 or 00:02.0; USB 1-1 or 1-1:1.0
+  a node's name         video0, card0
+  a driver or module    uvcvideo, if it has one device";
+
+const ENVIRONMENT: &str = "Environment of COMMAND:
+  DMABUF_FD    the number of the descriptor
+  DMABUF_SIZE  the buffer's size in bytes
+  DMABUF_HEAP  the heap's name
+
+With a COMMAND that could be run the exit status is that of COMMAND. It is 126 if it could not be
+run, and 127 if it was not found.";
+
+/// Finds the DMA heap that suits a set of devices, and allocates from it
+#[derive(Parser)]
+#[command(name = "dmaheap", version, max_term_width = 100, after_long_help = EXIT_STATUS)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Options {
+    /// Prints JSON, as Documentation/dmaheap.rst describes it
+    #[arg(long, global = true)]
+    json: bool,
+    /// Reads sys, dev, proc and etc below this directory
+    #[arg(long, global = true, value_name = "DIRECTORY", default_value = "/", value_hint = ValueHint::DirPath)]
+    root: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists the heaps: what they are like, their live buffers, and whether you may use them
+    List,
+    /// Lists the devices: whether they snoop, and the heaps that they are linked to, best first
+    Devices,
+    /// Prints the path of the heap that suits all of the devices, and nothing else
+    #[command(after_long_help = format!("{DEVICES}\n\n{EXIT_STATUS}"))]
+    Pick(Pick),
+    /// Allocates a buffer, and runs a command that inherits it
+    #[command(after_long_help = format!("{DEVICES}\n\n{ENVIRONMENT}\n\n{EXIT_STATUS}"))]
+    Alloc(Alloc),
+    /// Lists the dma-bufs that there are, who holds them and which devices are attached
+    Buffers {
+        /// Only what this process holds
+        #[arg(long)]
+        pid: Option<u32>,
+    },
+    /// Draws devices and heaps, for a browser (SVG) or for Graphviz
+    Graph {
+        /// What to draw it in
+        #[arg(long, value_enum, default_value_t)]
+        format: graph::Format,
+    },
+    /// Shows links as they come and go, until it is interrupted
+    Watch,
+    /// Writes man pages and shell completions below a directory
+    #[command(hide = true)]
+    Generate {
+        /// As `share` of an installation
+        directory: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Wanted {
+    /// The heap must have physically contiguous memory
+    #[arg(long)]
+    contiguous: bool,
+}
+
+#[derive(Args)]
+struct Pick {
+    /// The devices that are to share a buffer
+    #[arg(required = true, value_name = "DEVICE", value_hint = ValueHint::AnyPath)]
+    devices: Vec<OsString>,
+    /// Says, on standard error, why this heap and why none of the others
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+#[derive(Args)]
+struct Alloc {
+    /// The devices that are to share the buffer
+    #[arg(long = "for", value_name = "DEVICE", num_args = 1.., required_unless_present = "heap",
+          value_hint = ValueHint::AnyPath)]
+    devices: Vec<OsString>,
+    /// The heap's name, instead of devices
+    #[arg(long, conflicts_with = "devices")]
+    heap: Option<String>,
+    /// The size in bytes, or with K, M, G or T behind it (powers of 1024)
+    #[arg(long, value_parser = size::parse)]
+    size: u64,
+    /// A name of up to 31 bytes, which shows in /proc and debugfs
+    #[arg(long)]
+    name: Option<String>,
+    /// Nobody can map it for writing through this descriptor
+    #[arg(long)]
+    read_only: bool,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// The command to run; without one the buffer is given back at once
+    #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+}
+
+/// Runs the command; returns its exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.options.json);
+    match run(&cli, &output) {
+        Ok(status) => status,
+        // Nobody wants to read more.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            status(&error)
+        }
+    }
+}
+
+fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
+    let system = System::at(&cli.options.root);
+    match &cli.command {
+        Command::List => list::run(&system, output),
+        Command::Devices => devices::run(&system, output),
+        Command::Pick(pick) => return pick::run(&system, output, pick),
+        Command::Alloc(alloc) => alloc::run(&system, output, alloc),
+        Command::Buffers { pid } => buffers::run(&system, output, *pid),
+        Command::Graph { format } => graph::run(&system, output, *format),
+        Command::Watch => watch::run(&system, output),
+        Command::Generate { directory } => generate::run(directory),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn status(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(match error.downcast_ref::<Error>() {
+        Some(Error::Unfit(Unfit::NoneFits)) => 1,
+        Some(Error::ZeroSize | Error::BadName(_)) => 2,
+        _ => error
+            .downcast_ref::<alloc::CannotRun>()
+            .map_or(3, alloc::CannotRun::status),
+    })
+}
+
+/// The devices that somebody has named.
+fn devices(system: &System, handles: &[OsString]) -> Result<Vec<Device>, Error> {
+    handles.iter().map(|handle| system.device(handle)).collect()
+}
+
+/// The choice for them.
+fn choose(system: &System, devices: &[Device], wanted: &Wanted) -> Result<Choice, Error> {
+    let requirement = Requirement {
+        contiguous: wanted.contiguous,
+    };
+    system.choose_for(devices, requirement)
+}
+
+/// Tells a person why little is known, if that is so.
+fn note_missing_module(system: &System, output: &Output) {
+    if !system.module_is_loaded() {
+        output.note(
+            "the module dmabuf_coherency is not loaded, so nothing is known of devices: try \
+             `modprobe dmabuf_coherency` as root",
+        );
+    }
+}
+
+/// All heaps, of which there must be one.
+fn heaps(system: &System) -> Result<Vec<Heap>, Error> {
+    let heaps = system.heaps()?;
+    if heaps.is_empty() {
+        return Err(Error::NoHeaps);
+    }
+    Ok(heaps)
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! What is printed, for people or as JSON.
+
+use super::table::Table;
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::io::Write as _;
+
+/// The version of the form of `--json`, as Documentation/dmaheap.rst describes it. It changes when
+/// something goes or changes its meaning, not when something is added.
+pub const VERSION: u32 = 1;
+
+/// Where and how to print.
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints one or the other.
+    pub fn print(
+        &self,
+        value: impl FnOnce() -> Value,
+        table: impl FnOnce() -> Table,
+    ) -> Result<()> {
+        if self.json {
+            self.value(value())
+        } else {
+            self.line(&table().to_string())
+        }
+    }
+
+    /// Prints an object as one line of JSON, with the version.
+    pub fn value(&self, mut value: Value) -> Result<()> {
+        value["version"] = VERSION.into();
+        self.line(&format!("{value}\n"))
+    }
+
+    /// Prints text as it is; colour only on a terminal.
+    pub fn line(&self, text: &str) -> Result<()> {
+        let mut stdout = anstream::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Tells a person something on the side. It is no loss if that fails.
+    pub fn note(&self, text: &str) {
+        if !self.json {
+            let _ = writeln!(anstream::stderr(), "dmaheap: {text}");
+        }
+    }
+
+    /// Says why nothing came of it.
+    pub fn error(&self, error: &anyhow::Error) {
+        if self.json {
+            let _ = self.value(json!({ "error": format!("{error:#}") }));
+        } else {
+            let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+            let _ = writeln!(anstream::stderr(), "{red}dmaheap{red:#}: {error:#}");
+        }
+    }
+}
+
+/// Something of the library as JSON.
+pub fn to_json(value: &impl Serialize) -> Value {
+    // Only maps whose keys are no strings could fail, and the library has none.
+    serde_json::to_value(value).unwrap_or_default()
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+
+//! The command over made-up trees: what it prints, and its exit status.
+
+mod tree;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use tree::{OTHERS, SNOOPING, Tree};
+
+/// What the command said.
+struct Said {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn dmaheap(root: &Path, arguments: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_dmaheap"))
+        .arg("--root")
+        .arg(root)
+        .args(arguments)
+        .output()
+        .expect("the command runs");
+    Said {
+        status: output.status.code().expect("no signal"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn json(root: &Path, arguments: &[&str]) -> serde_json::Value {
+    let said = dmaheap(root, &[&["--json"], arguments].concat());
+    assert_eq!(said.err, "", "{arguments:?}");
+    let value: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(value["version"], 1);
+    value
+}
+
+fn machine() -> Tree {
+    let tree = Tree::new();
+    tree.vivid(0, OTHERS);
+    tree.card(2, SNOOPING);
+    tree
+}
+
+#[test]
+fn pick_prints_the_path_alone() {
+    let tree = machine();
+    let said = dmaheap(&tree.path(""), &["pick", "vivid.0", "00:02.0"]);
+    let path = tree.path("dev/dma_heap/system-noncoherent");
+    assert_eq!(
+        (said.status, said.out),
+        (0, format!("{}\n", path.display()))
+    );
+    assert_eq!(said.err, "");
+}
+
+#[test]
+fn pick_explains_on_standard_error() {
+    let tree = machine();
+    let said = dmaheap(&tree.path(""), &["pick", "--explain", "vivid.0", "00:02.0"]);
+    assert_eq!(said.out.lines().count(), 1);
+    for line in [
+        "dmaheap: system-noncoherent: the best that fits and may be opened (worst place 0, sum of places 0)",
+        "dmaheap: system: fits, and stands behind the best (worst place 2, sum of places 4)",
+        "dmaheap: system-coherent: vivid.0 does not snoop the CPU caches",
+    ] {
+        assert!(
+            said.err.lines().any(|said| said == line),
+            "{line}\n{}",
+            said.err
+        );
+    }
+}
+
+/// Each bad input has its sentence and its exit status, and prints nothing else.
+#[test]
+fn bad_input_gets_a_sentence_and_a_status() {
+    let tree = machine();
+    tree.vivid(1, "system-uncached");
+    tree.device("platform", "", "platform/bare");
+    let root = tree.path("");
+    let file = tree.path("sys/module/dmabuf_coherency/parameters/links");
+    let file = file.to_str().unwrap();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["pick"], 2, "required arguments"),
+        (
+            &["pick", "vivid.1", "00:02.0"],
+            1,
+            "no heap fits all of these devices: copy between",
+        ),
+        (
+            &["pick", "/dev/video99"],
+            3,
+            "there is no device /dev/video99",
+        ),
+        (&["pick", "/dev/null"], 3, "the device of /dev/null is gone"),
+        (&["pick", file], 3, "a file, and no device node"),
+        (
+            &["pick", "bare"],
+            3,
+            "nothing is known of bare: it has no driver",
+        ),
+        (
+            &["pick", "vivid"],
+            3,
+            "stands for several devices: name one of vivid.0 and vivid.1",
+        ),
+        (&["alloc", "--size", "8M"], 2, "--for"),
+        (&["alloc", "--for", "vivid.0"], 2, "--size"),
+        (
+            &["alloc", "--for", "vivid.0", "--size", "0"],
+            2,
+            "a buffer has at least 1 byte",
+        ),
+        (
+            &["alloc", "--for", "vivid.0", "--size", "8Q"],
+            2,
+            "Q is no unit",
+        ),
+        (
+            &["alloc", "--for", "vivid.0", "--size", "99999999T"],
+            2,
+            "64 bits",
+        ),
+        (
+            &["alloc", "--heap", "x", "--size", "1"],
+            3,
+            "there is no heap x: there are default_cma",
+        ),
+        (
+            &["buffers", "--pid", "999999999"],
+            3,
+            "there is no process 999999999",
+        ),
+        (&["nonesuch"], 2, "unrecognized subcommand"),
+    ];
+    for (arguments, status, sentence) in cases {
+        let said = dmaheap(&root, arguments);
+        assert_eq!(said.status, *status, "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(sentence), "{arguments:?}: {}", said.err);
+        assert_eq!(said.out, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_kernel_without_heaps_is_told_so() {
+    let tree = Tree::empty();
+    for arguments in [&["list"][..], &["graph"], &["pick", "/dev/null"]] {
+        let said = dmaheap(&tree.path(""), arguments);
+        assert_eq!((said.status, said.out.as_str()), (3, ""), "{arguments:?}");
+    }
+    let said = dmaheap(&tree.path(""), &["list"]);
+    assert!(
+        said.err.contains("this kernel has no DMA heaps"),
+        "{}",
+        said.err
+    );
+    let said = dmaheap(&tree.path(""), &["devices"]);
+    assert_eq!(said.status, 0);
+    assert!(
+        said.err.contains("there is no device with a node"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_kernel_without_the_module_is_no_failure() {
+    let tree = Tree::without_module();
+    tree.device("platform", "vivid", "platform/vivid.0")
+        .node("video4linux", "video0", (81, 0));
+    let root = tree.path("");
+    let said = dmaheap(&root, &["list"]);
+    assert_eq!(said.status, 0);
+    assert!(
+        said.err.contains("try `modprobe dmabuf_coherency`"),
+        "{}",
+        said.err
+    );
+    let system: Vec<_> = said
+        .out
+        .lines()
+        .last()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(
+        system,
+        [
+            "system",
+            "any",
+            "write-back",
+            "no",
+            "?",
+            "?",
+            "-",
+            "?",
+            "yes"
+        ]
+    );
+    let said = dmaheap(&root, &["devices"]);
+    assert_eq!(said.status, 0);
+    let camera: Vec<_> = said
+        .out
+        .lines()
+        .last()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let node = tree.path("dev/video0");
+    let expected = [
+        "vivid.0",
+        "platform",
+        "vivid",
+        node.to_str().unwrap(),
+        "no",
+        "?",
+    ];
+    assert_eq!(camera, expected);
+    let said = dmaheap(&root, &["pick", "video0"]);
+    assert_eq!((said.status, said.out.as_str()), (3, ""));
+    assert!(
+        said.err.contains("The heap system takes any device"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn json_says_the_same() {
+    let tree = machine();
+    tree.vivid(1, "system-uncached");
+    let root = tree.path("");
+    let list = json(&root, &["list"]);
+    assert_eq!(list["module_loaded"], true);
+    assert_eq!(list["heaps"].as_array().unwrap().len(), 9);
+    let devices = json(&root, &["devices"]);
+    assert_eq!(devices["devices"][0]["name"], "0000:00:02.0");
+    assert_eq!(devices["devices"][0]["order"][0], "system-coherent");
+    let pick = json(&root, &["pick", "vivid.0", "card2"]);
+    assert_eq!(pick["heap"]["name"], "system-noncoherent");
+    assert_eq!(pick["problem"], serde_json::Value::Null);
+    assert_eq!(pick["fits"][0]["worst_place"], 0);
+    let none = json(&root, &["pick", "vivid.1", "card2"]);
+    assert_eq!(none["heap"], serde_json::Value::Null);
+    assert!(
+        none["problem"]
+            .as_str()
+            .unwrap()
+            .starts_with("no heap fits")
+    );
+    assert_eq!(
+        dmaheap(&root, &["--json", "pick", "vivid.1", "card2"]).status,
+        1
+    );
+    let error = json(&root, &["pick", "nonesuch"]);
+    assert!(
+        error["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("there is no device nonesuch")
+    );
+    assert_eq!(dmaheap(&root, &["--json", "pick", "nonesuch"]).status, 3);
+}
+
+/// A hundred devices of four kinds.
+fn crowd() -> Tree {
+    let tree = Tree::new();
+    for number in 0..64 {
+        tree.vivid(number, OTHERS);
+    }
+    for number in 0..10 {
+        tree.card(number, SNOOPING);
+    }
+    for number in 0..20 {
+        tree.device("usb", "uvcvideo", &format!("usb{number}/{number}-1:1.0"))
+            .node(
+                "video4linux",
+                &format!("video{}", 100 + number),
+                (82, number),
+            )
+            .links(OTHERS);
+    }
+    for number in 0..6 {
+        tree.device(
+            "platform",
+            "loop\"<back>&",
+            &format!("platform/loop.{number}"),
+        )
+        .node(
+            "video4linux",
+            &format!("video{}", 200 + number),
+            (83, number),
+        );
+    }
+    tree
+}
+
+#[test]
+fn a_hundred_devices_can_be_drawn() {
+    let tree = crowd();
+    let root = tree.path("");
+    let svg = dmaheap(&root, &["graph"]).out;
+    // Three groups: those that snoop, those that do not, those of which nothing is known.
+    assert_eq!(svg.matches("<g class=\"group\"").count(), 3);
+    assert_eq!(svg.matches("<path ").count(), 6 + 6);
+    assert_eq!(svg.matches("<path class=\"best\"").count(), 2);
+    assert_eq!(svg.matches("<title>").count(), 100);
+    assert!(svg.contains("loop&quot;&lt;back&gt;&amp; (platform), does not snoop"));
+    assert_eq!(svg.matches("<g").count(), svg.matches("</g>").count());
+    let dot = dmaheap(&root, &["graph", "--format", "dot"]).out;
+    assert_eq!(dot.matches(" -> ").count(), 6 + 6);
+    assert_eq!(dot.matches("penwidth=3").count(), 2);
+    assert!(
+        dot.contains(r#"loop\"<back>& (platform), does not snoop:\l"#),
+        "{dot}"
+    );
+    if let Some(path) = std::env::var_os("DMAHEAP_TEST_SVG") {
+        fs::write(path, svg).unwrap();
+    }
+}
+
+#[test]
+fn man_pages_and_completions_are_generated() {
+    let share = tempfile::TempDir::new().unwrap();
+    let said = dmaheap(
+        Path::new("/"),
+        &["generate", share.path().to_str().unwrap()],
+    );
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    let read = |path: &str| fs::read_to_string(share.path().join(path)).expect(path);
+    assert!(read("man/man1/dmaheap.1").contains("dmaheap\\-pick(1)"));
+    let pick = read("man/man1/dmaheap-pick.1");
+    for part in [
+        "\\-\\-explain",
+        "A DEVICE is one of:",
+        "no heap fits all of the devices",
+    ] {
+        assert!(pick.contains(part), "{part}\n{pick}");
+    }
+    for command in ["list", "devices", "alloc", "buffers", "graph", "watch"] {
+        assert!(read(&format!("man/man1/dmaheap-{command}.1")).contains("\\-\\-json"));
+    }
+    assert!(!share.path().join("man/man1/dmaheap-generate.1").exists());
+    for path in [
+        "bash-completion/completions/dmaheap",
+        "fish/vendor_completions.d/dmaheap.fish",
+        "zsh/site-functions/_dmaheap",
+    ] {
+        assert!(read(path).contains("explain"), "{path}");
+    }
+}
