@@ -18,6 +18,9 @@ SRC_DIR := /usr/src/dmabuf_coherency/include
 RULES := 60-dmabuf-coherency.rules
 RULES_DIR := /usr/lib/udev/rules.d
 
+# Where the command dmaheap goes, its man pages and its completions.
+prefix ?= /usr
+
 # $(1): a build tree; tools/kdir says what stands in the way.
 kbuild = vars=$$(tools/kdir '$(1)') && \
 	$(MAKE) -C '$(1)' M=$(CURDIR) $(if $(MO),MO='$(MO)') $$vars
@@ -31,16 +34,20 @@ modules_install: ## Install it with that kernel's modules (INSTALL_MOD_PATH)
 	@$(call kbuild,$(KDIR)) modules_install
 
 .PHONY: install
-install: modules_install ## Install that, the headers for programs and modules and the udev rule (DESTDIR)
+install: modules_install ## Install that, the command dmaheap, headers and the udev rule (DESTDIR, prefix)
 	install -D -m 644 -t $(DESTDIR)$(UAPI_DIR) $(UAPI)
 	install -D -m 644 -t $(DESTDIR)$(SRC_DIR)/uapi/linux $(UAPI)
 	install -D -m 644 -t $(DESTDIR)$(SRC_DIR)/linux include/linux/dmabuf_coherency.h
 	install -D -m 644 -t $(DESTDIR)$(RULES_DIR) tools/udev/$(RULES)
+	$(CARGO) run --quiet --release --locked --package dmaheap -- install $(DESTDIR)$(prefix)
 
 .PHONY: uninstall
-uninstall: ## Remove headers and udev rule again; the module goes with its kernel's modules
+uninstall: ## Remove all but the module again; that goes with its kernel's modules
 	rm -f $(DESTDIR)$(UAPI_DIR)/$(notdir $(UAPI)) $(DESTDIR)$(RULES_DIR)/$(RULES)
 	rm -rf $(DESTDIR)$(SRC_DIR)
+	rm -f $(addprefix $(DESTDIR)$(prefix)/,bin/dmaheap share/man/man1/dmaheap.1 share/man/man1/dmaheap-*.1 \
+		share/bash-completion/completions/dmaheap share/fish/vendor_completions.d/dmaheap.fish \
+		share/zsh/site-functions/_dmaheap)
 
 .PHONY: clean
 clean: ## Remove what these two have made
@@ -76,6 +83,7 @@ help: ## Show this
 	@echo 'Variables:'
 	@echo '  KDIR=<tree>       full build tree of the kernel to build against'
 	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
+	@echo '  prefix=<path>     where the command goes (default: /usr)'
 	@echo '  TESTS=<filter>    which tests to run (default: all)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'
 

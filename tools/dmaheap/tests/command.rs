@@ -324,16 +324,17 @@ fn a_hundred_devices_can_be_drawn() {
 }
 
 #[test]
-fn man_pages_and_completions_are_generated() {
-    let share = tempfile::TempDir::new().unwrap();
+fn program_man_pages_and_completions_are_installed() {
+    let prefix = tempfile::TempDir::new().unwrap();
     let said = dmaheap(
         Path::new("/"),
-        &["generate", share.path().to_str().unwrap()],
+        &["install", prefix.path().to_str().unwrap()],
     );
     assert_eq!((said.status, said.err.as_str()), (0, ""));
-    let read = |path: &str| fs::read_to_string(share.path().join(path)).expect(path);
-    assert!(read("man/man1/dmaheap.1").contains("dmaheap\\-pick(1)"));
-    let pick = read("man/man1/dmaheap-pick.1");
+    let read = |path: &str| fs::read_to_string(prefix.path().join(path)).expect(path);
+    assert!(read("share/man/man1/dmaheap.1").contains("dmaheap\\-pick(1)"));
+    assert!(prefix.path().join("bin/dmaheap").exists());
+    let pick = read("share/man/man1/dmaheap-pick.1");
     for part in [
         "\\-\\-explain",
         "A DEVICE is one of:",
@@ -342,13 +343,18 @@ fn man_pages_and_completions_are_generated() {
         assert!(pick.contains(part), "{part}\n{pick}");
     }
     for command in ["list", "devices", "alloc", "buffers", "graph", "watch"] {
-        assert!(read(&format!("man/man1/dmaheap-{command}.1")).contains("\\-\\-json"));
+        assert!(read(&format!("share/man/man1/dmaheap-{command}.1")).contains("\\-\\-json"));
     }
-    assert!(!share.path().join("man/man1/dmaheap-generate.1").exists());
+    assert!(
+        !prefix
+            .path()
+            .join("share/man/man1/dmaheap-install.1")
+            .exists()
+    );
     for path in [
-        "bash-completion/completions/dmaheap",
-        "fish/vendor_completions.d/dmaheap.fish",
-        "zsh/site-functions/_dmaheap",
+        "share/bash-completion/completions/dmaheap",
+        "share/fish/vendor_completions.d/dmaheap.fish",
+        "share/zsh/site-functions/_dmaheap",
     ] {
         assert!(read(path).contains("explain"), "{path}");
     }

@@ -6,8 +6,8 @@ mod alloc;
 mod buffers;
 mod devices;
 mod dot;
-mod generate;
 mod graph;
+mod install;
 mod list;
 mod output;
 mod pick;
@@ -29,22 +29,24 @@ const EXIT_STATUS: &str = "Exit status:
   0  all is well
   1  no heap fits all of the devices
   2  the arguments are wrong
-  3  anything else: no such device, no permission, no heaps, no memory";
+  3  anything else: no such device, no permission, no memory";
 
 const DEVICES: &str = "A DEVICE is one of:
-  a device node         /dev/video0, /dev/dri/card0, /dev/bus/usb/001/004, /proc/self/fd/5
-  a directory of sysfs  /sys/class/video4linux/video0, /sys/devices/platform/vivid.0
-  a device's name       vivid.0, 1c00000.camera; PCI 0000:00:02.0 or 00:02.0; USB 1-1 or 1-1:1.0
-  a node's name         video0, card0
-  a driver or module    uvcvideo, if it has one device";
+  a device node: /dev/video0, /dev/dri/card0, /proc/self/fd/5
+  a directory of sysfs: /sys/class/drm/card0
+  a device's name: vivid.0, 1c00000.camera
+    of a PCI device 0000:00:02.0 or 00:02.0
+    of a USB device or interface 1-1 or 1-1:1.0
+  a node's name: video0, card0
+  a driver or module that has one device: uvcvideo";
 
 const ENVIRONMENT: &str = "Environment of COMMAND:
   DMABUF_FD    the number of the descriptor
   DMABUF_SIZE  the buffer's size in bytes
   DMABUF_HEAP  the heap's name
 
-With a COMMAND that could be run the exit status is that of COMMAND. It is 126 if it could not be
-run, and 127 if it was not found.";
+The exit status is that of COMMAND; 126 if it cannot be run; 127 if it
+is not found.";
 
 /// Finds the DMA heap that suits a set of devices, and allocates from it
 #[derive(Parser)]
@@ -92,11 +94,11 @@ enum Command {
     },
     /// Shows links as they come and go, until it is interrupted
     Watch,
-    /// Writes man pages and shell completions below a directory
+    /// Installs this program, its man pages and shell completions
     #[command(hide = true)]
-    Generate {
-        /// As `share` of an installation
-        directory: PathBuf,
+    Install {
+        /// Such as /usr
+        prefix: PathBuf,
     },
 }
 
@@ -169,7 +171,7 @@ fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
         Command::Buffers { pid } => buffers::run(&system, output, *pid),
         Command::Graph { format } => graph::run(&system, output, *format),
         Command::Watch => watch::run(&system, output),
-        Command::Generate { directory } => generate::run(directory),
+        Command::Install { prefix } => install::run(prefix),
     }
     .map(|()| ExitCode::SUCCESS)
 }
