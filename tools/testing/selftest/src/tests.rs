@@ -12,6 +12,7 @@ mod import;
 mod importer_attach;
 mod importer_data;
 mod importer_life;
+mod library;
 mod limits;
 mod links;
 mod map;
@@ -69,6 +70,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         answer::TESTS,
         query::TESTS,
         limits::TESTS,
+        library::TESTS,
         pool::TESTS,
         map::TESTS,
         video::TESTS,

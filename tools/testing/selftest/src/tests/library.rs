@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The library `dmaheap`, against what these tests find out without it.
+
+use super::Test;
+use crate::expect::skip;
+use crate::heap::Heap;
+use crate::options::Options;
+use crate::test_importer::{Direction, Importer, Kind, Setup};
+use anyhow::{Context as _, Result, bail, ensure};
+use dmaheap::{Buffer, Error, Request, System, query};
+use rustix::fd::OwnedFd;
+use std::fs::File;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "library.allocate",
+        "buffers have the size, the name and the access mode that were asked for",
+        allocate,
+    ),
+    Test::new(
+        "library.refuse",
+        "wrong requests get an error that tells them apart",
+        refuse,
+    ),
+    Test::new(
+        "library.brackets",
+        "brackets make CPU and device see each other's bytes",
+        brackets,
+    ),
+    Test::new(
+        "library.query",
+        "what the module knows of a buffer is what it says of the heap",
+        ask,
+    ),
+    Test::new(
+        "library.holders",
+        "who holds a buffer, and which devices are attached, is seen",
+        holders,
+    ),
+    Test::new(
+        "library.devices",
+        "the node of an open descriptor leads to the device that others find",
+        devices,
+    ),
+];
+
+const SIZE: usize = 3 << 12;
+
+/// Allocates by the library from the heap under test.
+fn buffer(options: &Options, request: &Request) -> dmaheap::Result<Buffer> {
+    System::new().heap(&options.heap)?.open()?.alloc(request)
+}
+
+fn allocate(options: &Options) -> Result<()> {
+    let request = Request::new(SIZE as u64 - 1).name("thirty-one bytes of a name: 31.");
+    let buffer = buffer(options, &request)?;
+    ensure!(
+        buffer.size() == SIZE,
+        "expected {SIZE} bytes, got {}",
+        buffer.size()
+    );
+    let seen = crate::heap::Buffer::from_fd(OwnedFd::from(buffer))?;
+    let (name, exporter) = (seen.fdinfo("name")?, seen.fdinfo("exp_name")?);
+    ensure!(
+        (name.as_str(), exporter.as_str()) == ("thirty-one bytes of a name: 31.", &options.heap),
+        "expected the name and the heap that were asked for, got {name} of {exporter}"
+    );
+    Ok(())
+}
+
+fn refuse(options: &Options) -> Result<()> {
+    let ask = |request: &Request| buffer(options, request).map(|buffer| buffer.size());
+    let problem = ask(&Request::new(0));
+    ensure!(
+        matches!(problem, Err(Error::ZeroSize)),
+        "size 0: got {problem:?}"
+    );
+    for size in [1 << 50, u64::MAX - 4096, u64::MAX] {
+        let problem = ask(&Request::new(size));
+        ensure!(
+            matches!(problem, Err(Error::NoMemory { .. })),
+            "size {size}: got {problem:?}"
+        );
+    }
+    let problem = ask(&Request::new(1).name("x".repeat(32)));
+    ensure!(
+        matches!(problem, Err(Error::BadName(_))),
+        "a long name: got {problem:?}"
+    );
+    let problem = ask(&Request::new(1).heap_flags(1));
+    ensure!(
+        matches!(problem, Err(Error::Io { .. })),
+        "a heap flag: got {problem:?}"
+    );
+
+    let null = OwnedFd::from(File::open("/dev/null")?);
+    let problem = Buffer::from_fd(null);
+    ensure!(
+        matches!(problem, Err(Error::NotADmaBuf)),
+        "/dev/null: got {problem:?}"
+    );
+
+    let mut mapped = buffer(options, &Request::new(SIZE as u64).read_only())?.map()?;
+    ensure!(
+        mapped.write().is_err(),
+        "a read-only buffer could be written to"
+    );
+    let access = mapped.read()?;
+    let problem = access.copy_to(SIZE - 1, &mut [0; 2]);
+    ensure!(
+        matches!(problem, Err(Error::OutOfBounds { .. })),
+        "at the end: got {problem:?}"
+    );
+    let problem = access.copy_to(usize::MAX, &mut [0; 2]);
+    ensure!(
+        matches!(problem, Err(Error::OutOfBounds { .. })),
+        "far away: got {problem:?}"
+    );
+    access.copy_to(SIZE - 2, &mut [0; 2])?;
+    Ok(())
+}
+
+/// Where DMA bounces, each byte has to be copied by the brackets.
+fn brackets(options: &Options) -> Result<()> {
+    let importer = Importer::new(&Setup::SNOOPING)?;
+    let mut mapped = buffer(options, &Request::new(SIZE as u64))?.map()?;
+    let attachment = importer.attach(&mapped, Kind::Static)?;
+    let device = importer.map(attachment, Direction::Bidirectional)?;
+
+    let mut access = mapped.write()?;
+    access.fill(0, SIZE, 0x11)?;
+    access.copy_from(4096, b"by the CPU")?;
+    access.end()?;
+    let seen = importer.read(&device, 4095, 11)?;
+    ensure!(seen == b"\x11by the CPU", "the device saw {seen:x?}");
+
+    importer.write(&device, 8000, b"by the device")?;
+    let mut seen = [0; 13];
+    mapped.read()?.copy_to(8000, &mut seen)?;
+    ensure!(&seen == b"by the device", "the CPU saw {seen:x?}");
+
+    // A bracket that is dropped is closed, too.
+    mapped.read_write()?.copy_from(0, b"dropped")?;
+    let seen = importer.read(&device, 0, 7)?;
+    ensure!(seen == b"dropped", "the device saw {seen:x?}");
+    Ok(())
+}
+
+fn ask(options: &Options) -> Result<()> {
+    let heap = System::new().heap(&options.heap)?;
+    let answer = buffer(options, &Request::new(1))?.query()?;
+    ensure!(
+        answer.exported_here == options.heap_is_ours(),
+        "{}: got {answer:?}",
+        options.heap
+    );
+    if answer.exported_here {
+        let told = (
+            answer.dma_coherent,
+            answer.contiguous,
+            answer.cpu_mapping,
+            answer.heap.as_ref(),
+        );
+        let expected = (
+            heap.dma_coherent,
+            heap.contiguous,
+            heap.cpu_mapping,
+            Some(&heap.name),
+        );
+        ensure!(told == expected, "expected {expected:?}, got {told:?}");
+    }
+    let foreign = query(options.control()?.alloc(1)?)?;
+    ensure!(
+        !foreign.exported_here && foreign.dma_coherent.is_none() && foreign.heap.is_none(),
+        "expected nothing about another exporter's buffer, got {foreign:?}"
+    );
+    let problem = query(File::open("/dev/null")?);
+    ensure!(
+        matches!(problem, Err(Error::NotADmaBuf)),
+        "/dev/null: got {problem:?}"
+    );
+    Ok(())
+}
+
+fn holders(options: &Options) -> Result<()> {
+    let importer = Importer::open()?;
+    let name = importer.setup(&Setup::SNOOPING)?;
+    let buffer = Heap::open(&options.heap)?.alloc(SIZE)?;
+    let (_first, _second) = (buffer.map()?, buffer.map()?);
+    importer.attach(&buffer, Kind::Dynamic)?;
+
+    let own = std::process::id();
+    for pid in [Some(own), None] {
+        let found = System::new().holders(pid)?;
+        let held = found
+            .buffers
+            .iter()
+            .find(|held| held.inode == buffer.inode());
+        let held = held.with_context(|| format!("the buffer is missing in {found:?}"))?;
+        let holder = held.holders.iter().find(|holder| holder.pid == own);
+        let holder = holder.with_context(|| format!("this process is missing in {held:?}"))?;
+        let coherent = options.heap_is_ours().then(|| options.heap_is_strict());
+        ensure!(
+            held.size == Some(SIZE as u64)
+                && held.exporter.as_ref() == Some(&options.heap)
+                && held.attached.as_ref() == Some(&vec![name.clone()])
+                && (coherent.is_none() || held.dma_coherent == coherent)
+                && holder.descriptors.len() == 1
+                && holder.mappings == 2,
+            "expected {SIZE} bytes, one device {name}, one descriptor, two mappings; got {held:?}"
+        );
+    }
+    Ok(())
+}
+
+fn devices(_: &Options) -> Result<()> {
+    let system = System::new();
+    let known = system.devices()?;
+    let mut nodes = 0;
+    for device in &known {
+        for node in &device.nodes {
+            let Ok(open) = File::open(node) else {
+                continue;
+            };
+            let found = system.device_of_fd(&open)?;
+            ensure!(
+                found == *device,
+                "{}: expected {device:?}, got {found:?}",
+                node.display()
+            );
+            if let Some(first) = device.best_heap() {
+                let links = crate::links::Links::of(&device.path)?.context("no links")?;
+                ensure!(
+                    first == links.first,
+                    "{}: {first} is not {}",
+                    device.name,
+                    links.first
+                );
+            }
+            nodes += 1;
+        }
+    }
+    if nodes == 0 {
+        return skip("no device here has a node that can be opened");
+    }
+    match system.device("/dev/null") {
+        Ok(null) if null.order.is_none() => Ok(()),
+        other => bail!("/dev/null: expected a device without links, got {other:?}"),
+    }
+}
