@@ -96,6 +96,9 @@ impl Allocator {
         if request.size == 0 {
             return Err(Error::ZeroSize);
         }
+        if request.size > total_memory() {
+            return Err(self.no_memory(request));
+        }
         let name = request.name.as_deref().map(checked_name).transpose()?;
         let mode = if request.read_only {
             OFlags::RDONLY
@@ -108,18 +111,10 @@ impl Allocator {
             fd_flags: (mode | OFlags::CLOEXEC).bits(),
             heap_flags: request.heap_flags,
         };
-        let no_memory = || Error::NoMemory {
-            heap: self.heap.clone(),
-            size: request.size,
-        };
         // SAFETY: The argument is of the type that the ioctl is for.
         let result = unsafe { ioctl::call(&self.fd, ioctl::DMA_HEAP_IOCTL_ALLOC, &mut data) };
         result.map_err(|errno| match errno {
-            Errno::NOMEM => no_memory(),
-            // The kernel rounds up before it looks, and past the end lies 0.
-            Errno::INVAL if request.size.checked_next_multiple_of(MAX_PAGE).is_none() => {
-                no_memory()
-            }
+            Errno::NOMEM => self.no_memory(request),
             errno => Error::io(format!("allocating from the heap {}", self.heap))(errno),
         })?;
         // SAFETY: The ioctl has succeeded, so the descriptor is new and ours.
@@ -130,13 +125,24 @@ impl Allocator {
         }
         Ok(buffer)
     }
+
+    fn no_memory(&self, request: &Request) -> Error {
+        Error::NoMemory {
+            heap: self.heap.clone(),
+            size: request.size,
+        }
+    }
+}
+
+/// How many bytes of memory the machine has. The kernel's own heaps do not look, and call the OOM
+/// killer in the end.
+fn total_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(info.mem_unit.into())
 }
 
 /// The file system of dma-bufs, by `linux/magic.h`.
 const DMA_BUF_MAGIC: u64 = 0x444d_4142;
-
-/// The largest page of the machines that there are.
-const MAX_PAGE: u64 = 64 << 10;
 
 fn checked_name(name: &str) -> Result<CString> {
     CString::new(name)

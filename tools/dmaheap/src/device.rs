@@ -113,7 +113,8 @@ fn nodes(system: &System, path: &Path) -> Vec<PathBuf> {
     let classes = NODE_CLASSES.iter().map(|class| path.join(class));
     let class_devices = classes.flat_map(|class| entries(&class));
     class_devices
-        .filter(|class_device| class_device.join("dev").exists())
+        // DRM has links of former names to some nodes.
+        .filter(|class_device| class_device.join("dev").exists() && !class_device.is_symlink())
         .filter_map(|class_device| {
             let event = attribute(&class_device.join("uevent"))?;
             let name = event

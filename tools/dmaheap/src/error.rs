@@ -99,12 +99,12 @@ pub enum Error {
     )]
     NoQuery,
     /// A system call failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was being done.
         what: String,
         /// How that failed.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -112,9 +112,9 @@ impl Error {
     /// A closure for `map_err`: says what was being done.
     pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();
-        move |source| Self::Io {
+        move |cause| Self::Io {
             what,
-            source: source.into(),
+            cause: cause.into(),
         }
     }
 

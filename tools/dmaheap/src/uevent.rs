@@ -3,6 +3,7 @@
 //! The kernel's events about devices.
 
 use crate::error::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
@@ -44,6 +45,20 @@ impl Uevents {
         // Group 1 is the kernel's own. Only privileged processes can send to it.
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 1)).map_err(Error::io(what))?;
         Ok(Self { socket })
+    }
+
+    /// Whether there is an event already, for which nobody has to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn is_pending(&self) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        let at_once = Timespec::default();
+        match rustix::event::poll(&mut fds, Some(&at_once)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(errno) => Err(Error::io("reading the kernel's events")(errno)),
+        }
     }
 
     /// Waits for the next event. `None` says that some have been lost, as they were not read in

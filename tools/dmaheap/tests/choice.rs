@@ -48,8 +48,10 @@ const TABLE: &[Row] = &[
         what: "rules may contradict: the best worst place wins",
         orders: &[
             "system system-noncoherent system-uncached",
+            "system system-noncoherent system-uncached",
             "system-uncached system-noncoherent system",
         ],
+        // Worst places 1, 2, 2; sums 3, 2, 4.
         fits: &["system-noncoherent", "system", "system-uncached"],
     },
     Row {
@@ -75,12 +77,11 @@ const TABLE: &[Row] = &[
     Row {
         what: "heaps that do not fit take no place",
         orders: &[
-            "system-coherent system-uncached system-noncoherent system",
+            "system-noncoherent system-coherent system",
             "system system-noncoherent",
-            "system-noncoherent system",
         ],
-        // Sums 1 and 2: the two strangers before system-noncoherent do not count.
-        fits: &["system-noncoherent", "system"],
+        // Were it not so, system would be third for somebody.
+        fits: &["system", "system-noncoherent"],
     },
     Row {
         what: "links to heaps that are gone by now are passed over",

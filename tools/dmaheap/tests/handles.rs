@@ -165,6 +165,7 @@ fn all_devices_with_nodes_or_links_are_listed_once() {
     tree.device("platform", "chosen", "platform/without-node")
         .links("system");
     let devices = tree.system().devices().unwrap();
+    assert_eq!(devices[0].nodes, [tree.path("dev/dri/card9")]);
     let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
     let expected = [
         "vkms",

@@ -38,8 +38,8 @@ pub use crate::{
     guest::{Guest, Outcome},
     image::{Add, Image},
     kernel::{DEFAULT, Kernel, kernel, list},
-    module::module,
-    program::{rust_program, selftest_dmabuf_heaps},
+    module::{checkout, module},
+    program::{c_program, rust_program, selftest_dmabuf_heaps},
     run::Stream,
     setup::setup,
 };

@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::{cache, kernel::Kernel, progress};
 
 /// The checkout that this program was built from.
-pub(crate) fn checkout() -> &'static Path {
+pub fn checkout() -> &'static Path {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     tools.and_then(Path::parent).unwrap_or(Path::new("/"))
 }

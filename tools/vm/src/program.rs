@@ -59,6 +59,19 @@ pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
     Ok(output.join(target).join("release").join(package))
 }
 
+/// Builds a static program for guests from one file in C, `source` below the
+/// checkout, and says where it is. A warning is an error.
+pub fn c_program(arch: Arch, source: &str) -> Result<PathBuf> {
+    let source = checkout().join(source);
+    let directory = cache::subdir(format!("programs/{}/c-{arch}", checkout_key()))?;
+    let program = directory.join(source.file_stem().unwrap_or_default());
+    let mut cc = Command::new(arch.cc());
+    cc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+        .args([&program, &source]);
+    progress::run(&format!("building {} for {arch}", source.display()), &cc, 0)?;
+    Ok(program)
+}
+
 /// Builds the kernel's own test of dma-buf heaps, and says where it is.
 pub fn selftest_dmabuf_heaps(kernel: &Kernel) -> Result<PathBuf> {
     let item = Item::new("selftests", &kernel.key)?;

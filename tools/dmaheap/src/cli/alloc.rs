@@ -17,16 +17,16 @@ use std::process::Command;
 
 /// The command could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot run {}: {source}", .command.display())]
+#[error("cannot run {}: {cause}", .command.display())]
 pub struct CannotRun {
     command: OsString,
-    source: io::Error,
+    cause: io::Error,
 }
 
 impl CannotRun {
     /// The exit status, as shells have it.
     pub fn status(&self) -> u8 {
-        match self.source.kind() {
+        match self.cause.kind() {
             io::ErrorKind::NotFound => 127,
             _ => 126,
         }
@@ -61,7 +61,7 @@ pub fn run(system: &System, output: &Output, alloc: &Alloc) -> Result<()> {
     };
     // The command inherits it.
     fcntl_setfd(&buffer, FdFlags::empty()).map_err(io::Error::from)?;
-    let source = Command::new(program)
+    let cause = Command::new(program)
         .args(arguments)
         .env("DMABUF_FD", buffer.as_fd().as_raw_fd().to_string())
         .env("DMABUF_SIZE", size.to_string())
@@ -69,7 +69,7 @@ pub fn run(system: &System, output: &Output, alloc: &Alloc) -> Result<()> {
         .exec();
     Err(CannotRun {
         command: program.clone(),
-        source,
+        cause,
     }
     .into())
 }

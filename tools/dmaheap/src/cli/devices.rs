@@ -31,19 +31,25 @@ fn table(devices: &[Device]) -> Table {
         "HEAPS, BEST FIRST",
     ]);
     for device in devices {
-        let nodes: Vec<_> = device
-            .nodes
-            .iter()
-            .map(|node| node.display().to_string())
-            .collect();
         table.row([
             Cell::text(&device.name),
             Cell::text(device.bus.as_deref().unwrap_or_default()),
             Cell::text(device.driver.as_deref().unwrap_or_default()),
-            Cell::text(nodes.join(" ")),
+            Cell::text(nodes(device)),
             Cell::judged(device.snooping.snoops, "yes", "no"),
             Cell::known(device.order.as_ref().map(|order| order.join(" "))),
         ]);
     }
     table
+}
+
+/// The nodes; a few of them, if there are many.
+fn nodes(device: &Device) -> String {
+    const SHOWN: usize = 3;
+    let nodes = device.nodes.iter().take(SHOWN);
+    let mut shown: Vec<_> = nodes.map(|node| node.display().to_string()).collect();
+    if device.nodes.len() > SHOWN {
+        shown.push(format!("and {} more", device.nodes.len() - SHOWN));
+    }
+    shown.join(" ")
 }

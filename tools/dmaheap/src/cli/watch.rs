@@ -55,6 +55,9 @@ pub fn run(system: &System, output: &Output) -> Result<()> {
     loop {
         // Whatever has happened, and if events were lost, looking tells.
         events.wait()?;
+        while events.is_pending()? {
+            events.wait()?;
+        }
         let now = linked(system)?;
         for (change, device) in differences(&known, &now) {
             tell(output, change, device)?;

@@ -160,6 +160,9 @@ impl Device<'_> {
             &format!("MAJOR={major}\nMINOR={minor}\nDEVNAME={directory}{name}\n"),
         );
         tree.link(format!("{path}/device"), device);
+        if class == "drm" {
+            tree.link(format!("{device}/drm/controlD{}", 64 + minor), &path);
+        }
         tree.directory(format!("sys/class/{class}"));
         tree.link(format!("{path}/subsystem"), format!("sys/class/{class}"));
         tree.link(format!("sys/class/{class}/{name}"), &path);

@@ -5,7 +5,6 @@
 use crate::kit::Kits;
 use crate::results::Case;
 use anyhow::Result;
-use std::path::Path;
 use std::time::Duration;
 use vm::{Add, Arch, Guest, Outcome};
 
@@ -43,15 +42,15 @@ impl Boot {
     /// Boots the guest, with the test programs in `/`.
     pub fn run(&self, kits: &Kits) -> Result<Outcome> {
         let kit = kits.get(self.arch)?;
-        Guest::new(&kit.image)
+        let mut guest = Guest::new(&kit.image);
+        for program in kit.programs() {
+            guest = guest.add_file(Add::new(program, "")?);
+        }
+        guest
             .command(["sh", "-c", &self.script])
             .mem(self.mem)
             .append(self.append)
             .pci_noncoherent(self.pci_noncoherent)
-            .add_file(Add::new(&kit.selftest, "")?)
-            .add_file(Add::new(&kit.dmabuf_heap, "")?)
-            .add_file(Add::new(&kit.camera, "")?)
-            .add_file(Add::new(&kit.capture, "")?)
             .timeout(self.timeout)
             .run()
     }
@@ -69,7 +68,6 @@ impl Boot {
     /// How a person runs the same.
     pub fn repeat(&self, kits: &Kits) -> Result<String> {
         let kit = kits.get(self.arch)?;
-        let add = |path: &Path| format!(" --add {}", path.display());
         let mut command = format!("tools/vm/vm run --arch {} --mem {}", self.arch, self.mem);
         if !self.append.is_empty() {
             command += &format!(" --append '{}'", self.append);
@@ -77,8 +75,8 @@ impl Boot {
         if self.pci_noncoherent {
             command += " --pci-noncoherent";
         }
-        for program in [&kit.selftest, &kit.dmabuf_heap, &kit.camera, &kit.capture] {
-            command += &add(program);
+        for program in kit.programs() {
+            command += &format!(" --add {}", program.display());
         }
         Ok(format!(
             "to repeat it:\n  {command} -- sh -c '{}'",

@@ -3,7 +3,7 @@
 //! What guests of an architecture are made from, built when first needed.
 
 use anyhow::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use vm::{Arch, Image};
 
@@ -19,6 +19,10 @@ pub struct Kit {
     pub capture: PathBuf,
     /// The kernel's own test of heaps.
     pub dmabuf_heap: PathBuf,
+    /// The command dmaheap, its test, and the example of doing without it.
+    pub dmaheap: PathBuf,
+    pub dmaheap_test: PathBuf,
+    pub choose: PathBuf,
 }
 
 impl Kit {
@@ -31,7 +35,23 @@ impl Kit {
             capture: camera.with_file_name("capture"),
             camera,
             dmabuf_heap: vm::selftest_dmabuf_heaps(&kernel)?,
+            dmaheap: vm::rust_program(arch, "dmaheap")?,
+            dmaheap_test: vm::checkout().join("tools/dmaheap/tests/guest.sh"),
+            choose: vm::c_program(arch, "tools/dmaheap/examples/choose.c")?,
         })
+    }
+
+    /// What a guest has in `/`.
+    pub fn programs(&self) -> [&Path; 7] {
+        [
+            &self.selftest,
+            &self.dmabuf_heap,
+            &self.camera,
+            &self.capture,
+            &self.dmaheap,
+            &self.dmaheap_test,
+            &self.choose,
+        ]
     }
 }
 

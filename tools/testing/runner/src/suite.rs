@@ -59,8 +59,8 @@ const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHEREN
 const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED: &str = "--heap system-uncached alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. import. importer. parallel. map. video.";
-const REACH: &str =
-    "--heap system-noncoherent matrix. brackets. parallel. video.brackets fence.before_maintenance";
+const REACH: &str = "--heap system-noncoherent matrix. brackets. parallel. video.brackets \
+    library.brackets fence.before_maintenance";
 
 /// Skipped where everything bounces.
 const ALL_BOUNCES: &[&str] = &[
@@ -241,6 +241,18 @@ fn suites() -> Vec<Suite> {
                     "insmod $DMABUF_COHERENCY_KO accounting=0 pool_percent=0 && exec /{SELFTEST} --uncharged --unpooled alloc. limits. pool.off"
                 ),
             ),
+            may_skip: &[],
+        },
+        Suite {
+            name: "x86_64-dmaheap",
+            about: "the command dmaheap, where all devices snoop",
+            boot: Boot::new(X86_64, "exec sh /guest.sh"),
+            may_skip: &[],
+        },
+        Suite {
+            name: "arm64-dmaheap",
+            about: "the command dmaheap, where only PCI devices snoop",
+            boot: Boot::new(Arm64, "exec sh /guest.sh"),
             may_skip: &[],
         },
         Suite {

@@ -1,0 +1,381 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR GPL-2.0
+#
+# Tests of the command dmaheap on a real kernel, for a guest of tools/vm: needs
+# root, vivid, vkms and bochs as modules, and /dmaheap, /choose. Prints KTAP.
+
+links=/sys/module/dmabuf_coherency/parameters/links
+heaps=/dev/dma_heap
+tmp=/tmp/dmaheap
+fails=0
+number=0
+
+# Runs one test, a function; it fails at the first command that fails.
+run() {
+	number=$((number + 1))
+	(set -e; "$1") >"$tmp/log" 2>&1
+	status=$?
+	sed 's/^/# /' "$tmp/log"
+	if [ "$status" = 0 ]; then
+		echo "ok $number dmaheap.$1"
+	else
+		echo "not ok $number dmaheap.$1"
+		fails=$((fails + 1))
+	fi
+}
+
+# status N COMMAND...: it must exit with N. Leaves what it said in out and err.
+status() {
+	wanted=$1
+	shift
+	ended=0
+	"$@" >"$tmp/out" 2>"$tmp/err" || ended=$?
+	[ "$ended" = "$wanted" ] && return
+	echo "expected exit status $wanted, got $ended: $*"
+	cat "$tmp/out" "$tmp/err"
+	return 1
+}
+
+# says FILE TEXT: the file must contain it.
+says() {
+	grep -qF -- "$2" "$tmp/$1" && return
+	echo "expected in $1: $2"
+	cat "$tmp/$1"
+	return 1
+}
+
+# silent FILE: nothing may be in it.
+silent() {
+	[ ! -s "$tmp/$1" ] && return
+	echo "expected nothing in $1, got:"
+	cat "$tmp/$1"
+	return 1
+}
+
+# is GOT WANTED
+is() {
+	[ "$1" = "$2" ] && return
+	echo "expected $2, got $1"
+	return 1
+}
+
+# Waits for a line that a program in the background writes.
+await() {
+	tries=0
+	until grep -qsE "$2" "$tmp/$1"; do
+		tries=$((tries + 1))
+		if [ "$tries" -gt 600 ]; then
+			echo "expected in $1, sooner or later: $2"
+			cat "$tmp/$1"
+			return 1
+		fi
+		usleep 100000
+	done
+}
+
+# The first heap of one node's order that all others are linked to.
+common() {
+	first=$1
+	shift
+	for heap in $(cat "$first/device/dma_heaps/order"); do
+		for node; do
+			[ -e "$node/device/dma_heaps/$heap" ] || continue 2
+		done
+		echo "$heap"
+		return
+	done
+}
+
+video=/sys/class/video4linux/video0
+pci=/sys/bus/pci/drivers/bochs-drm/0000:*
+
+# Whoever is not root, in the group video or not.
+as() {
+	user=$1
+	shift
+	su -s /bin/sh "$user" -c "exec $*"
+}
+
+without_heaps() {
+	mount -t tmpfs tmpfs /sys/class/dma_heap
+	mount -t tmpfs tmpfs $heaps
+	got=0
+	status 3 /dmaheap list && says err 'this kernel has no DMA heaps: it needs CONFIG_DMABUF_HEAPS' &&
+		status 3 /dmaheap pick /dev/video0 && says err 'this kernel has no DMA heaps' &&
+		status 0 /dmaheap devices || got=1
+	umount /sys/class/dma_heap $heaps
+	return $got
+}
+
+without_module() {
+	status 0 /dmaheap list
+	grep -qE '^system +any +write-back +no +[0-9]+|^system +any +write-back +no +\?' "$tmp/out"
+	says err 'the module dmabuf_coherency is not loaded'
+	status 0 /dmaheap devices
+	says out vivid.0
+	status 3 /dmaheap pick /dev/video0
+	silent out
+	says err 'nothing is known of vivid.0: the module dmabuf_coherency is not loaded'
+	status 0 /dmaheap alloc --heap system --size 64K
+	status 0 /dmaheap buffers
+}
+
+list() {
+	status 0 /dmaheap list
+	silent err
+	for heap in $heaps/*; do
+		says out "${heap##*/} "
+	done
+	grep -qE '^system-coherent +snooping +write-back +no ' "$tmp/out"
+	grep -qE '^system-uncached +any +write-combining +no ' "$tmp/out"
+	[ ! -e $heaps/default_cma_region ] ||
+		grep -qE '^default_cma_region-noncoherent +any +write-back +yes ' "$tmp/out"
+}
+
+devices() {
+	status 0 /dmaheap devices
+	silent err
+	cp "$tmp/out" "$tmp/devices"
+	for node in /sys/class/drm/card? /sys/class/drm/renderD* /sys/class/video4linux/*; do
+		[ -e "$node/device/dma_heaps" ] || continue
+		device=$(basename "$(readlink -f "$node/device")")
+		line=$(grep "^$device " "$tmp/devices")
+		order=$(cat "$node/device/dma_heaps/order")
+		echo "$line" | grep -qF " $order"
+		echo "$line" | grep -qF " /dev/"
+	done
+	case $(uname -m) in
+	x86_64) grep -qE '^vivid.0 +platform +vivid .* yes +system-coherent ' "$tmp/devices" ;;
+	*) grep -qE '^vivid.0 +platform +vivid .* no +system-noncoherent ' "$tmp/devices" ;;
+	esac
+	grep -qE '^0000:.* bochs-drm .* yes +system-coherent ' "$tmp/devices"
+}
+
+# Every pair of nodes, in both orders.
+pick() {
+	nodes="$video /sys/class/drm/card0 /sys/class/drm/card1 /sys/class/drm/card2"
+	for a in $nodes; do
+		for b in $nodes; do
+			status 0 /dmaheap pick "$a" "$b"
+			silent err
+			is "$(cat "$tmp/out")" "$heaps/$(common "$a" "$b")"
+		done
+	done
+}
+
+handles() {
+	wanted=$(/dmaheap pick /dev/video0)
+	exec 9</dev/video0
+	for handle in vivid vivid.0 video0 $video /sys/devices/platform/vivid.0 /proc/self/fd/9; do
+		is "$(/dmaheap pick "$handle")" "$wanted"
+	done
+	address=$(basename $pci)
+	for handle in bochs bochs-drm "$address" "${address#0000:}"; do
+		is "$(/dmaheap pick "$handle")" $heaps/system-coherent
+	done
+	status 3 /dmaheap pick faux_driver
+	says err 'stands for several devices: name one of'
+}
+
+explain() {
+	status 0 /dmaheap pick --explain vivid.0 bochs
+	is "$(wc -l <"$tmp/out")" 1
+	if [ "$(uname -m)" = x86_64 ]; then
+		says err "system-uncached: it is slow for the CPU, and vivid.0 gains nothing by that"
+	else
+		says err "system-coherent: vivid.0 does not snoop the CPU caches"
+	fi
+}
+
+none_fits() {
+	echo vivid=system-uncached >$links
+	got=0
+	status 1 /dmaheap pick --explain vivid bochs &&
+		silent out &&
+		says err 'no heap fits all of these devices: copy between two buffers, or swap exporter' &&
+		says err 'system-noncoherent: the parameter links has a rule for vivid.0' ||
+		got=1
+	echo >$links
+	status 0 /dmaheap pick vivid bochs
+	return $got
+}
+
+bad_input() {
+	status 2 /dmaheap pick
+	status 3 /dmaheap pick /dev/video77
+	says err 'there is no device /dev/video77'
+	status 3 /dmaheap pick /etc
+	says err '/etc is a directory, and not that of a device'
+	status 3 /dmaheap pick /dev/null
+	says err 'nothing is known of null'
+	status 2 /dmaheap alloc --for vivid --size 0
+	status 3 /dmaheap alloc --for vivid --size 1T
+	says err 'has no memory for 1099511627776 bytes'
+	status 3 /dmaheap alloc --for vivid --size 16777215T
+	says err 'has no memory for'
+	status 3 /dmaheap alloc --for vivid --size 18446744073709551615
+	says err 'has no memory for'
+	status 3 /dmaheap alloc --heap nonesuch --size 1
+	says err 'there is no heap nonesuch'
+	status 2 /dmaheap alloc --for vivid --size 1 --name 01234567890123456789012345678901
+}
+
+gone() {
+	exec 9</dev/video0
+	echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind
+	got=0
+	status 3 /dmaheap pick /proc/self/fd/9 && says err 'is gone: open its node anew' || got=1
+	exec 9<&-
+	echo vivid.0 >/sys/bus/platform/drivers/vivid/bind
+	status 0 /dmaheap pick vivid.0
+	return $got
+}
+
+alloc() {
+	status 0 /dmaheap alloc --for vivid bochs --size 8M --name frame -- \
+		sh -c 'cat /proc/self/fdinfo/$DMABUF_FD; echo "$DMABUF_SIZE of $DMABUF_HEAP"'
+	heap=$(basename "$(/dmaheap pick vivid bochs)")
+	says out "size:	8388608"
+	says out "exp_name:	$heap"
+	says out "name:	frame"
+	says out "8388608 of $heap"
+	status 7 /dmaheap alloc --for vivid --size 1 -- sh -c 'exit 7'
+	status 127 /dmaheap alloc --for vivid --size 1 -- /nonesuch
+	status 126 /dmaheap alloc --for vivid --size 1 -- /etc
+	status 0 /dmaheap alloc --for vivid --size 1 --contiguous -- sh -c 'echo $DMABUF_HEAP'
+	says out default_cma_region-
+}
+
+# The kernel's own account of live buffers.
+live() {
+	head -n 1 "/sys/kernel/debug/dma_buf/bufinfo" >/dev/null
+	grep -c "	$1	" /sys/kernel/debug/dma_buf/bufinfo || true
+}
+
+buffers() {
+	is "$(live system-coherent)" 0
+	/dmaheap alloc --heap system-coherent --size 1M --name held -- sleep 1000 &
+	holder=$!
+	until grep -q held /sys/kernel/debug/dma_buf/bufinfo; do usleep 10000; done
+	got=0
+	status 0 /dmaheap buffers && cp "$tmp/out" "$tmp/buffers" &&
+		grep -qE " 1 MiB  system-coherent +held +yes +1 .*sleep\[$holder\] fd [0-9]+" "$tmp/buffers" &&
+		status 0 /dmaheap buffers --pid $holder && says out held &&
+		status 0 /dmaheap buffers --pid $$ && ! grep held "$tmp/out" &&
+		status 0 /dmaheap --json buffers && says out '"name":"held"' && says out '"size":1048576' &&
+		status 0 /dmaheap list && grep -E '^system-coherent ' "$tmp/out" || got=1
+	as outsider /dmaheap buffers >"$tmp/out" 2>"$tmp/err" || got=1
+	says err 'only root may read debugfs' || got=1
+	says err 'processes are not yours' || got=1
+	as outsider /dmaheap buffers --pid $holder >"$tmp/out" 2>"$tmp/err" && got=1
+	says err 'which is not yours: try as root' || got=1
+	umount /sys/kernel/debug
+	status 0 /dmaheap buffers && says out held || got=1
+	says err 'debugfs is not mounted' || got=1
+	mount -t debugfs debugfs /sys/kernel/debug
+	kill $holder
+	wait $holder || true
+	[ $got = 0 ] || cat "$tmp/buffers"
+	status 3 /dmaheap buffers --pid $holder
+	says err 'there is no process'
+	return $got
+}
+
+# As a person without a shell on the machine's administration sees it.
+permission() {
+	for user in member outsider; do
+		as $user /dmaheap devices >"$tmp/out"
+		says out vivid.0
+		as $user /dmaheap list >"$tmp/out"
+		grep -qE '^system-noncoherent .* root$' "$tmp/out"
+		got=0
+		as $user /dmaheap pick vivid.0 >"$tmp/out" 2>"$tmp/err" || got=$?
+		is $got 3
+		silent out
+		says err 'fits, but only root may open /dev/dma_heap/system-'
+	done
+	# What the udev rule does.
+	chgrp video $heaps/*-coherent $heaps/*-noncoherent $heaps/*-uncached
+	chmod 660 $heaps/*-coherent $heaps/*-noncoherent $heaps/*-uncached
+	as outsider /dmaheap list >"$tmp/out"
+	grep -qE '^system-noncoherent .* group video$' "$tmp/out"
+	grep -qE '^system .* root$' "$tmp/out"
+	got=0
+	as outsider /dmaheap alloc --for vivid.0 --size 1M 2>"$tmp/err" || got=$?
+	is $got 3
+	says err 'join the group video'
+	is "$(as member /dmaheap pick vivid.0)" "$(/dmaheap pick vivid.0)"
+	as member "/dmaheap alloc --for vivid.0 --size 1M -- sh -c 'cat /proc/self/fdinfo/\$DMABUF_FD'" >"$tmp/out"
+	says out "size:	1048576"
+}
+
+watch() {
+	as outsider /dmaheap watch >"$tmp/watched" 2>&1 &
+	watcher=$!
+	/dmaheap --json watch >"$tmp/watched.json" &
+	second=$!
+	got=0
+	seen present ': system' &&
+		echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind && seen removed ': system' &&
+		echo vivid.0 >/sys/bus/platform/drivers/vivid/bind && seen added ': system' &&
+		echo vivid=system-uncached >$links && seen changed ': system-uncached$' || got=1
+	[ -e /sys/bus/platform/drivers/vivid/vivid.0 ] || echo vivid.0 >/sys/bus/platform/drivers/vivid/bind
+	echo >$links
+	kill $watcher $second
+	wait $watcher $second || true
+	return $got
+}
+
+# seen WORD REST: both watchers must tell that of vivid.
+seen() {
+	# As links go, the driver may be gone already.
+	await watched "^$1 +vivid.0 \([a-z ]*\)$2" && await watched.json "\"name\":\"vivid.0\".*\"links\":\"$1\""
+}
+
+graph() {
+	status 0 /dmaheap graph
+	says out '<svg xmlns="http://www.w3.org/2000/svg"'
+	says out 'vivid (platform)'
+	says out '</svg>'
+	status 0 /dmaheap graph --format dot
+	says out 'digraph dmaheap {'
+	says out '[taillabel="1", penwidth=3]'
+}
+
+json() {
+	for command in list devices buffers graph 'pick vivid.0' 'alloc --heap system --size 1' 'pick nonesuch'; do
+		# shellcheck disable=SC2086
+		/dmaheap --json $command >"$tmp/out" || true
+		says out '"version":1}'
+		is "$(wc -l <"$tmp/out")" 1
+	done
+	is "$(/dmaheap --json alloc --heap system --size 5000)" \
+		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":8192},"version":1}'
+}
+
+example_in_c() {
+	status 0 /choose /dev/video0 /dev/dri/card0
+	says out "8388608 bytes of $(/dmaheap pick /dev/video0 /dev/dri/card0)"
+	status 1 /choose /dev/null
+}
+
+mkdir -p $tmp /etc
+chmod 755 $tmp
+echo 'root:x:0:
+video:x:44:member
+users:x:100:' >/etc/group
+echo 'root:x:0:0::/:/bin/sh
+member:x:1000:100::/:/bin/sh
+outsider:x:1001:100::/:/bin/sh' >/etc/passwd
+echo 'KTAP version 1'
+
+modprobe vivid && modprobe vkms && modprobe bochs && modprobe vgem
+run without_module
+run without_heaps
+insmod "$DMABUF_COHERENCY_KO"
+for test in list devices pick handles explain none_fits bad_input gone alloc buffers permission watch \
+	graph json example_in_c; do
+	run $test
+done
+echo "1..$number"
+exit $((fails > 0))
