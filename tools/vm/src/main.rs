@@ -83,6 +83,13 @@ enum Verb {
         #[command(flatten)]
         kernel: KernelArgs,
     },
+    /// Build a program of tools, static, and print its path
+    Program {
+        #[arg(long)]
+        arch: Arch,
+        /// A package in tools/Cargo.toml, with a program of the same name
+        package: String,
+    },
     /// List kernels
     List,
     /// Run the tests or the demo: see `vm runner -- --help`
@@ -217,6 +224,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Module { kernel } => {
             let kernel = vm::kernel(kernel.arch, &kernel.kernel)?;
             println!("{}", vm::module(&kernel)?.display());
+        }
+        Verb::Program { arch, package } => {
+            println!("{}", vm::rust_program(arch, &package)?.display());
         }
         Verb::List => print!("{}", vm::list()?),
         Verb::Runner { arguments } => {

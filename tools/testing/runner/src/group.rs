@@ -4,7 +4,7 @@
 
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
-use crate::{host, kernel_selftest, suite, survey, vm_tool};
+use crate::{board, host, kernel_selftest, suite, survey, vm_tool};
 use anyhow::{Result, bail};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,6 +46,7 @@ impl Group {
 /// All groups, those that take long first.
 fn all() -> Vec<Group> {
     let mut groups = suite::groups();
+    groups.extend(board::groups());
     groups.extend(vm_tool::groups());
     groups.extend(kernel_selftest::groups());
     groups.extend(survey::groups());
