@@ -1,23 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::Size;
+use crate::{Layout, Pixels};
 use std::{error, fmt};
 
 /// How high the bars at the upper and the lower edge are, in rows.
 pub const BAR: u32 = 16;
 
-/// A word is four pixels: what is computed and compared at once.
+/// A word is two pixels of RGB, or four of YUYV: what is computed at once.
 const WORD: usize = size_of::<u64>();
 /// The bits of a word that are noise.
 const NOISE: u64 = 0x0707_0707_0707_0707;
+/// The bits of a word of RGB that are no colour.
+const NO_COLOUR: u64 = 0xff00_0000_ff00_0000;
 /// Where a bar is brighter than this, it is white.
 const GREY: u8 = 128;
 /// How far back we look for the frame that a wrong byte comes from.
 const EARLIER: u32 = 64;
 
-/// Four pixels of one colour.
-const fn pixels(y: u8, u: u8, v: u8) -> u64 {
-    u64::from_le_bytes([y, u, y, v, y, u, y, v])
+/// A word as it lies in memory: as much of the array as the length says.
+struct Cell([u8; WORD], usize);
+
+impl Cell {
+    const fn length(pixels: Pixels) -> usize {
+        match pixels {
+            Pixels::Bgr24 => 6,
+            Pixels::Yuyv | Pixels::Xbgr32 => WORD,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0[..self.1]
+    }
 }
 
 /// Spreads a number over all bits of another (a round of SplitMix64).
@@ -31,18 +44,39 @@ const fn hash(seed: u64) -> u64 {
 /// Frame `number`, row by row.
 struct Picture {
     number: u32,
+    pixels: Pixels,
     height: u32,
     /// How many words a row has.
     columns: u32,
 }
 
 impl Picture {
-    fn new(number: u32, size: Size) -> Self {
+    fn new(number: u32, layout: Layout) -> Self {
         Self {
             number,
-            height: size.height(),
-            columns: size.width() / 4,
+            pixels: layout.pixels,
+            height: layout.size.height(),
+            columns: (layout.row() / Cell::length(layout.pixels)) as u32,
         }
+    }
+
+    /// What is in memory at a place.
+    fn cell(&self, row: u32, column: u32) -> Cell {
+        let word = self.word(row, column);
+        let bytes = match self.pixels {
+            Pixels::Yuyv => word,
+            Pixels::Xbgr32 => word | NO_COLOUR,
+            Pixels::Bgr24 => word & 0xff_ffff | word >> 32 << 24,
+        };
+        Cell(bytes.to_le_bytes(), Cell::length(self.pixels))
+    }
+
+    /// A word of one colour, or two values of colour and their brightness.
+    fn plain(&self, first: u8, second: u8, third: u8) -> u64 {
+        u64::from_le_bytes(match self.pixels {
+            Pixels::Yuyv => [first, second, first, third, first, second, first, third],
+            Pixels::Bgr24 | Pixels::Xbgr32 => [first, second, third, 0, first, second, third, 0],
+        })
     }
 
     /// The word at a place, as little-endian bytes have it.
@@ -63,7 +97,11 @@ impl Picture {
     fn bar(&self, bits: u32, column: u32) -> u64 {
         let block = column * u32::BITS / self.columns;
         let white = bits << block >> (u32::BITS - 1) == 1;
-        pixels(if white { 224 } else { 16 }, 128, 128)
+        let light = if white { 224 } else { 16 };
+        match self.pixels {
+            Pixels::Yuyv => self.plain(light, 128, 128),
+            Pixels::Bgr24 | Pixels::Xbgr32 => self.plain(light, light, light),
+        }
     }
 
     /// The word in the middle of a block.
@@ -76,17 +114,21 @@ impl Picture {
     /// were up to 26 frames ago.
     fn pattern(&self, row: u32, column: u32) -> u64 {
         let step = self.number % (27 * 28);
-        let y = (column + row + step) % 27;
-        let u = (row / 8 + step) % 28;
-        let v = (column / 4 + step) % 28;
-        pixels(16 + 8 * y as u8, 16 + 8 * u as u8, 16 + 8 * v as u8)
+        let first = (column + row + step) % 27;
+        let second = (row / 8 + step) % 28;
+        let third = (column / 4 + step) % 28;
+        self.plain(
+            16 + 8 * first as u8,
+            16 + 8 * second as u8,
+            16 + 8 * third as u8,
+        )
     }
 }
 
 /// Makes frame `number`.
-pub fn frame(number: u32, size: Size) -> Vec<u8> {
-    let mut bytes = vec![0; size.bytes()];
-    fill(number, size, &mut bytes);
+pub fn frame(number: u32, layout: Layout) -> Vec<u8> {
+    let mut bytes = vec![0; layout.bytes()];
+    fill(number, layout, &mut bytes);
     bytes
 }
 
@@ -95,34 +137,34 @@ pub fn frame(number: u32, size: Size) -> Vec<u8> {
 /// # Panics
 ///
 /// If `bytes` is not as long as a frame.
-pub fn fill(number: u32, size: Size, bytes: &mut [u8]) {
-    assert_eq!(bytes.len(), size.bytes(), "a frame of {size}");
-    let picture = Picture::new(number, size);
-    for (row, line) in (0..).zip(bytes.chunks_exact_mut(size.row())) {
-        for (column, word) in (0..).zip(line.chunks_exact_mut(WORD)) {
-            word.copy_from_slice(&picture.word(row, column).to_le_bytes());
+pub fn fill(number: u32, layout: Layout, bytes: &mut [u8]) {
+    assert_eq!(bytes.len(), layout.bytes(), "a frame of {layout}");
+    let picture = Picture::new(number, layout);
+    for (row, line) in (0..).zip(bytes.chunks_exact_mut(layout.row())) {
+        for (column, cell) in (0..).zip(line.chunks_exact_mut(Cell::length(layout.pixels))) {
+            cell.copy_from_slice(picture.cell(row, column).bytes());
         }
     }
 }
 
 /// Reads the number on a frame, whatever else is on it.
-pub fn number(bytes: &[u8], size: Size) -> Result<u32, Wrong> {
-    if bytes.len() != size.bytes() {
+pub fn number(bytes: &[u8], layout: Layout) -> Result<u32, Wrong> {
+    if bytes.len() != layout.bytes() {
         return Err(Wrong::Length {
-            expected: size.bytes(),
+            expected: layout.bytes(),
             found: bytes.len(),
         });
     }
-    let picture = Picture::new(0, size);
+    let picture = Picture::new(0, layout);
     let read = |row: u32| {
         (0..u32::BITS).fold(0, |number, block| {
             let column = picture.middle(block) as usize;
-            let y = bytes[row as usize * size.row() + column * WORD];
+            let y = bytes[row as usize * layout.row() + column * Cell::length(layout.pixels)];
             number << 1 | u32::from(y >= GREY)
         })
     };
     let top = read(BAR / 2);
-    let bottom = !read(size.height() - BAR / 2);
+    let bottom = !read(picture.height - BAR / 2);
     if top == bottom {
         Ok(top)
     } else {
@@ -132,19 +174,20 @@ pub fn number(bytes: &[u8], size: Size) -> Result<u32, Wrong> {
 
 /// Reads the number on a frame, and compares every byte with what it is in the
 /// frame of that number.
-pub fn check(bytes: &[u8], size: Size) -> Result<u32, Wrong> {
-    let number = number(bytes, size)?;
-    let picture = Picture::new(number, size);
+pub fn check(bytes: &[u8], layout: Layout) -> Result<u32, Wrong> {
+    let number = number(bytes, layout)?;
+    let picture = Picture::new(number, layout);
+    let length = Cell::length(layout.pixels);
     let mut wrong = 0;
     let mut first = None;
-    for (row, line) in (0..).zip(bytes.chunks_exact(size.row())) {
-        for (column, found) in (0..).zip(line.chunks_exact(WORD)) {
-            let expected = picture.word(row, column).to_le_bytes();
-            if found != expected {
+    for (row, line) in (0..).zip(bytes.chunks_exact(layout.row())) {
+        for (column, found) in (0..).zip(line.chunks_exact(length)) {
+            let expected = picture.cell(row, column);
+            if found != expected.bytes() {
                 let differs = |(found, expected): (&u8, &u8)| found != expected;
                 wrong += found
                     .iter()
-                    .zip(&expected)
+                    .zip(expected.bytes())
                     .filter(|pair| differs(*pair))
                     .count();
                 first.get_or_insert((row, column));
@@ -154,10 +197,10 @@ pub fn check(bytes: &[u8], size: Size) -> Result<u32, Wrong> {
     let Some((row, column)) = first else {
         return Ok(number);
     };
-    let offset = row as usize * size.row() + column as usize * WORD;
+    let offset = row as usize * layout.row() + column as usize * length;
     let earlier = |earlier: &u32| {
-        let word = Picture::new(*earlier, size).word(row, column);
-        bytes[offset..offset + WORD] == word.to_le_bytes()
+        let cell = Picture::new(*earlier, layout).cell(row, column);
+        bytes[offset..offset + length] == *cell.bytes()
     };
     Err(Wrong::Bytes {
         number,
@@ -190,9 +233,9 @@ pub enum Wrong {
         number: u32,
         /// How many bytes are wrong.
         wrong: usize,
-        /// Where the first of them is, to eight bytes.
+        /// Where the first of them is, to six or eight bytes.
         offset: usize,
-        /// The earlier frame that has these eight bytes there.
+        /// The earlier frame that has the same there.
         from: Option<u32>,
     },
 }
@@ -231,38 +274,53 @@ impl error::Error for Wrong {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Size;
 
-    const SMALL: Size = Size::new(132, 64).unwrap();
+    const KINDS: [Pixels; 3] = [Pixels::Yuyv, Pixels::Bgr24, Pixels::Xbgr32];
+    const SMALL: Layout = of(132, Pixels::Yuyv);
+
+    const fn of(width: u32, pixels: Pixels) -> Layout {
+        Layout::new(Size::new(width, 64).unwrap(), pixels)
+    }
 
     #[test]
     fn numbers_can_be_read() {
         for width in (128..=700).step_by(4) {
-            let size = Size::new(width, 64).unwrap();
-            for number in [0, 1, 0x8000_0000, 0x5555_5555, 0x1234_5678, u32::MAX] {
-                assert_eq!(check(&frame(number, size), size), Ok(number), "{size}");
+            for layout in KINDS.map(|pixels| of(width, pixels)) {
+                for number in [0, 1, 0x8000_0000, 0x5555_5555, 0x1234_5678, u32::MAX] {
+                    assert_eq!(
+                        check(&frame(number, layout), layout),
+                        Ok(number),
+                        "{layout}"
+                    );
+                }
             }
         }
     }
 
     #[test]
     fn no_wrong_byte_passes() {
-        let good = frame(1000, SMALL);
-        for place in 0..good.len() {
+        no_wrong_byte_passes_in(SMALL, 1);
+        no_wrong_byte_passes_in(of(132, Pixels::Bgr24), 31);
+        no_wrong_byte_passes_in(of(132, Pixels::Xbgr32), 31);
+    }
+
+    fn no_wrong_byte_passes_in(layout: Layout, step: usize) {
+        let good = frame(1000, layout);
+        let length = Cell::length(layout.pixels);
+        for place in (0..good.len()).step_by(step) {
             for bit in [0, 7] {
                 let mut bad = good.clone();
                 bad[place] ^= 1 << bit;
-                let offset = place / WORD * WORD;
-                match check(&bad, SMALL) {
+                match check(&bad, layout) {
                     Err(Wrong::Number { .. }) => assert_eq!(bit, 7),
-                    result => assert_eq!(
-                        result,
-                        Err(Wrong::Bytes {
-                            number: 1000,
-                            wrong: 1,
-                            offset,
-                            from: None
-                        })
-                    ),
+                    Err(Wrong::Bytes {
+                        number: 1000,
+                        wrong: 1,
+                        offset,
+                        ..
+                    }) => assert_eq!(offset, place / length * length),
+                    result => panic!("{layout}, byte {place}: {result:?}"),
                 }
             }
         }
@@ -287,14 +345,14 @@ mod tests {
 
     #[test]
     fn no_cache_line_stays_for_26_frames() {
-        let size = Size::new(320, 64).unwrap();
-        let latest = frame(99, size);
+        let layout = of(320, Pixels::Yuyv);
+        let latest = frame(99, layout);
         for number in 99 - 26..99 {
-            let earlier = frame(number, size);
+            let earlier = frame(number, layout);
             for (old, new) in earlier.chunks(64).zip(latest.chunks(64)) {
                 assert_ne!(old, new);
             }
-            let pattern = BAR as usize * size.row()..size.bytes() - BAR as usize * size.row();
+            let pattern = BAR as usize * layout.row()..layout.bytes() - BAR as usize * layout.row();
             let pairs = earlier[pattern.clone()].iter().zip(&latest[pattern]);
             assert!(pairs.into_iter().all(|(old, new)| old & !7 != new & !7));
         }
@@ -306,6 +364,17 @@ mod tests {
             for pixel in frame(number, SMALL).chunks_exact(2) {
                 assert!((16..=235).contains(&pixel[0]));
                 assert!((16..=240).contains(&pixel[1]));
+            }
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_rgb_show_the_same() {
+        let (three, four) = (of(132, Pixels::Bgr24), of(132, Pixels::Xbgr32));
+        for number in [0, 7, 1000] {
+            let (three, four) = (frame(number, three), frame(number, four));
+            for (three, four) in three.chunks_exact(3).zip(four.chunks_exact(4)) {
+                assert_eq!([three, &[0xff]].concat(), four);
             }
         }
     }

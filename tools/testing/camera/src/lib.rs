@@ -4,8 +4,9 @@
 //! them computable from the number.
 //!
 //! [`frame`] makes one, [`check`] compares every byte of one that has arrived
-//! with what it ought to be. In both, pixels are YUYV, rows follow each other
-//! without padding, and all values are within the limited range of video.
+//! with what it ought to be. In both, rows follow each other without padding, and
+//! all values are within the limited range of video. A frame shows the same in
+//! both kinds of RGB, bit for bit.
 //!
 //! A frame has its number on it twice, as bars that stay readable after
 //! conversion to RGB, in a screenshot for example:
@@ -19,9 +20,11 @@
 //! cache line left over from an earlier one does not pass for a new one.
 
 mod frame;
+mod layout;
 mod settle;
 mod size;
 
 pub use frame::{BAR, Wrong, check, fill, frame, number};
+pub use layout::{Layout, Pixels};
 pub use settle::settle;
 pub use size::{InvalidSize, Size};

@@ -34,16 +34,6 @@ impl Size {
     pub const fn height(self) -> u32 {
         self.height as u32
     }
-
-    /// The size of a row, in bytes.
-    pub const fn row(self) -> usize {
-        self.width as usize * 2
-    }
-
-    /// The size of a frame, in bytes.
-    pub const fn bytes(self) -> usize {
-        self.row() * self.height as usize
-    }
 }
 
 impl fmt::Display for Size {
@@ -84,10 +74,7 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let size: Size = "640x480".parse().unwrap();
-        assert_eq!(
-            (size.width(), size.height(), size.bytes()),
-            (640, 480, 614_400)
-        );
+        assert_eq!((size.width(), size.height()), (640, 480));
         assert_eq!(size.to_string(), "640x480");
     }
 

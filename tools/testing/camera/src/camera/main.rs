@@ -9,7 +9,7 @@ mod uvc;
 mod worker;
 
 use anyhow::{Context as _, Result, bail};
-use camera::Size;
+use camera::{Pixels, Size};
 use clap::Parser;
 use plug::Plug;
 use std::{
@@ -40,6 +40,9 @@ struct Cli {
     /// first one is the default
     #[arg(long = "size", value_name = "SIZE", default_values = ["320x240", "640x480"])]
     sizes: Vec<Size>,
+    /// What frames are made of
+    #[arg(long, value_name = "PIXELS", default_value = "yuyv")]
+    pixels: Pixels,
     /// Frames a second, if the host is that fast
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,

@@ -47,6 +47,7 @@ impl Plug {
         let mut function = Function {
             camera: Camera {
                 sizes: cli.sizes.clone(),
+                pixels: cli.pixels,
                 rate: cli.rate,
                 endpoint: 0,
             },
@@ -272,17 +273,17 @@ impl Function {
         let Some(endpoint) = self.endpoint else {
             return;
         };
-        let size = self.camera.sizes[self.commit.index];
+        let layout = self.camera.layout(self.commit);
         let stream = Stream {
             gadget: self.gadget.clone(),
             endpoint,
-            size,
+            layout,
             interval: Duration::from_secs(1) / self.camera.rate,
             next: self.sent.clone(),
             limit: self.limit,
         };
         let next = self.sent.load(Ordering::Relaxed);
-        say(format_args!("streaming {size} from frame {next} on"));
+        say(format_args!("streaming {layout} from frame {next} on"));
         let (notices, sent, limit) = (self.notices.clone(), self.sent.clone(), self.limit);
         self.stream = Some(Worker::start(move |stop| {
             let notice = match stream.run(stop) {

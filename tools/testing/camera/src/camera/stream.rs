@@ -7,7 +7,7 @@ use crate::{
     uvc::PAYLOAD,
     worker::Stop,
 };
-use camera::Size;
+use camera::Layout;
 use rustix::io::Errno;
 use std::{
     sync::{
@@ -31,7 +31,7 @@ const CHUNK: usize = 4 * PAYLOAD;
 pub struct Stream {
     pub gadget: Arc<RawGadget>,
     pub endpoint: Endpoint,
-    pub size: Size,
+    pub layout: Layout,
     /// The time between two frames.
     pub interval: Duration,
     /// The number of the next frame: how many were sent since the camera was
@@ -45,14 +45,14 @@ impl Stream {
     /// Sends frames until asked to stop. The host may take its time, but a
     /// camera does not hurry afterwards.
     pub fn run(self, stop: &Stop) -> Result<(), Errno> {
-        let mut bytes = vec![0; self.size.bytes()];
+        let mut bytes = vec![0; self.layout.bytes()];
         let mut due = Instant::now();
         loop {
             let number = self.next.load(Ordering::Relaxed);
             if self.limit.is_some_and(|limit| number >= limit) {
                 return Ok(());
             }
-            camera::fill(number, self.size, &mut bytes);
+            camera::fill(number, self.layout, &mut bytes);
             let payloads = payloads(number, &bytes);
             if !stop.sleep_until(due) {
                 return Ok(());

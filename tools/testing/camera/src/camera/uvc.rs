@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What a camera says about itself, by the USB Video Class 1.1: one camera,
-//! without controls, that streams YUY2 over a bulk endpoint.
+//! without controls, that streams one kind of pixels over a bulk endpoint.
 
 use crate::raw_gadget::PACKET;
-use camera::Size;
+use camera::{Layout, Pixels, Size};
 
 /// The interfaces: one for control, one for streaming, both with a single
 /// alternate setting. It is the lack of others that makes a stream a bulk one.
@@ -58,13 +58,18 @@ const OUTPUT_TERMINAL: u8 = 2;
 const ENGLISH: u16 = 0x0409;
 const STRINGS: [&str; 2] = ["dmabuf-coherency", "Camera without hardware"];
 const CLOCK: u32 = 1_000_000;
+/// The names of kinds of pixels, by which the host's driver knows them.
 const YUY2: [u8; 16] = *b"YUY2\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
+const BGR3: [u8; 16] = *b"\x7d\xeb\x36\xe4\x4f\x52\xce\x11\x9f\x53\x00\x20\xaf\x0b\xa7\x70";
+const BGR4: [u8; 16] = *b"\x7e\xeb\x36\xe4\x4f\x52\xce\x11\x9f\x53\x00\x20\xaf\x0b\xa7\x70";
 
 /// A camera: what it can do, and where it is plugged in.
 #[derive(Clone, Debug)]
 pub struct Camera {
     /// The sizes that it offers, its favourite first.
     pub sizes: Vec<Size>,
+    /// What its frames are made of.
+    pub pixels: Pixels,
     /// Frames a second.
     pub rate: u32,
     /// The address of the endpoint that it streams over.
@@ -194,12 +199,23 @@ impl Camera {
     }
 
     fn formats(&self) -> Vec<u8> {
+        let name = match self.pixels {
+            Pixels::Yuyv => YUY2,
+            Pixels::Bgr24 => BGR3,
+            Pixels::Xbgr32 => BGR4,
+        };
+        let bits = 8 * self.pixels.per_pixel() as u8;
         let mut body = descriptor(
             CLASS_INTERFACE,
-            &[&[4, 1, self.sizes.len() as u8], &YUY2, &[16, 1, 0, 0, 0, 0]],
+            &[
+                &[4, 1, self.sizes.len() as u8],
+                &name,
+                &[bits, 1, 0, 0, 0, 0],
+            ],
         );
         for (index, size) in (1..).zip(&self.sizes) {
-            let bits = (size.bytes() as u32 * 8).saturating_mul(self.rate);
+            let bytes = Layout::new(*size, self.pixels).bytes() as u32;
+            let bits = (bytes * 8).saturating_mul(self.rate);
             body.extend(descriptor(
                 CLASS_INTERFACE,
                 &[
@@ -208,7 +224,7 @@ impl Camera {
                     &(size.height() as u16).to_le_bytes(),
                     &bits.to_le_bytes(),
                     &bits.to_le_bytes(),
-                    &(size.bytes() as u32).to_le_bytes(),
+                    &bytes.to_le_bytes(),
                     &self.interval().to_le_bytes(),
                     &[1],
                     &self.interval().to_le_bytes(),
@@ -253,14 +269,18 @@ impl Camera {
         Format { index }
     }
 
+    /// What frames of a format look like.
+    pub fn layout(&self, format: Format) -> Layout {
+        Layout::new(self.sizes[format.index], self.pixels)
+    }
+
     /// A format in the words of PROBE and COMMIT.
     pub fn parameters(&self, format: Format) -> Vec<u8> {
-        let size = self.sizes[format.index];
         let bytes = [
             &[0, 0, 1, format.index as u8 + 1][..],
             &self.interval().to_le_bytes(),
             &[0; 10],
-            &(size.bytes() as u32).to_le_bytes(),
+            &(self.layout(format).bytes() as u32).to_le_bytes(),
             &(PAYLOAD as u32).to_le_bytes(),
             &CLOCK.to_le_bytes(),
             // Payloads say which frame they belong to, and which is its last.
@@ -282,6 +302,7 @@ mod tests {
     fn camera() -> Camera {
         Camera {
             sizes: vec!["320x240".parse().unwrap(), "640x480".parse().unwrap()],
+            pixels: Pixels::Yuyv,
             rate: 30,
             endpoint: 0x81,
         }
@@ -357,7 +378,7 @@ mod tests {
             let parameters = camera.parameters(format);
             assert_eq!(parameters.len(), usize::from(PARAMETERS));
             assert_eq!(camera.negotiate(&parameters), format);
-            let size = camera.sizes[format.index].bytes() as u32;
+            let size = camera.layout(format).bytes() as u32;
             assert_eq!(parameters[18..22], size.to_le_bytes());
         }
     }

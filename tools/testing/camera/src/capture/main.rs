@@ -6,7 +6,7 @@ mod buffer;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use buffer::Buffer;
-use camera::Size;
+use camera::{Layout, Pixels, Size};
 use clap::Parser;
 use rustix::io::Errno;
 use std::{
@@ -110,7 +110,8 @@ fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
     let format = video
         .set_format(cli.size.width(), cli.size.height(), YUYV)
         .context("cannot set the format")?;
-    if !is_that_of_frames(&format, cli.size) {
+    let layout = Layout::new(cli.size, Pixels::Yuyv);
+    if !is_that_of_frames(&format, layout) {
         return Err(anyhow!("{} has no {} in YUYV", node.display(), cli.size).into());
     }
     let count = video
@@ -118,7 +119,7 @@ fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
         .context("cannot request buffers")?;
     let buffers = (0..count)
         .map(|index| match &cli.heap {
-            Some(heap) => Buffer::of_heap(heap, cli.size.bytes()),
+            Some(heap) => Buffer::of_heap(heap, layout.bytes()),
             None => Buffer::of_driver(video, index),
         })
         .collect::<Result<Vec<_>>>()?;
@@ -126,7 +127,7 @@ fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
         let mut capture = Capture {
             video,
             buffers: &buffers,
-            size: cli.size,
+            layout,
             tally: Tally::default(),
         };
         let result = capture.run((!cli.until_unplugged).then_some(cli.frames));
@@ -136,11 +137,11 @@ fn capture(cli: &Cli, node: &Path, video: &Video) -> Result<(), Fault> {
     Ok(())
 }
 
-fn is_that_of_frames(format: &PixelFormat, size: Size) -> bool {
+fn is_that_of_frames(format: &PixelFormat, layout: Layout) -> bool {
     format.fourcc == YUYV
-        && (format.width, format.height) == (size.width(), size.height())
-        && format.bytes_per_line as usize == size.row()
-        && format.size as usize == size.bytes()
+        && (format.width, format.height) == (layout.size.width(), layout.size.height())
+        && format.bytes_per_line as usize == layout.row()
+        && format.size as usize == layout.bytes()
 }
 
 /// Opens the device, once it is there.
@@ -246,7 +247,7 @@ impl Tally {
 struct Capture<'a> {
     video: &'a Video,
     buffers: &'a [Buffer],
-    size: Size,
+    layout: Layout,
     tally: Tally,
 }
 
@@ -271,7 +272,7 @@ impl Capture<'_> {
             };
             let buffer = &self.buffers[frame.index as usize];
             let number = buffer
-                .read(frame.bytes_used, |bytes| camera::check(bytes, self.size))
+                .read(frame.bytes_used, |bytes| camera::check(bytes, self.layout))
                 .context("cannot read a buffer")?
                 .map_err(|wrong| Fault::Picture(wrong.into()))?;
             self.tally.add(number).map_err(Fault::Picture)?;
