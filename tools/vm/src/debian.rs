@@ -16,30 +16,36 @@ use anyhow::{Context, Result, bail};
 
 use crate::{arch::Arch, cache, progress, toolchain::output};
 
-/// One suite of Debian for one architecture.
+/// Suites of Debian for one architecture.
 pub(crate) struct Apt {
     directory: PathBuf,
-    suite: &'static str,
+    /// The first one is preferred.
+    suites: &'static [&'static str],
     arch: &'static str,
 }
 
 impl Apt {
     /// The suite that has the kernel source.
     pub(crate) fn backports() -> Result<Self> {
-        Self::new("trixie-backports", Arch::X86_64)
+        Self::new(&["trixie-backports"], Arch::X86_64)
     }
 
     /// The suite that guests are made from.
     pub(crate) fn stable(arch: Arch) -> Result<Self> {
-        Self::new("trixie", arch)
+        Self::new(&["trixie"], arch)
     }
 
-    fn new(suite: &'static str, arch: Arch) -> Result<Self> {
-        let directory = cache::subdir(format!("apt/{suite}-{}", arch.debian()))?;
+    /// Both, for programs that are to be new.
+    pub(crate) fn newer(arch: Arch) -> Result<Self> {
+        Self::new(&["trixie-backports", "trixie"], arch)
+    }
+
+    fn new(suites: &'static [&'static str], arch: Arch) -> Result<Self> {
+        let arch = arch.debian();
         let apt = Self {
-            directory,
-            suite,
-            arch: arch.debian(),
+            directory: cache::subdir(format!("apt/{}-{arch}", suites.join("+")))?,
+            suites,
+            arch,
         };
         apt.update()?;
         Ok(apt)
@@ -48,19 +54,19 @@ impl Apt {
     /// Fetches the lists of packages.
     fn update(&self) -> Result<()> {
         let (uri, keyring) = mirror()?;
-        let source = match keyring {
-            Some(keyring) => format!("deb [signed-by={keyring}] {uri} {} main\n", self.suite),
-            None => format!("deb {uri} {} main\n", self.suite),
-        };
-        cache::replace(&self.directory.join("sources.list"), source.as_bytes())?;
+        let options = keyring.map_or(String::new(), |keyring| format!("[signed-by={keyring}] "));
+        let source = |suite: &&str| format!("deb {options}{uri} {suite} main\n");
+        let sources: String = self.suites.iter().map(source).collect();
+        cache::replace(&self.directory.join("sources.list"), sources.as_bytes())?;
         cache::replace(&self.directory.join("status"), b"")?;
         for name in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(self.directory.join(name))?;
         }
-        let _lock = cache::lock(&format!("apt-{}-{}", self.suite, self.arch))?;
+        let _lock = self.lock()?;
         let what = format!(
             "reading the package list of {} for {}",
-            self.suite, self.arch
+            self.suites.join(" and "),
+            self.arch
         );
         progress::run(
             &what,
@@ -68,6 +74,10 @@ impl Apt {
             0,
         )
         .context("Debian's mirror cannot be reached: check the network, then run this again")
+    }
+
+    fn lock(&self) -> Result<cache::Lock> {
+        cache::lock(&format!("apt-{}-{}", self.suites.join("+"), self.arch))
     }
 
     fn command(&self, program: &str) -> Command {
@@ -107,7 +117,7 @@ impl Apt {
     /// Downloads a package and unpacks it below `directory`.
     pub(crate) fn unpack(&self, package: &str, version: &str, directory: &Path) -> Result<()> {
         let downloads = self.directory.join("archives");
-        let _lock = cache::lock(&format!("apt-{}-{}", self.suite, self.arch))?;
+        let _lock = self.lock()?;
         progress::run(
             &format!("downloading {package} {version}"),
             self.command("apt-get")
@@ -128,6 +138,53 @@ impl Apt {
         unpack.arg("-x").arg(deb.path()).arg(directory);
         progress::run(&format!("unpacking {package}"), &unpack, 0)?;
         fs::remove_file(deb.path())?;
+        Ok(())
+    }
+
+    /// What the newest version of a package depends on, alternatives left out.
+    pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
+        let version = self.newest(package, "")?;
+        let version = version.with_context(|| format!("Debian has no {package}"))?;
+        let package = format!("{package}={version}");
+        let record = output(self.command("apt-cache").args(["show", &package]))?;
+        let depends = record
+            .lines()
+            .find_map(|line| line.strip_prefix("Depends: "));
+        let names = depends.unwrap_or_default().split(", ");
+        let names = names.filter_map(|name| name.split_whitespace().next());
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// Downloads the newest versions of packages and all that they need, and
+    /// unpacks them below `directory`.
+    pub(crate) fn unpack_with_needs(&self, packages: &[String], directory: &Path) -> Result<()> {
+        let mut simulate = self.command("apt-get");
+        simulate.args(["install", "--simulate", "--no-install-recommends"]);
+        simulate
+            .args(["--target-release", self.suites[0]])
+            .args(packages);
+        let plan = output(&mut simulate)?;
+        // Lines like "Inst libc6 (2.41-12 Debian:13.1/stable [amd64])".
+        let names = plan.lines().filter_map(|line| line.strip_prefix("Inst "));
+        let names: Vec<&str> = names.filter_map(|line| line.split(' ').next()).collect();
+        let downloads = self.directory.join("archives");
+        let _lock = self.lock()?;
+        let mut download = self.command("apt-get");
+        download.args(["download", "--target-release", self.suites[0]]);
+        download.args(&names).current_dir(&downloads);
+        progress::run(
+            &format!("downloading {} packages", names.len()),
+            &download,
+            0,
+        )
+        .context("Debian's mirror cannot be reached: check the network, then run this again")?;
+        for entry in fs::read_dir(&downloads)? {
+            let deb = entry?.path();
+            if deb.extension().is_some_and(|extension| extension == "deb") {
+                output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(directory))?;
+                fs::remove_file(deb)?;
+            }
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     fs::{self, File},
     io::{self, BufWriter, Write},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
@@ -122,6 +123,13 @@ impl Add {
             Some((from, to)) if !Path::new(text).exists() => Self::new(from, to),
             _ => Self::new(text, ""),
         }
+    }
+}
+
+/// As [`Add::parse`] takes it.
+impl fmt::Display for Add {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:/{}", self.from.display(), self.to)
     }
 }
 

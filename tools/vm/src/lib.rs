@@ -17,6 +17,7 @@
 mod arch;
 mod busybox;
 mod cache;
+mod client;
 mod console;
 mod debian;
 mod guest;
@@ -34,6 +35,7 @@ mod toolchain;
 pub use crate::{
     arch::Arch,
     cache::dir as cache_dir,
+    client::libcamera,
     console::{Kind, Report},
     guest::{Guest, Outcome},
     image::{Add, Image},
