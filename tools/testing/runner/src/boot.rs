@@ -24,6 +24,11 @@ pub struct Boot {
     pub mem: &'static str,
     pub append: &'static str,
     pub pci_noncoherent: bool,
+    pub smp: u32,
+    /// More arguments for QEMU.
+    pub qemu: Vec<String>,
+    /// What the guest is to have besides the test programs.
+    pub adds: Vec<Add>,
     pub timeout: Duration,
 }
 
@@ -35,6 +40,9 @@ impl Boot {
             mem: "512M",
             append: "",
             pci_noncoherent: false,
+            smp: 2,
+            qemu: Vec::new(),
+            adds: Vec::new(),
             timeout: Duration::from_secs(300),
         }
     }
@@ -46,11 +54,16 @@ impl Boot {
         for program in kit.programs() {
             guest = guest.add_file(Add::new(program, "")?);
         }
+        for add in &self.adds {
+            guest = guest.add_file(add.clone());
+        }
         guest
             .command(["sh", "-c", &self.script])
             .mem(self.mem)
             .append(self.append)
             .pci_noncoherent(self.pci_noncoherent)
+            .smp(self.smp)
+            .qemu(&self.qemu)
             .timeout(self.timeout)
             .run()
     }
@@ -68,19 +81,28 @@ impl Boot {
     /// How a person runs the same.
     pub fn repeat(&self, kits: &Kits) -> Result<String> {
         let kit = kits.get(self.arch)?;
-        let mut command = format!("tools/vm/vm run --arch {} --mem {}", self.arch, self.mem);
+        let mut command = format!(
+            "tools/vm/vm run --arch {} --mem {} --smp {}",
+            self.arch, self.mem, self.smp
+        );
         if !self.append.is_empty() {
             command += &format!(" --append '{}'", self.append);
         }
         if self.pci_noncoherent {
             command += " --pci-noncoherent";
         }
+        for argument in &self.qemu {
+            command += &format!(" --qemu={argument}");
+        }
+        for add in &self.adds {
+            command += &format!(" --add {add}");
+        }
         for program in kit.programs() {
             command += &format!(" --add {}", program.display());
         }
         Ok(format!(
             "to repeat it:\n  {command} -- sh -c '{}'",
-            self.script
+            self.script.replace('\'', r"'\''")
         ))
     }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The demonstration: one table of all devices.
+//! The demonstration: one table of all devices, and one of the ways from a camera
+//! to a display.
 
 use crate::kit::Kits;
+use crate::pipeline::{self, Report};
 use crate::results::Verdict;
 use crate::survey::{self, Answer, Finding};
 use anyhow::Result;
@@ -12,15 +14,88 @@ const HEADINGS: [&str; 7] = [
     "ARCH", "DEVICE", "BUS", "DRIVER", "SNOOPS", "RESULT", "ERRNO",
 ];
 
+/// Which column of a table decides about a row's colour.
+const RESULT: usize = 5;
+
 const NOTES: &str = "\
 SNOOPS  whether the device's DMA sees the CPU caches
 RESULT  the answer of the heap system-coherent to the device that wants to attach
 ERRNO   how the call from user space ended: VIDIOC_QBUF for vivid, else PRIME import
 *       attached, as the kernel's trace events show, and failed later by the driver's own rule";
 
-/// Boots the guests and prints what their devices were told. Says whether all
-/// was well.
+const PIPELINE_HEADINGS: [&str; 8] = [
+    "ARCH", "DISPLAY", "DEVICES", "WAY", "HEAP", "RESULT", "COPIES", "CPU TIME",
+];
+
+const PIPELINE_NOTES: &str = "\
+DEVICES   2: a USB camera and the display; 3: with vim2m between them, which converts
+WAY       naive: everybody uses the strict heap; picked: the heap that suits all of them;
+          copy: what the naive way falls back to, the CPU copies to the display's own buffers
+RESULT    of how many frames every byte that the display read was as the camera had sent it
+CPU TIME  the program's, from a frame's arrival until it is shown, against the picked heap's;
+          under emulation only a hint
+Emulated machines have no caches: that a device is refused or served is real, what stale
+caches would show cannot be seen here.";
+
+/// Boots the guests and prints what their devices were told, and how frames came
+/// from a camera to displays. Says whether all was well.
 pub fn run(kits: &Kits) -> Result<bool> {
+    let devices = devices(kits)?;
+    println!();
+    Ok(pipelines(kits)? && devices)
+}
+
+fn pipelines(kits: &Kits) -> Result<bool> {
+    let mut rows = Vec::new();
+    let mut well = true;
+    for pipeline in pipeline::all() {
+        eprintln!(
+            "booting {} and showing what a camera sees, which takes a minute or two",
+            pipeline.title
+        );
+        let (reports, cases) = pipeline.run(kits)?;
+        for case in cases {
+            if case.verdict != Verdict::Passed {
+                eprintln!("{}: {}", case.name, case.text);
+                well = false;
+            }
+        }
+        let title = pipeline.title;
+        rows.extend(reports.iter().map(|report| way(title, report, &reports)));
+    }
+    let table = table(PIPELINE_HEADINGS, &rows, io::stdout().is_terminal());
+    println!("{table}\n{PIPELINE_NOTES}");
+    Ok(well)
+}
+
+/// A way of a frame, compared with the picked one among its `peers`.
+fn way(title: &str, report: &Report, peers: &[Report]) -> [String; 8] {
+    let picked = peers.iter().find(|peer| {
+        peer.way == "picked" && (&peer.display, peer.devices) == (&report.display, report.devices)
+    });
+    let ratio = picked
+        .and_then(|picked| Some(report.cpu_us? / picked.cpu_us?))
+        .map_or("-".into(), |ratio| format!("{ratio:.1}"));
+    let (result, copies) = match &report.refused {
+        Some(refusal) => (format!("refused, {}", refusal.errno), "-".into()),
+        None => (
+            format!("{} frames right", report.frames),
+            report.copies.to_string(),
+        ),
+    };
+    [
+        title.into(),
+        report.display.clone(),
+        report.devices.to_string(),
+        report.way.clone(),
+        report.heap.clone(),
+        result,
+        copies,
+        ratio,
+    ]
+}
+
+fn devices(kits: &Kits) -> Result<bool> {
     let mut rows = Vec::new();
     let mut well = true;
     for survey in survey::all() {
@@ -36,9 +111,8 @@ pub fn run(kits: &Kits) -> Result<bool> {
         rows.extend(findings.iter().map(|finding| row(survey.title, finding)));
         well &= findings.iter().all(|finding| finding.answer().is_some());
     }
-    print!("{}", table(&rows, io::stdout().is_terminal()));
-    println!();
-    println!("{NOTES}");
+    let table = table(HEADINGS, &rows, io::stdout().is_terminal());
+    println!("{table}\n{NOTES}");
     Ok(well)
 }
 
@@ -69,30 +143,34 @@ fn row(title: &str, finding: &Finding) -> [String; 7] {
     ]
 }
 
-fn table(rows: &[[String; 7]], colour: bool) -> String {
+fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]], colour: bool) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].len());
         cells
-            .chain([HEADINGS[column].len()])
+            .chain([headings[column].len()])
             .max()
             .unwrap_or_default()
     };
-    let widths: [usize; 7] = std::array::from_fn(width);
-    let line = |cells: [&str; 7]| {
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: [&str; N]| {
         let cells = cells
             .iter()
             .zip(widths)
             .map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let mut text = line(HEADINGS) + "\n";
+    let mut text = line(headings) + "\n";
     for row in rows {
         let plain = line(std::array::from_fn(|column| row[column].as_str()));
-        let painted = match (colour, row[5].as_str()) {
-            (true, "attached") => format!("\x1b[32m{plain}\x1b[m"),
-            (true, "refused") => format!("\x1b[33m{plain}\x1b[m"),
-            (true, _) => format!("\x1b[31m{plain}\x1b[m"),
-            (false, _) => plain,
+        let result = row[RESULT].as_str();
+        let painted = if !colour {
+            plain
+        } else if result == "attached" || result.ends_with("right") {
+            format!("\x1b[32m{plain}\x1b[m")
+        } else if result.starts_with("refused") {
+            format!("\x1b[33m{plain}\x1b[m")
+        } else {
+            format!("\x1b[31m{plain}\x1b[m")
         };
         text += &painted;
         text.push('\n');
@@ -113,12 +191,12 @@ mod tests {
             row("x86_64", "bochs-drm", "attached"),
             row("arm64", "vgem", "refused"),
         ];
-        let plain = table(&rows, false);
+        let plain = table(HEADINGS, &rows, false);
         let expected = "\
             ARCH    DEVICE  BUS  DRIVER     SNOOPS  RESULT    ERRNO\n\
             x86_64  x       pci  bochs-drm  yes     attached  -\n\
             arm64   x       pci  vgem       yes     refused   -\n";
         assert_eq!(plain, expected);
-        assert!(!plain.contains('\x1b') && table(&rows, true).contains("\x1b[33marm64"));
+        assert!(!plain.contains('\x1b') && table(HEADINGS, &rows, true).contains("\x1b[33marm64"));
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
-use crate::{board, host, kernel_selftest, suite, survey, vm_tool};
+use crate::{board, client, host, kernel_selftest, pipeline, suite, survey, vm_tool};
 use anyhow::{Result, bail};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +47,8 @@ impl Group {
 fn all() -> Vec<Group> {
     let mut groups = suite::groups();
     groups.extend(board::groups());
+    groups.extend(pipeline::groups());
+    groups.extend(client::groups());
     groups.extend(vm_tool::groups());
     groups.extend(kernel_selftest::groups());
     groups.extend(survey::groups());

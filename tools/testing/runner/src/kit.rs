@@ -17,6 +17,8 @@ pub struct Kit {
     /// The camera without hardware, and what captures from it.
     pub camera: PathBuf,
     pub capture: PathBuf,
+    /// From that camera to a display.
+    pub pipeline: PathBuf,
     /// The kernel's own test of heaps.
     pub dmabuf_heap: PathBuf,
     /// The command dmaheap, its test, and the example of doing without it.
@@ -34,6 +36,7 @@ impl Kit {
             selftest: vm::rust_program(arch, SELFTEST)?,
             capture: camera.with_file_name("capture"),
             camera,
+            pipeline: vm::rust_program(arch, "pipeline")?,
             dmabuf_heap: vm::selftest_dmabuf_heaps(&kernel)?,
             dmaheap: vm::rust_program(arch, "dmaheap")?,
             dmaheap_test: vm::checkout().join("tools/dmaheap/tests/guest.sh"),
@@ -42,12 +45,13 @@ impl Kit {
     }
 
     /// What a guest has in `/`.
-    pub fn programs(&self) -> [&Path; 7] {
+    pub fn programs(&self) -> [&Path; 8] {
         [
             &self.selftest,
             &self.dmabuf_heap,
             &self.camera,
             &self.capture,
+            &self.pipeline,
             &self.dmaheap,
             &self.dmaheap_test,
             &self.choose,

@@ -4,12 +4,15 @@
 
 mod board;
 mod boot;
+mod client;
 mod demo;
 mod group;
 mod host;
 mod kernel_selftest;
 mod kit;
 mod ktap;
+mod pictures;
+mod pipeline;
 mod results;
 mod suite;
 mod survey;
@@ -40,7 +43,8 @@ enum Command {
         /// Only groups whose names contain this
         filter: Option<String>,
     },
-    /// Shows which devices may attach to a buffer of the heap
+    /// Shows which devices may attach to a buffer of the heap, and the ways of a
+    /// frame from a camera to a display
     Demo,
 }
 

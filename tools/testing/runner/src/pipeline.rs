@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Frames on their way from a camera to a display, in guests with real drivers.
+
+use crate::boot::{Boot, text};
+use crate::group::Group;
+use crate::kit::Kits;
+use crate::pictures::Pictures;
+use crate::results::Case;
+use anyhow::{Context as _, Result, bail};
+use camera::Size;
+use serde::Deserialize;
+use std::fmt::Write as _;
+use std::time::Duration;
+use vm::Arch;
+
+/// How many frames are compared in each way, and how large they are: as small as
+/// rows without padding allow, for emulation's sake.
+const FRAMES: u32 = 300;
+const SIZE: Size = Size::new(192, 144).expect("a size for frames");
+
+/// What came of one way, as the program prints it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    pub display: String,
+    pub devices: u32,
+    pub way: String,
+    pub heap: String,
+    pub refused: Option<Refusal>,
+    pub frames: u32,
+    pub copies: u32,
+    pub cpu_us: Option<f64>,
+}
+
+/// A device that was refused.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Refusal {
+    pub errno: String,
+}
+
+/// A display, and what is before it.
+#[derive(Clone, Copy)]
+struct Line {
+    display: &'static str,
+    /// A converter is between the camera and the display.
+    convert: bool,
+    /// The display does not snoop, so that the naive way is refused.
+    refused: bool,
+}
+
+/// A guest, and the displays in it.
+pub struct Pipeline {
+    name: &'static str,
+    pub title: &'static str,
+    arch: Arch,
+    pci_noncoherent: bool,
+    lines: Vec<Line>,
+}
+
+/// Both architectures, and arm64 a second time with displays on PCI that do not
+/// snoop.
+pub fn all() -> Vec<Pipeline> {
+    let vkms = |refused, convert| Line {
+        display: "vkms",
+        convert,
+        refused,
+    };
+    let bochs = |refused| Line {
+        display: "bochs-drm",
+        convert: false,
+        refused,
+    };
+    let pipeline = |name, title, arch, lines| Pipeline {
+        name,
+        title,
+        arch,
+        pci_noncoherent: false,
+        lines,
+    };
+    vec![
+        pipeline(
+            "x86_64-pipeline",
+            "x86_64",
+            Arch::X86_64,
+            vec![vkms(false, true), bochs(false)],
+        ),
+        pipeline(
+            "arm64-pipeline",
+            "arm64",
+            Arch::Arm64,
+            vec![vkms(true, false), vkms(true, true), bochs(false)],
+        ),
+        Pipeline {
+            pci_noncoherent: true,
+            ..pipeline(
+                "arm64-noncoherent-pipeline",
+                "arm64 (PCI made noncoherent)",
+                Arch::Arm64,
+                vec![bochs(true)],
+            )
+        },
+    ]
+}
+
+pub fn groups() -> Vec<Group> {
+    let group = |pipeline: Pipeline| {
+        let about = format!("camera to display on {}, frame by frame", pipeline.title);
+        Group::new(pipeline.name, about, move |kits| pipeline.test(kits))
+    };
+    all().into_iter().map(group).collect()
+}
+
+impl Line {
+    /// What a guest does for it.
+    fn script(self, pictures: &Pictures) -> String {
+        let Self {
+            display, convert, ..
+        } = self;
+        let (pixels, convert) = match convert {
+            true => ("bgr24", " --convert"),
+            false => ("xbgr32", ""),
+        };
+        let look = match display {
+            "vkms" => format!("--keep /tmp/kept/{display}{}", convert.replace(" --", "-")),
+            _ => format!(
+                "--monitor $(echo {}) --screendumps '{}'",
+                Pictures::MONITOR,
+                pictures.directory().display()
+            ),
+        };
+        format!(
+            "mkdir -p /tmp/kept/{display}{}; \
+             /dmabuf_coherency_camera --size {SIZE} --rate 60 --pixels {pixels} >&2 & camera=$!; \
+             /pipeline --display {display}{convert} --size {SIZE} --frames {FRAMES} {look} || exit; \
+             kill $camera; wait $camera; ",
+            convert.replace(" --", "-")
+        )
+    }
+
+    /// Whether a report is about it.
+    fn is_of(self, report: &Report) -> bool {
+        report.display == self.display && report.devices == if self.convert { 3 } else { 2 }
+    }
+
+    /// What is wrong with the report of a way.
+    fn problem(self, way: &str, report: Option<&Report>) -> Option<String> {
+        let Some(report) = report else {
+            return Some("there is no report".into());
+        };
+        let right = match &report.refused {
+            Some(refusal) => {
+                way == "naive"
+                    && self.refused
+                    && refusal.errno == "EOPNOTSUPP"
+                    && report.frames == 0
+            }
+            None => {
+                !(way == "naive" && self.refused)
+                    && report.frames == FRAMES
+                    && report.copies == u32::from(way == "copy")
+            }
+        };
+        (!right).then(|| format!("unexpected: {report:?}"))
+    }
+}
+
+impl Pipeline {
+    /// Boots the guest; returns what came of each way, and what the screenshots
+    /// have shown that the host compares.
+    pub fn run(&self, kits: &Kits) -> Result<(Vec<Report>, Vec<Case>)> {
+        let pictures = Pictures::of(self.name)?;
+        let mut script = "insmod $DMABUF_COHERENCY_KO && \
+            modprobe -a dummy_hcd raw_gadget uvcvideo vkms bochs vim2m || exit; "
+            .to_owned();
+        for line in &self.lines {
+            script += &line.script(&pictures);
+        }
+        write!(script, "cd /tmp/kept && tar -cf {} .", Pictures::KEPT)?;
+        let boot = Boot {
+            pci_noncoherent: self.pci_noncoherent,
+            // vkms of Linux 7.3 may compose a frame that another CPU has freed.
+            smp: 1,
+            qemu: pictures.qemu(),
+            timeout: Duration::from_secs(1800),
+            ..Boot::new(self.arch, script)
+        };
+        let outcome = boot.run(kits)?;
+        let health = boot.health(kits, &outcome)?;
+        if outcome.status != Some(0) {
+            bail!(
+                "the pipeline of {} ended with status {:?}:\n{}{}\n{}\n{}",
+                self.title,
+                outcome.status,
+                text(&outcome.stdout),
+                text(&outcome.stderr),
+                health.text,
+                boot.repeat(kits)?
+            );
+        }
+        pictures.unpack()?;
+        let reports = text(&outcome.stdout);
+        let reports = reports.lines().map(|line| {
+            serde_json::from_str(line).with_context(|| format!("expected JSON, got {line}"))
+        });
+        let reports = reports.collect::<Result<Vec<Report>>>()?;
+        let mut cases = vec![health];
+        for report in &reports {
+            if report.display != "vkms" {
+                cases.push(screenshots(&pictures, report));
+            }
+        }
+        eprintln!("pictures are in {}", pictures.directory().display());
+        Ok((reports, cases))
+    }
+
+    fn test(&self, kits: &Kits) -> Result<Vec<Case>> {
+        let (reports, mut cases) = self.run(kits)?;
+        for line in &self.lines {
+            for way in ["naive", "picked", "copy"] {
+                let of_line = |report: &&Report| line.is_of(report) && report.way == way;
+                let problem = line.problem(way, reports.iter().find(of_line));
+                let name = format!(
+                    "{}{}.{way}",
+                    line.display,
+                    ["", "-convert"][usize::from(line.convert)]
+                );
+                cases.push(Case::judged(name, problem));
+            }
+        }
+        Ok(cases)
+    }
+}
+
+/// Compares what was on a screen; there must be as many pictures as frames.
+fn screenshots(pictures: &Pictures, report: &Report) -> Case {
+    let problem = match pictures.compare(&report.display, &report.way, SIZE) {
+        Ok(count) if count == report.frames as usize => None,
+        Ok(count) => Some(format!("{count} pictures of {} frames", report.frames)),
+        Err(error) => Some(format!("{error:#}")),
+    };
+    let name = format!("{}.{}.screenshots", report.display, report.way);
+    Case::judged(name, problem)
+}
