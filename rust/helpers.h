@@ -25,15 +25,25 @@ struct sg_table;
 struct shrinker;
 struct task_struct;
 
+struct vm_area_struct;
+struct vm_fault;
+struct vm_operations_struct;
+
+/* Contiguous pages. */
+struct dmacoh_block {
+	struct page *page;
+	unsigned long nr_pages;
+};
 bool dmacoh_dev_dma_coherent(const struct device *dev);
 bool dmacoh_dev_forced_bounce(struct device *dev);
 bool dmacoh_fatal_signal_pending(void);
+bool dmacoh_dev_is_untranslated(struct device *dev);
 void *dmacoh_page_address(const struct page *page);
 unsigned long dmacoh_page_to_pfn(const struct page *page);
 struct page *dmacoh_virt_to_page(const void *addr);
 void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr);
-void dmacoh_sg_set_page(struct scatterlist *sg, struct page *page,
-			unsigned int len, unsigned int offset);
+void dmacoh_sg_fill(struct sg_table *table, const struct dmacoh_block *block,
+		    size_t stride, bool direct);
 int dmacoh_wait_fences(struct dma_buf *buf, bool write);
 void dmacoh_sysfs_attr_init(struct attribute *attr);
 void dmacoh_kmemleak_not_leak(const void *ptr);

@@ -55,6 +55,9 @@ enum Origin {
 ///
 /// - `page` is the first of `nr_pages` pages from `origin` that nobody else frees.
 /// - The direct mapping of the pages is write-back unless `write_combining` is set.
+///
+/// The first two fields are those of a `struct dmacoh_block`.
+#[repr(C)]
 pub(crate) struct PageBlock {
     page: NonNull<bindings::page>,
     nr_pages: usize,
@@ -364,6 +367,10 @@ impl Drop for Stack {
 pub(crate) struct Pages {
     blocks: KVVec<PageBlock>,
     size: usize,
+    /// See [`Pages::largest_block`].
+    largest: usize,
+    /// See [`Pages::span`].
+    span: usize,
     caching: Caching,
     /// What takes the blocks when the buffer has gone, if they do not go back to where they came
     /// from.
@@ -384,12 +391,20 @@ impl Pages {
         if blocks.iter().any(|block| block.caching() != caching) {
             return Err(EINVAL);
         }
-        let size = blocks.iter().map(PageBlock::size).sum();
+        let (mut nr_pages, mut largest, mut span) = (0, 0, 0);
+        for block in &blocks {
+            nr_pages += block.nr_pages;
+            largest = largest.max(block.size());
+            let start = block.pfn() << PAGE_SHIFT;
+            span |= start ^ (start + block.size() - 1);
+        }
 
         // INVARIANT: All blocks have just been looked at.
         Ok(Self {
             blocks,
-            size,
+            size: nr_pages << PAGE_SHIFT,
+            largest,
+            span,
             caching,
             home,
         })
@@ -405,6 +420,18 @@ impl Pages {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// The size of the largest block, in bytes.
+    #[inline]
+    pub(crate) fn largest_block(&self) -> usize {
+        self.largest
+    }
+
+    /// The bits in which physical addresses of the same block differ.
+    #[inline]
+    pub(crate) fn span(&self) -> usize {
+        self.span
     }
 
     /// How the CPU is to map it.

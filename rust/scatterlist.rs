@@ -41,66 +41,118 @@ use kernel::{
 #[repr(transparent)]
 struct RawTable(Opaque<bindings::sg_table>);
 
-/// The pieces of a block that a device takes as segments: offset and size in bytes.
-fn segments(
-    block: &PageBlock,
+/// What a device takes as one segment.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// The longest, in bytes: whole pages.
     max: usize,
+    /// The mask of addresses whose multiples no segment may cross.
     boundary: usize,
-) -> impl Iterator<Item = (usize, usize)> {
-    let start = block.pfn() << PAGE_SHIFT;
-    let end = start + block.size();
-    let max = (max.min(u32::MAX as usize) & PAGE_MASK).max(PAGE_SIZE);
-    let mut addr = start;
+}
 
-    core::iter::from_fn(move || {
-        if addr == end {
-            return None;
+impl Limits {
+    fn of(dev: DmaDevice<'_>) -> Self {
+        Self {
+            max: (dev.max_segment().min(u32::MAX as usize) & PAGE_MASK).max(PAGE_SIZE),
+            boundary: dev.segment_boundary() | !PAGE_MASK,
         }
-        // The last address before the boundary, and one further; 0 if that overflows.
-        let border = (addr | boundary).wrapping_add(1);
-        let limit = if border > addr {
-            border - addr
-        } else {
-            usize::MAX
-        };
-        let size = (end - addr).min(max).min(limit);
-        let offset = addr - start;
-        addr += size;
-        Some((offset, size))
-    })
+    }
+
+    /// The pieces of a block.
+    fn segments(self, block: &PageBlock) -> impl Iterator<Item = bindings::dmacoh_block> {
+        let page = block.as_ptr();
+        let start = block.pfn() << PAGE_SHIFT;
+        let end = start + block.size();
+        let mut addr = start;
+
+        core::iter::from_fn(move || {
+            if addr == end {
+                return None;
+            }
+            // The last address before the boundary, and one further; 0 if that overflows.
+            let border = (addr | self.boundary).wrapping_add(1);
+            let limit = if border > addr {
+                border - addr
+            } else {
+                usize::MAX
+            };
+            let size = (end - addr).min(self.max).min(limit);
+            let segment = bindings::dmacoh_block {
+                page: page.wrapping_add((addr - start) >> PAGE_SHIFT),
+                nr_pages: size >> PAGE_SHIFT,
+            };
+            addr += size;
+            Some(segment)
+        })
+    }
+
+    /// Whether each of the blocks is one segment.
+    fn take_all(self, pages: &Pages) -> bool {
+        pages.largest_block() <= self.max && pages.span() & !self.boundary == 0
+    }
 }
 
 impl RawTable {
-    /// Makes a table of all `pages`, with segments that `dev` takes. May sleep.
-    fn new(dev: DmaDevice<'_>, pages: &Pages) -> Result<Self> {
-        let (max, boundary) = (dev.max_segment(), dev.segment_boundary() | !PAGE_MASK);
-        let count: usize = pages
-            .blocks()
-            .iter()
-            .map(|block| segments(block, max, boundary).count())
-            .sum();
+    /// Makes a table of all `pages`, with segments that `dev` takes. If the DMA addresses are those
+    /// of the memory, `is_direct`, they are filled in as well. May sleep.
+    fn new(dev: DmaDevice<'_>, pages: &Pages, is_direct: bool) -> Result<Self> {
+        let limits = Limits::of(dev);
+
+        if limits.take_all(pages) {
+            // CAST: A `PageBlock` begins with a `struct dmacoh_block`.
+            let blocks = pages.blocks().as_ptr().cast();
+
+            // SAFETY: These are valid blocks, which `dev` takes as they are.
+            unsafe {
+                Self::filled(
+                    blocks,
+                    size_of::<PageBlock>(),
+                    pages.blocks().len(),
+                    is_direct,
+                )
+            }
+        } else {
+            let mut segments = KVVec::new();
+            for block in pages.blocks() {
+                for segment in limits.segments(block) {
+                    segments.push(segment, GFP_KERNEL | __GFP_NOWARN)?;
+                }
+            }
+
+            // SAFETY: These are pieces of valid blocks.
+            unsafe {
+                Self::filled(
+                    segments.as_ptr(),
+                    size_of::<bindings::dmacoh_block>(),
+                    segments.len(),
+                    is_direct,
+                )
+            }
+        }
+    }
+
+    /// Makes a table of `count` blocks, each `stride` bytes behind the other.
+    ///
+    /// # Safety
+    ///
+    /// The blocks must be valid for reading, their pages valid, and none larger than what a
+    /// segment can be.
+    unsafe fn filled(
+        blocks: *const bindings::dmacoh_block,
+        stride: usize,
+        count: usize,
+        is_direct: bool,
+    ) -> Result<Self> {
         let table = Opaque::zeroed();
 
         // SAFETY: `table` is valid for writing; an empty table is refused by the C side.
         to_result(unsafe {
             bindings::sg_alloc_table(table.get(), count.try_into()?, bindings::GFP_KERNEL)
         })?;
-        let table = Self(table);
+        // SAFETY: The table has just been made, with `count` entries. The caller promises the rest.
+        unsafe { bindings::dmacoh_sg_fill(table.get(), blocks, stride, is_direct) };
 
-        // SAFETY: `sg_alloc_table()` has initialised the table.
-        let mut sg = unsafe { (*table.0.get()).sgl };
-        for block in pages.blocks() {
-            for (offset, size) in segments(block, max, boundary) {
-                let page = block.as_ptr().wrapping_add(offset >> PAGE_SHIFT);
-
-                // SAFETY: The table has as many entries as there are segments.
-                unsafe { bindings::dmacoh_sg_set_page(sg, page, size.try_into()?, 0) };
-                // SAFETY: `sg` is an entry of a table that ends with an end mark.
-                sg = unsafe { bindings::sg_next(sg) };
-            }
-        }
-
-        Ok(table)
+        Ok(Self(table))
     }
 }
 
@@ -113,12 +165,17 @@ impl Drop for RawTable {
 
 /// A table of all of [`Pages`], mapped for one device; unmapped when dropped.
 ///
+/// Each is made anew: it is the importer's until it is unmapped, and there are importers that
+/// write to it. But where the DMA API would only compute addresses, they are computed along with
+/// the rest, which leaves nothing to map or to unmap.
+///
 /// The lifetime is that of the importer's attachment, which no map outlives. It is invariant, so
 /// that an exporter cannot put a table aside where it would outlive the attachment.
 ///
 /// # Invariants
 ///
-/// - `table` is mapped for `dev` in direction `dir` with attributes `attrs`.
+/// - `table` is mapped for `dev` in direction `dir` with attributes `attrs`, by the DMA API unless
+///   `is_direct`.
 /// - `dev` stays able to do DMA until `self` is dropped.
 ///
 /// The table comes first, so that the address which the importer gets is that of the whole.
@@ -129,6 +186,7 @@ pub(crate) struct MappedTable<'a> {
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
+    is_direct: bool,
     _pages: Arc<Pages>,
     _attachment: PhantomData<fn(&'a ()) -> &'a ()>,
 }
@@ -158,12 +216,15 @@ impl MappedTable<'_> {
         dir: DataDirection,
         attrs: Attrs,
     ) -> Result<Self> {
-        let table = RawTable::new(dev, &pages)?;
+        let is_direct = dev.is_direct(attrs);
+        let table = RawTable::new(dev, &pages, is_direct)?;
 
-        // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
-        to_result(unsafe {
-            bindings::dma_map_sgtable(dev.as_raw(), table.0.get(), dir.into(), attrs.as_raw())
-        })?;
+        if !is_direct {
+            // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
+            to_result(unsafe {
+                bindings::dma_map_sgtable(dev.as_raw(), table.0.get(), dir.into(), attrs.as_raw())
+            })?;
+        }
 
         // INVARIANT: The table has just been mapped in this way; the caller promises the rest.
         Ok(Self {
@@ -171,6 +232,7 @@ impl MappedTable<'_> {
             dev: (&*dev).into(),
             dir,
             attrs,
+            is_direct,
             _pages: pages,
             _attachment: PhantomData,
         })
@@ -205,6 +267,10 @@ impl MappedTable<'_> {
     }
 
     fn sync(&self, for_cpu: bool) {
+        if self.is_direct {
+            return;
+        }
+
         // SAFETY: By the type invariants the table is mapped for this device and direction.
         unsafe {
             bindings::dmacoh_sync_sgtable(
@@ -219,6 +285,10 @@ impl MappedTable<'_> {
 
 impl Drop for MappedTable<'_> {
     fn drop(&mut self) {
+        if self.is_direct {
+            return;
+        }
+
         // SAFETY: By the type invariants the table is mapped with just these arguments.
         unsafe {
             bindings::dma_unmap_sgtable(

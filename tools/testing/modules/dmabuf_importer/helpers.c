@@ -10,6 +10,7 @@
 #include <linux/dmabuf_coherency.h>
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
+#include <linux/scatterlist.h>
 
 #include "helpers.h"
 
@@ -53,6 +54,21 @@ int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
 		return -ENXIO;
 	memcpy(to, from, len);
 	return 0;
+}
+
+void importer_measure(struct sg_table *table, u32 *segments, u64 *length,
+		      u64 *largest)
+{
+	struct scatterlist *sg;
+	int i;
+
+	*segments = table->nents;
+	*length = 0;
+	*largest = 0;
+	for_each_sgtable_dma_sg(table, sg, i) {
+		*length += sg_dma_len(sg);
+		*largest = max_t(u64, *largest, sg_dma_len(sg));
+	}
 }
 
 void importer_iosys_map_memcpy_from(void *to, const struct iosys_map *from,

@@ -407,6 +407,22 @@ impl Mapping {
             .map(|entry| (entry.dma_address(), entry.dma_len()))
     }
 
+    /// The number of segments, the bytes of all together, and those of the largest.
+    pub(crate) fn measure(&self) -> (u32, u64, u64) {
+        let (mut segments, mut length, mut largest) = (0, 0, 0);
+
+        // SAFETY: By the type invariants the table is valid.
+        unsafe {
+            bindings::importer_measure(
+                self.table.as_ptr(),
+                &mut segments,
+                &mut length,
+                &mut largest,
+            )
+        };
+        (segments, length, largest)
+    }
+
     /// Calls `access` for the parts of a range that lie in one page each, with their DMA addresses
     /// and their places in the range.
     fn for_each_piece(

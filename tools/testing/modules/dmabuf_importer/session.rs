@@ -248,9 +248,7 @@ impl State {
         let attachment = self.attachments.get(&arg.attachment).ok_or(ENOENT)?;
 
         let mapping = Mapping::new(attachment.clone(), direction)?;
-        arg.segments = mapping.segments().count().try_into()?;
-        arg.length = mapping.size();
-        arg.largest = mapping.segments().map(|(_, size)| size).max().unwrap_or(0);
+        (arg.segments, arg.length, arg.largest) = mapping.measure();
         arg.mapping = add(&mut self.mappings, &mut self.last, mapping)?;
         Ok(())
     }
