@@ -6,6 +6,7 @@
 #include <linux/dma-heap.h>
 #include <linux/dmabuf_coherency.h>
 #include <linux/gfp.h>
+#include <linux/pgtable.h>
 #include <linux/shrinker.h>
 #include <linux/vmalloc.h>
 #include <uapi/linux/dmabuf_coherency.h>
@@ -24,3 +25,5 @@ const __u64 DMACOH_EXPORTED_HERE = DMABUF_COHERENCY_EXPORTED_HERE;
 const __u64 DMACOH_DMA_COHERENT = DMABUF_COHERENCY_DMA_COHERENT;
 const __u64 DMACOH_CONTIGUOUS = DMABUF_COHERENCY_CONTIGUOUS;
 const __u32 DMACOH_IOCTL_QUERY = DMABUF_COHERENCY_IOCTL_QUERY;
+const size_t DMACOH_PMD_SIZE = PMD_SIZE;
+const size_t DMACOH_PMD_TABLE_SIZE = PTRS_PER_PMD * PMD_SIZE;

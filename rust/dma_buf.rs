@@ -36,6 +36,7 @@ use crate::{
         Attrs,
         DmaDevice, //
     },
+    mm::BufferVma,
     page::Pages,
     scatterlist::MappedTable,
     vmalloc::VMap, //
@@ -54,16 +55,9 @@ use kernel::{
         to_result,
         VTABLE_DEFAULT_ERROR, //
     },
-    mm::virt::{
-        flags,
-        VmaNew, //
-    },
+    mm::virt::VmaNew,
     module::this_module,
     new_mutex,
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
     prelude::*,
     sync::{
         aref::{
@@ -474,74 +468,6 @@ pub(crate) struct Mapping<'a> {
     maintained: Option<MutexGuard<'a, Tables>>,
 }
 
-/// A user-space mapping of a dma-buf in the making.
-///
-/// The lifetime is invariant and chosen by the caller of [`Exporter::mmap`]: pages that can be
-/// borrowed from the dma-buf for just this long belong to the exporter for as long as it lives.
-pub(crate) struct BufferVma<'a> {
-    vma: &'a VmaNew,
-    _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
-}
-
-impl<'a> BufferVma<'a> {
-    /// Returns whether writes go to the buffer (`MAP_SHARED`) rather than to a private copy.
-    #[inline]
-    pub(crate) fn is_shared(&self) -> bool {
-        // A shared mapping of a read-only file has only the second of the two.
-        self.vma.flags() & (flags::SHARED | flags::MAYSHARE) != 0
-    }
-
-    /// Fills the mapping with the part of `pages` that it covers, cached or not as they are.
-    ///
-    /// # Errors
-    ///
-    /// - [`EINVAL`] if the mapping reaches beyond `pages`, or is private and not in one block.
-    /// - [`ENOMEM`] if there is no memory for page tables.
-    pub(crate) fn map_pages(self, pages: &'a Pages) -> Result {
-        let vma = self.vma.as_ptr();
-
-        // SAFETY: The VMA is being set up by the current task.
-        let pgoff = unsafe { (*vma).vm_pgoff };
-        // SAFETY: As above.
-        let prot = pages.caching().pgprot(unsafe { (*vma).vm_page_prot });
-        // What mprotect() makes of the mapping later is based on this.
-        //
-        // SAFETY: As above.
-        unsafe { (*vma).vm_page_prot = prot };
-
-        let (mut addr, end) = (self.vma.start(), self.vma.end());
-        let nr_pages = (end - addr) >> PAGE_SHIFT;
-        match pgoff.checked_add(nr_pages) {
-            Some(last) if last <= pages.size() >> PAGE_SHIFT => (),
-            _ => return Err(EINVAL),
-        }
-
-        let mut skip = pgoff;
-        for block in pages.blocks() {
-            if addr == end {
-                break;
-            }
-            if skip >= block.nr_pages() {
-                skip -= block.nr_pages();
-                continue;
-            }
-
-            let size = (block.size() - skip * PAGE_SIZE).min(end - addr);
-            // SAFETY: The VMA is being set up; [addr, addr + size) lies in it. The pages belong to
-            // the exporter, which lives as long as the dma-buf, whose file the VMA keeps open. On
-            // failure the caller undoes what has been mapped.
-            to_result(unsafe {
-                bindings::remap_pfn_range(vma, addr, block.pfn() + skip, size, prot)
-            })?;
-
-            addr += size;
-            skip = 0;
-        }
-
-        Ok(())
-    }
-}
-
 /// Translates a direction that an importer asked for.
 fn direction(dir: bindings::dma_data_direction) -> Result<DataDirection> {
     match dir {
@@ -733,11 +659,11 @@ impl<T: Exporter> Ops<T> {
     ) -> c_int {
         // SAFETY: The file of the VMA is a reference to the dma-buf.
         let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
-        let vma = BufferVma {
-            // SAFETY: The VMA is being set up until this function returns.
-            vma: unsafe { VmaNew::from_raw(vma) },
-            _invariant: PhantomData,
-        };
+        // SAFETY: The VMA is being set up until this function returns.
+        let vma = unsafe { VmaNew::from_raw(vma) };
+        // SAFETY: The VMA's file is that of `buf`, which nobody but `T::mmap()` can borrow from for
+        // a lifetime that it does not know.
+        let vma = unsafe { BufferVma::new(vma) };
 
         from_result(|| T::mmap(buf, vma).map(|()| 0))
     }

@@ -8,9 +8,9 @@
 //!   which devices may attach, [`links`] says so in sysfs, in the order of [`policy`], and
 //!   [`query`] says what a buffer is. [`pool`] is where memory comes from, [`usage`] counts it.
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
-//!   [`scatterlist`], [`dma_mapping`], [`page`], [`vmalloc`] and [`signal`] for the heaps; [`bus`],
-//!   [`class`], [`device`], [`devres`], [`mod@module`], [`per_device`] and [`sysfs`] for the links.
-//!   They are written as if for `rust/kernel`, and stay here until they are there.
+//!   [`scatterlist`], [`dma_mapping`], [`page`], [`mm`], [`vmalloc`] and [`signal`] for the heaps;
+//!   [`bus`], [`class`], [`device`], [`devres`], [`mod@module`], [`per_device`] and [`sysfs`] for
+//!   the links. They are written as if for `rust/kernel`, and stay here until they are there.
 //! - The C side: [`bindings`], [`exports`], [`trace`], `helpers.c`.
 //!
 //! # Start
@@ -36,6 +36,7 @@ mod heap;
 mod kthread;
 mod links;
 mod memcg;
+mod mm;
 mod module;
 mod page;
 mod per_device;

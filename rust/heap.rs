@@ -10,7 +10,6 @@ use crate::{
         Refusal, //
     },
     dma_buf::{
-        BufferVma,
         DmaBuf,
         Exporter,
         MapRequest,
@@ -28,6 +27,7 @@ use crate::{
         DmaDevice, //
     },
     dmem,
+    mm::BufferVma,
     module::Forever,
     page::{
         Caching,
@@ -389,11 +389,6 @@ impl Exporter for Buffer {
     }
 
     fn mmap<'a>(buf: &'a DmaBuf<Self>, vma: BufferVma<'a>) -> Result {
-        // The pages of a private mapping would be copies, which no device sees.
-        if !vma.is_shared() {
-            return Err(EINVAL);
-        }
-
         vma.map_pages(&buf.pages)
     }
 

@@ -7,6 +7,7 @@
 #define _DMABUF_COHERENCY_HELPERS_H
 
 #include <linux/dma-direction.h>
+#include <linux/mm_types.h>
 #include <linux/pgtable.h>
 #include <linux/types.h>
 
@@ -24,7 +25,6 @@ struct scatterlist;
 struct sg_table;
 struct shrinker;
 struct task_struct;
-
 struct vm_area_struct;
 struct vm_fault;
 struct vm_operations_struct;
@@ -34,10 +34,11 @@ struct dmacoh_block {
 	struct page *page;
 	unsigned long nr_pages;
 };
+
 bool dmacoh_dev_dma_coherent(const struct device *dev);
 bool dmacoh_dev_forced_bounce(struct device *dev);
-bool dmacoh_fatal_signal_pending(void);
 bool dmacoh_dev_is_untranslated(struct device *dev);
+bool dmacoh_fatal_signal_pending(void);
 void *dmacoh_page_address(const struct page *page);
 unsigned long dmacoh_page_to_pfn(const struct page *page);
 struct page *dmacoh_virt_to_page(const void *addr);
@@ -50,6 +51,11 @@ void dmacoh_kmemleak_not_leak(const void *ptr);
 bool dmacoh_within_module(unsigned long addr, const struct module *mod);
 void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining);
 pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot);
+void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
+			   const struct vm_operations_struct *ops,
+			   const void *data);
+vm_fault_t dmacoh_vmf_insert_pfn_pmd(const struct vm_fault *vmf,
+				     unsigned long addr, unsigned long pfn);
 int dmacoh_set_memory_wc(unsigned long addr, int nr_pages);
 int dmacoh_set_memory_wb(unsigned long addr, int nr_pages);
 struct cma *dmacoh_default_cma(void);

@@ -61,6 +61,8 @@ enum Origin {
 pub(crate) struct PageBlock {
     page: NonNull<bindings::page>,
     nr_pages: usize,
+    /// In which page of a buffer it begins. Set by [`Pages::new`].
+    index: usize,
     origin: Origin,
     write_combining: bool,
 }
@@ -87,6 +89,7 @@ impl PageBlock {
         Self {
             page,
             nr_pages,
+            index: 0,
             origin: Origin::Cma(cma),
             write_combining: false,
         }
@@ -134,6 +137,7 @@ impl PageBlock {
         Ok(Self {
             page: NonNull::new(page).ok_or(ENOMEM)?,
             nr_pages,
+            index: 0,
             origin: Origin::Allocator,
             write_combining: false,
         })
@@ -347,6 +351,7 @@ impl Stack {
         Some(PageBlock {
             page,
             nr_pages,
+            index: 0,
             origin: Origin::Allocator,
             write_combining: self.caching == Caching::WriteCombining,
         })
@@ -363,7 +368,8 @@ impl Drop for Stack {
 ///
 /// # Invariants
 ///
-/// Each block has been prepared for `caching`.
+/// - Each block's `index` is the number of pages in all blocks before it.
+/// - Each block has been prepared for `caching`.
 pub(crate) struct Pages {
     blocks: KVVec<PageBlock>,
     size: usize,
@@ -384,7 +390,7 @@ impl Pages {
     ///
     /// [`EINVAL`] if a block has not been prepared for `caching`.
     pub(crate) fn new(
-        blocks: KVVec<PageBlock>,
+        mut blocks: KVVec<PageBlock>,
         caching: Caching,
         home: Option<Arc<Bin>>,
     ) -> Result<Self> {
@@ -392,7 +398,9 @@ impl Pages {
             return Err(EINVAL);
         }
         let (mut nr_pages, mut largest, mut span) = (0, 0, 0);
-        for block in &blocks {
+        for block in &mut blocks {
+            // INVARIANT: The blocks before it have so many pages.
+            block.index = nr_pages;
             nr_pages += block.nr_pages;
             largest = largest.max(block.size());
             let start = block.pfn() << PAGE_SHIFT;
@@ -414,6 +422,19 @@ impl Pages {
     #[inline]
     pub(crate) fn blocks(&self) -> &[PageBlock] {
         &self.blocks
+    }
+
+    /// The blocks from that with the page of this index on, and which of its pages that is. No
+    /// blocks, if it is beyond the end.
+    pub(crate) fn blocks_from(&self, index: usize) -> (&[PageBlock], usize) {
+        let behind = self.blocks.partition_point(|block| block.index <= index);
+
+        match behind.checked_sub(1).and_then(|i| self.blocks.get(i..)) {
+            Some(blocks @ [block, ..]) if index - block.index < block.nr_pages => {
+                (blocks, index - block.index)
+            }
+            _ => (&[], 0),
+        }
     }
 
     /// The size of all blocks together, in bytes.

@@ -288,6 +288,18 @@ impl Mapping {
         ))
     }
 
+    /// Maps a file, from `offset` on, over this mapping.
+    pub fn replaced_by(self, fd: impl AsFd, offset: u64) -> Result<Self, Errno> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: What is replaced belongs to `self`, which names the new mapping then.
+        unsafe {
+            let start = self.start.as_ptr().cast();
+            rustix::mm::mmap(start, self.len, protection, flags, fd, offset)?;
+        }
+        Ok(self)
+    }
+
     /// Moves the mapping and makes it `len` long, wherever the kernel likes.
     pub fn resized(self, len: usize) -> Result<Self, Errno> {
         // Something behind the mapping would let it grow only elsewhere.

@@ -8,6 +8,7 @@ mod bad_input;
 mod brackets;
 mod fences;
 mod hotplug;
+mod huge_mmap;
 mod import;
 mod importer_attach;
 mod importer_data;
@@ -56,6 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     let subjects = [
         alloc::TESTS,
         mmap::TESTS,
+        huge_mmap::TESTS,
         memory_type::TESTS,
         sync::TESTS,
         fences::TESTS,
