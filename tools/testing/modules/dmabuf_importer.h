@@ -95,7 +95,6 @@ struct dmabuf_importer_attach {
 struct dmabuf_importer_map {
 	__u32 attachment;
 	__u32 direction;
-	/* None are defined. */
 	__u32 flags;
 	/* Returned: a handle; how many segments the device sees, the bytes of
 	 * all together, and those of the largest.
@@ -106,6 +105,12 @@ struct dmabuf_importer_map {
 	__u64 length;
 	__u64 largest;
 };
+
+/*
+ * The device does not look at its segments: 0 is returned of them. Looking takes
+ * about as long as mapping, which matters to whoever measures that.
+ */
+#define DMABUF_IMPORTER_UNCOUNTED	(1 << 0)
 
 /*
  * UNMAP, DETACH and VUNMAP undo MAP, ATTACH and VMAP. DETACH fails with EBUSY

@@ -243,12 +243,14 @@ impl State {
     }
 
     fn map(&mut self, arg: &mut uapi::Map) -> Result {
-        check_flags(arg.flags, 0)?;
+        check_flags(arg.flags, uapi::UNCOUNTED)?;
         let direction = direction(arg.direction)?;
         let attachment = self.attachments.get(&arg.attachment).ok_or(ENOENT)?;
 
         let mapping = Mapping::new(attachment.clone(), direction)?;
-        (arg.segments, arg.length, arg.largest) = mapping.measure();
+        if arg.flags & uapi::UNCOUNTED == 0 {
+            (arg.segments, arg.length, arg.largest) = mapping.measure();
+        }
         arg.mapping = add(&mut self.mappings, &mut self.last, mapping)?;
         Ok(())
     }

@@ -41,6 +41,7 @@ const SNOOPS: u32 = 1;
 const NO_MASK: u32 = 2;
 const EDU: u32 = 4;
 const DYNAMIC: u32 = 1;
+const UNCOUNTED: u32 = 1;
 const VMALLOC: u32 = 1;
 
 /// `struct dmabuf_importer_setup`.
@@ -350,11 +351,30 @@ impl Importer {
         self.raw_map(attachment, direction as u32)
     }
 
+    /// Maps and nothing else: of its segments nothing is told.
+    pub fn map_uncounted(
+        &self,
+        attachment: Attachment,
+        direction: Direction,
+    ) -> Result<Mapped, Errno> {
+        self.map_with(attachment, direction as u32, UNCOUNTED)
+    }
+
     /// Maps in any direction, right or wrong.
     pub fn raw_map(&self, attachment: Attachment, direction: u32) -> Result<Mapped, Errno> {
+        self.map_with(attachment, direction, 0)
+    }
+
+    fn map_with(
+        &self,
+        attachment: Attachment,
+        direction: u32,
+        flags: u32,
+    ) -> Result<Mapped, Errno> {
         let mut map = RawMap {
             attachment: attachment.0,
             direction,
+            flags,
             ..RawMap::default()
         };
         // SAFETY: The argument is of the type that the ioctl is for.
