@@ -8,4 +8,5 @@ pub mod heap;
 pub mod ioctl;
 pub mod mapping;
 pub mod memory;
+pub mod query;
 pub mod test_importer;

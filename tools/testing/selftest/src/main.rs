@@ -36,7 +36,7 @@ mod usb_camera;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use dmabuf_coherency_selftest::{expect, heap, ioctl, mapping, memory, test_importer};
+use dmabuf_coherency_selftest::{expect, heap, ioctl, mapping, memory, query, test_importer};
 use options::Options;
 use std::process::ExitCode;
 

@@ -8,12 +8,11 @@ use crate::heap::Heap;
 use crate::ioctl;
 use crate::mapping::page_size;
 use crate::options::Options;
+use crate::query::{QUERY, Query, open};
 use anyhow::{Context as _, Result, ensure};
-use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::io::Errno;
-use rustix::ioctl::{Opcode, opcode};
-use std::ffi::CStr;
+use rustix::ioctl::opcode;
 use std::fs;
 
 pub const TESTS: &[Test] = &[
@@ -43,58 +42,6 @@ pub const TESTS: &[Test] = &[
         references,
     ),
 ];
-
-const NODE: &str = "/dev/dmabuf_coherency";
-/// `DMABUF_COHERENCY_IOCTL_QUERY`.
-const QUERY: Opcode = opcode::none(0xd7, 0);
-
-/// `struct dmabuf_coherency_query`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Query {
-    size: u32,
-    fd: i32,
-    flags: u32,
-    cpu_mapping: u32,
-    properties: u64,
-    reserved: u64,
-    heap: [u8; 64],
-}
-
-const _: () = assert!(size_of::<Query>() == 96);
-
-/// What the caller says stands in every field that the kernel is to fill in.
-const JUNK: u8 = 0xa5;
-
-impl Query {
-    fn about(fd: i32) -> Self {
-        Self {
-            size: size_of::<Self>() as u32,
-            fd,
-            flags: 0,
-            cpu_mapping: u32::from_ne_bytes([JUNK; 4]),
-            properties: u64::from_ne_bytes([JUNK; 8]),
-            reserved: u64::from_ne_bytes([JUNK; 8]),
-            heap: [JUNK; 64],
-        }
-    }
-
-    fn answer(mut self, node: &OwnedFd) -> Result<Self, Errno> {
-        // SAFETY: The kernel writes no more than `size` bytes, which no test sets above the
-        // structure's.
-        unsafe { ioctl::at_address(node, QUERY, (&raw mut self).expose_provenance())? };
-        Ok(self)
-    }
-
-    fn heap(&self) -> Result<&str> {
-        let name = CStr::from_bytes_until_nul(&self.heap).context("a name that does not end")?;
-        Ok(name.to_str()?)
-    }
-}
-
-fn open() -> Result<OwnedFd> {
-    rustix::fs::open(NODE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(NODE)
-}
 
 /// Reads an attribute of a heap.
 fn attribute(heap: &str, name: &str) -> Result<String> {

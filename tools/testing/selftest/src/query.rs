@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/dmabuf_coherency`, as `linux/dmabuf_coherency.h` describes it.
+
+use crate::ioctl;
+use anyhow::{Context as _, Result};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, opcode};
+use std::ffi::CStr;
+
+const NODE: &str = "/dev/dmabuf_coherency";
+/// `DMABUF_COHERENCY_IOCTL_QUERY`.
+pub const QUERY: Opcode = opcode::none(0xd7, 0);
+
+/// `struct dmabuf_coherency_query`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Query {
+    pub size: u32,
+    pub fd: i32,
+    pub flags: u32,
+    pub cpu_mapping: u32,
+    pub properties: u64,
+    pub reserved: u64,
+    pub heap: [u8; 64],
+}
+
+const _: () = assert!(size_of::<Query>() == 96);
+
+/// What the caller says stands in every field that the kernel is to fill in.
+const JUNK: u8 = 0xa5;
+
+impl Query {
+    pub fn about(fd: i32) -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            fd,
+            flags: 0,
+            cpu_mapping: u32::from_ne_bytes([JUNK; 4]),
+            properties: u64::from_ne_bytes([JUNK; 8]),
+            reserved: u64::from_ne_bytes([JUNK; 8]),
+            heap: [JUNK; 64],
+        }
+    }
+
+    pub fn answer(mut self, node: &OwnedFd) -> Result<Self, Errno> {
+        assert!(self.size as usize <= size_of::<Self>());
+        // SAFETY: The kernel writes no more than `size` bytes, which are this value's.
+        unsafe { ioctl::at_address(node, QUERY, (&raw mut self).expose_provenance())? };
+        Ok(self)
+    }
+
+    pub fn heap(&self) -> Result<&str> {
+        let name = CStr::from_bytes_until_nul(&self.heap).context("a name that does not end")?;
+        Ok(name.to_str()?)
+    }
+}
+
+/// Opens the node.
+pub fn open() -> Result<OwnedFd> {
+    rustix::fs::open(NODE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(NODE)
+}
