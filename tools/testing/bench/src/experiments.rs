@@ -6,6 +6,7 @@ mod alloc;
 mod growth;
 mod import;
 mod mapping;
+mod query;
 
 use crate::recorder::Recorder;
 use anyhow::{Context as _, Error, Result};
@@ -54,6 +55,12 @@ pub const ALL: &[Experiment] = &[
         about: "mappings into the kernel",
         run: import::vmap,
         sized: true,
+    },
+    Experiment {
+        name: "query",
+        about: "the query",
+        run: query::run,
+        sized: false,
     },
     Experiment {
         name: "growth",
@@ -107,7 +114,8 @@ fn samples(size: usize) -> usize {
         0x0..=0xf_ffff => 17,
         0x10_0000..=0x7f_ffff => 9,
         0x80_0000..=0x1ff_ffff => 5,
-        _ => 3,
+        0x200_0000..=0x7ff_ffff => 3,
+        _ => 1,
     }
 }
 

@@ -102,13 +102,16 @@ fn measure(cli: &Cli) -> Result<Report> {
 
     let heaps = heaps(&cli.heap)?;
     let cpus = std::thread::available_parallelism()?.get();
-    let _scattered = cli.scattered.then(Scattered::new).transpose()?;
+    let mut scattered = cli.scattered.then(Scattered::new).transpose()?;
     let mut recorder = Recorder::new(cli.scattered, cpus)?;
     for experiment in experiments::ALL {
         let named = cli.experiments.iter().any(|name| name == experiment.name);
         // What is not about sizes does not depend on where memory lies either.
         if (named || cli.experiments.is_empty()) && (experiment.sized || !cli.scattered) {
             eprintln!("measuring {}", experiment.about);
+            if let Some(scattered) = &mut scattered {
+                scattered.take_blocks()?;
+            }
             experiments::run(&mut recorder, experiment, &heaps, &cli.size, cli.rounds)?;
         }
     }
@@ -117,7 +120,11 @@ fn measure(cli: &Cli) -> Result<Report> {
     let uname = rustix::system::uname();
     Ok(Report {
         version: VERSION,
-        arch: std::env::consts::ARCH.into(),
+        arch: match std::env::consts::ARCH {
+            // As the kernel's source calls it.
+            "aarch64" => "arm64".into(),
+            arch => arch.into(),
+        },
         kernel: uname.release().to_string_lossy().into_owned(),
         cpus,
         memory: memory::meminfo("MemTotal")?,

@@ -110,13 +110,10 @@ pub const OPERATIONS: &[Operation] = &[
     bytes("munmap.unaligned", "munmap, unaligned"),
     bytes("cpu.read", "CPU reads through the mapping"),
     bytes("cpu.write", "CPU writes through the mapping"),
-    bytes(
-        "import.snooping",
-        "attach, map, unmap, detach; snooping device",
-    ),
+    bytes("import.snooping", "attach to detach, snooping device"),
     bytes(
         "import.nonsnooping",
-        "attach, map, unmap, detach; non-snooping device",
+        "attach to detach, non-snooping device",
     ),
     bytes("attach.snooping", "attach, snooping device"),
     bytes("map.snooping", "map, snooping device"),

@@ -7,6 +7,7 @@ use dmabuf_coherency_selftest::heap::{Buffer, Heap};
 use dmabuf_coherency_selftest::mapping::{Mapping, page_size};
 use dmabuf_coherency_selftest::memory;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// What is left to the kernel while memory is filled.
@@ -28,16 +29,17 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Memory that is held so that what is free lies in single pages.
 pub struct Scattered {
     _every_second: Vec<Mapping>,
-    _blocks: Vec<Buffer>,
+    blocks: Vec<Buffer>,
 }
 
 impl Scattered {
-    /// Fills memory, gives every second page back, and takes what blocks are
-    /// left then.
+    /// Fills memory, and gives every second page back.
     pub fn new() -> Result<Self> {
-        // What is locked stays where it is.
-        fs::write("/proc/sys/vm/compact_unevictable_allowed", "0")
-            .context("keeping the kernel from moving what is locked")?;
+        // What is locked stays where it is, and the kernel makes no blocks on its own account.
+        for knob in ["compact_unevictable_allowed", "compaction_proactiveness"] {
+            let knob = Path::new("/proc/sys/vm").join(knob);
+            fs::write(&knob, "0").with_context(|| knob.display().to_string())?;
+        }
         memory::settled_free()?;
         let mut every_second = Vec::new();
         while memory::meminfo("MemFree")? > RESERVE + CHUNK as u64 {
@@ -50,25 +52,24 @@ impl Scattered {
         }
         // What the kernel does about the lack of memory comes late, and makes blocks again.
         std::thread::sleep(SETTLE);
-        let blocks = take_blocks()?;
         Ok(Self {
             _every_second: every_second,
-            _blocks: blocks,
+            blocks: Vec::new(),
         })
     }
-}
 
-/// Takes blocks of several pages, until that makes them no fewer.
-fn take_blocks() -> Result<Vec<Buffer>> {
-    let heap = Heap::open("system")?;
-    let mut taken = Vec::new();
-    let mut fewest = memory::free_blocks(BLOCK)?;
-    let mut in_vain = 0;
-    while fewest > 0 && in_vain < IN_VAIN {
-        taken.push(heap.alloc(16 * page_size())?);
-        let now = memory::free_blocks(BLOCK)?;
-        in_vain = if now < fewest { 0 } else { in_vain + 1 };
-        fewest = fewest.min(now);
+    /// Takes blocks of several pages, until that makes them no fewer. There may
+    /// be new ones after caches were dropped.
+    pub fn take_blocks(&mut self) -> Result<()> {
+        let heap = Heap::open("system")?;
+        let mut fewest = memory::free_blocks(BLOCK)?;
+        let mut in_vain = 0;
+        while fewest > 0 && in_vain < IN_VAIN {
+            self.blocks.push(heap.alloc(16 * page_size())?);
+            let now = memory::free_blocks(BLOCK)?;
+            in_vain = if now < fewest { 0 } else { in_vain + 1 };
+            fewest = fewest.min(now);
+        }
+        Ok(())
     }
-    Ok(taken)
 }

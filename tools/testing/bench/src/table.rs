@@ -114,7 +114,7 @@ pub fn label(axis: Axis, at: u64) -> String {
 }
 
 /// The first column to the left, all others to the right.
-fn aligned(lines: &[Vec<String>], colour: bool) -> String {
+pub(crate) fn aligned(lines: &[Vec<String>], colour: bool) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max();
     let widths: Vec<usize> = (0..columns).filter_map(width).collect();

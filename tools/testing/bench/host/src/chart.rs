@@ -15,13 +15,14 @@ const HEIGHT: u32 = 240;
 /// Height of the title and the legend.
 const HEAD: u32 = 58;
 
-/// Colours that can be told apart, also by those who do not see all of them;
-/// the in-tree heap's first.
-const COLOURS: [RGBColor; 4] = [
-    RGBColor(90, 90, 90),
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
+/// Colours that can be told apart, also by those who do not see all of them, and
+/// the widths of lines: where several heaps cost the same, all are seen. The
+/// in-tree heap's come first.
+const STYLES: [(RGBColor, u32); 4] = [
+    (RGBColor(190, 190, 190), 9),
+    (RGBColor(0, 114, 178), 6),
+    (RGBColor(213, 94, 0), 4),
+    (RGBColor(0, 158, 115), 2),
 ];
 
 /// What one chart shows.
@@ -29,28 +30,41 @@ pub struct Chart<'a> {
     pub report: &'a Report,
     /// The in-tree heap; shown with those that are compared with it.
     pub region: &'a str,
-    pub operations: &'a [&'a Operation],
+    pub panels: &'a [Panel],
+}
+
+/// An operation, with memory as it is after boot or scattered.
+#[derive(Clone, Copy)]
+pub struct Panel {
+    pub operation: &'static Operation,
     pub scattered: bool,
+}
+
+impl Panel {
+    fn title(&self) -> String {
+        let scattered = if self.scattered { "; scattered" } else { "" };
+        format!("{}{scattered}", self.operation.title)
+    }
 }
 
 impl Chart<'_> {
     /// Draws it as SVG. Returns whether there was anything to draw.
     pub fn draw(&self, path: &Path) -> Result<bool> {
-        let shown = |operation: &&&Operation| !self.rows(operation.name).is_empty();
-        let operations: Vec<&Operation> = self.operations.iter().filter(shown).copied().collect();
-        if operations.is_empty() {
+        let shown = |panel: &&Panel| !self.rows(panel).is_empty();
+        let panels: Vec<&Panel> = self.panels.iter().filter(shown).collect();
+        if panels.is_empty() {
             return Ok(false);
         }
-        let rows = operations.len().div_ceil(COLUMNS);
-        let columns = operations.len().min(COLUMNS);
+        let rows = panels.len().div_ceil(COLUMNS);
+        let columns = panels.len().min(COLUMNS);
         let size = (WIDTH * columns as u32, HEAD + HEIGHT * rows as u32);
         let root = SVGBackend::new(path, size).into_drawing_area();
         let draw = || -> Result<(), Box<dyn std::error::Error>> {
             root.fill(&WHITE)?;
             let (head, body) = root.split_vertically(HEAD);
             self.draw_head(&head)?;
-            for (area, operation) in body.split_evenly((rows, columns)).iter().zip(&operations) {
-                self.draw_operation(area, operation)?;
+            for (area, panel) in body.split_evenly((rows, columns)).iter().zip(&panels) {
+                self.draw_panel(area, panel)?;
             }
             root.present()?;
             Ok(())
@@ -70,12 +84,12 @@ impl Chart<'_> {
         heaps
     }
 
-    /// The measurements of an operation, on the heaps that are shown.
-    fn rows(&self, operation: &str) -> Vec<&Measurement> {
+    /// What a panel shows.
+    fn rows(&self, panel: &Panel) -> Vec<&Measurement> {
         let heaps = self.heaps();
         let shown = |row: &&Measurement| {
-            row.operation == operation
-                && row.scattered == self.scattered
+            row.operation == panel.operation.name
+                && row.scattered == panel.scattered
                 && heaps.contains(&row.heap.as_str())
         };
         self.report.measurements.iter().filter(shown).collect()
@@ -92,17 +106,13 @@ impl Chart<'_> {
             Clock::Instructions => "executed instructions under emulation",
             Clock::Wall => "nanoseconds",
         };
-        let scattered = if self.scattered {
-            ", scattered memory"
-        } else {
-            ""
-        };
-        let title = format!("{}{scattered}: {unit}; lower is better", self.report.arch);
+        let title = format!("{}: {unit}; lower is better", self.report.arch);
         head.draw(&Text::new(title, (12, 8), ("sans-serif", 17)))?;
         let mut left = 12;
-        for (heap, colour) in self.heaps().iter().zip(COLOURS) {
+        for (heap, (colour, width)) in self.heaps().iter().zip(STYLES) {
+            let half = width as i32 / 2;
             head.draw(&Rectangle::new(
-                [(left, 38), (left + 22, 42)],
+                [(left, 40 - half), (left + 22, 41 + half)],
                 colour.filled(),
             ))?;
             head.draw(&Text::new(*heap, (left + 28, 33), ("sans-serif", 14)))?;
@@ -111,23 +121,25 @@ impl Chart<'_> {
         Ok(())
     }
 
-    fn draw_operation<DB: DrawingBackend>(
+    fn draw_panel<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, plotters::coord::Shift>,
-        operation: &Operation,
+        panel: &Panel,
     ) -> Result<(), Box<dyn std::error::Error>>
     where
         DB::ErrorType: 'static,
     {
-        let rows = self.rows(operation.name);
-        let (left, right) = limits(rows.iter().map(|row| row.at as f64), 1.0);
-        let (bottom, top) = limits(rows.iter().map(|row| row.median), 2.0);
-        let base = match operation.axis {
+        let rows = self.rows(panel);
+        let axis = panel.operation.axis;
+        let (left, right) = limits(rows.iter().map(|row| row.at as f64));
+        let (bottom, top) = limits(rows.iter().map(|row| row.median));
+        let (bottom, top) = (decade(bottom, f64::floor), decade(top, f64::ceil));
+        let base = match axis {
             Axis::Bytes => 16.0,
             _ => 10.0,
         };
         let mut chart = ChartBuilder::on(area)
-            .caption(operation.title, ("sans-serif", 14))
+            .caption(panel.title(), ("sans-serif", 14))
             .margin(8)
             .margin_right(20)
             .x_label_area_size(22)
@@ -141,31 +153,35 @@ impl Chart<'_> {
             .light_line_style(TRANSPARENT)
             .x_labels(6)
             .y_labels(8)
-            .x_label_formatter(&|at| label(operation.axis, *at as u64))
+            .x_label_formatter(&|at| label(axis, *at as u64))
             .y_label_formatter(&|value| short(*value))
             .draw()?;
-        for (heap, colour) in self.heaps().iter().zip(COLOURS) {
+        for (heap, (colour, width)) in self.heaps().iter().zip(STYLES) {
             let mut points: Vec<(f64, f64)> = rows
                 .iter()
                 .filter(|row| row.heap == *heap)
                 .map(|row| (row.at as f64, row.median.max(1.0)))
                 .collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
-            let dot = |point| Circle::new(point, 3, colour.filled());
+            chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(width)))?;
+            let dot = |point| Circle::new(point, 1 + width / 2, colour.filled());
             chart.draw_series(points.into_iter().map(dot))?;
         }
         Ok(())
     }
 }
 
-/// The smallest and the largest, with room around.
-fn limits(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
+/// The smallest and the largest, which is larger.
+fn limits(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, 1.0_f64), |(low, high), value| {
         (low.min(value.max(1.0)), high.max(value))
     });
-    let high = if high > low { high } else { low * 2.0 };
-    (low / room, high * room)
+    (low, high.max(low * 1.1))
+}
+
+/// The power of ten below or above.
+fn decade(value: f64, round: fn(f64) -> f64) -> f64 {
+    10_f64.powf(round(value.log10()))
 }
 
 /// 1500 as 1.5 k.

@@ -3,12 +3,14 @@
 //! Runs the benchmark in guests, and shows what it has measured.
 
 mod chart;
+mod compare;
+mod figures;
 mod guest;
 
-use anyhow::{Context as _, Result};
-use chart::Chart;
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use dmabuf_coherency_bench::results::{Axis, OPERATIONS, Operation, Report};
+use dmabuf_coherency_bench::goals::goals;
+use dmabuf_coherency_bench::results::{Report, VERSION};
 use dmabuf_coherency_bench::table::table;
 use guest::{JOBS, Kit};
 use std::fs;
@@ -18,6 +20,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 use vm::Arch;
+
+/// Where the README's charts are.
+const DOCUMENTATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../Documentation");
 
 /// Runs the benchmark in guests whose clocks count instructions.
 #[derive(Parser)]
@@ -29,6 +34,15 @@ struct Cli {
     /// Where the results go, instead of a new directory in the cache
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
+    /// Shows the results in this directory again, and measures nothing
+    #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["output", "arguments"])]
+    show: Option<PathBuf>,
+    /// Compares with the results in this directory, of an earlier run
+    #[arg(long, value_name = "DIRECTORY")]
+    compare: Option<PathBuf>,
+    /// Draws the charts of the README anew
+    #[arg(long)]
+    document: bool,
     /// For the program in the guest: its options, or names of experiments
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -45,33 +59,47 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let output = match &cli.output {
-        Some(output) => output.clone(),
-        None => new_directory()?,
-    };
-    fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
     let archs = match cli.arch.as_slice() {
         [] => Arch::ALL.to_vec(),
         some => some.to_vec(),
     };
-    let kits: Result<Vec<Kit>> = archs.into_iter().map(Kit::new).collect();
-    let kits = kits?;
-    // The guests of an architecture run one after the other, the architectures beside each other.
-    let reports = thread::scope(|scope| {
-        let (arguments, output) = (&cli.arguments, &output);
-        let start = |kit| scope.spawn(move || measure(kit, arguments, output));
-        let running: Vec<_> = kits.iter().map(start).collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, Result<Report>>| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        running.into_iter().map(join).collect::<Result<Vec<_>>>()
-    })?;
-    for report in &reports {
-        println!("{}", table(report, stdout().is_terminal()));
+    let (output, reports) = match &cli.show {
+        Some(output) => (output.clone(), read_all(output, &archs)?),
+        None => {
+            let output = match &cli.output {
+                Some(output) => output.clone(),
+                None => new_directory()?,
+            };
+            let reports = measure_all(&archs, &cli.arguments)?;
+            fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
+            (output, reports)
+        }
+    };
+    let old = match &cli.compare {
+        Some(directory) => read_all(directory, &archs)?,
+        None => Vec::new(),
+    };
+    for (index, (arch, report)) in archs.iter().zip(&reports).enumerate() {
+        let prefix = output.join(arch.to_string());
+        write(
+            &prefix.with_extension("json"),
+            &serde_json::to_string_pretty(report)?,
+        )?;
+        write(
+            &prefix.with_extension("txt"),
+            &(table(report, false) + &goals(report)),
+        )?;
+        figures::draw(report, &prefix)?;
+        if cli.document {
+            let name = format!("performance-{arch}.svg");
+            figures::draw_overview(report, &Path::new(DOCUMENTATION).join(name))?;
+        }
+        println!("{}{}", table(report, stdout().is_terminal()), goals(report));
+        if let Some(old) = old.get(index) {
+            println!("{}", compare::compare(old, report));
+        }
     }
-    println!("the results are in {}", output.display());
+    println!("tables, charts and JSON are in {}", output.display());
     Ok(())
 }
 
@@ -81,8 +109,42 @@ fn new_directory() -> Result<PathBuf> {
     Ok(vm::cache_dir()?.join("bench").join(seconds.to_string()))
 }
 
-/// Measures in all guests of an architecture, and writes down what they found.
-fn measure(kit: &Kit, arguments: &[String], output: &Path) -> Result<Report> {
+/// The results of an earlier run.
+fn read_all(directory: &Path, archs: &[Arch]) -> Result<Vec<Report>> {
+    let read = |arch: &Arch| {
+        let path = directory.join(format!("{arch}.json"));
+        let what = || path.display().to_string();
+        let report: Report =
+            serde_json::from_slice(&fs::read(&path).with_context(what)?).with_context(what)?;
+        ensure!(
+            report.version == VERSION,
+            "{}: expected version {VERSION}, got {}: measure again",
+            path.display(),
+            report.version
+        );
+        Ok(report)
+    };
+    archs.iter().map(read).collect()
+}
+
+/// Measures on all architectures, beside each other.
+fn measure_all(archs: &[Arch], arguments: &[String]) -> Result<Vec<Report>> {
+    // Building takes all CPUs, so that comes first.
+    let kits: Result<Vec<Kit>> = archs.iter().copied().map(Kit::new).collect();
+    let kits = kits?;
+    thread::scope(|scope| {
+        let start = |kit| scope.spawn(move || measure(kit, arguments));
+        let running: Vec<_> = kits.iter().map(start).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, Result<Report>>| {
+            let result = thread.join();
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().map(join).collect()
+    })
+}
+
+/// Measures in all guests of an architecture, one after the other.
+fn measure(kit: &Kit, arguments: &[String]) -> Result<Report> {
     let mut whole: Option<Report> = None;
     for job in &JOBS {
         let part = job.run(kit, arguments)?;
@@ -94,44 +156,9 @@ fn measure(kit: &Kit, arguments: &[String], output: &Path) -> Result<Report> {
             }
         }
     }
-    let report = whole.context("there is no guest to measure in")?;
-    let arch = kit.arch;
-    write(
-        &output.join(format!("{arch}.json")),
-        &serde_json::to_string_pretty(&report)?,
-    )?;
-    write(&output.join(format!("{arch}.txt")), &table(&report, false))?;
-    draw(&report, &output.join(arch.to_string()))?;
-    Ok(report)
+    whole.context("there is no guest to measure in")
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))
-}
-
-/// Draws all charts of a report. Their names begin with `prefix`.
-fn draw(report: &Report, prefix: &Path) -> Result<()> {
-    let of = |bytes: bool| -> Vec<&Operation> {
-        let wanted = |operation: &&Operation| (operation.axis == Axis::Bytes) == bytes;
-        OPERATIONS.iter().filter(wanted).collect()
-    };
-    let (sizes, growth) = (of(true), of(false));
-    let charts = [
-        ("", &sizes, false),
-        ("-scattered", &sizes, true),
-        ("-growth", &growth, false),
-    ];
-    for region in ["system", "default_cma_region"] {
-        for (suffix, operations, scattered) in charts {
-            let chart = Chart {
-                report,
-                region,
-                operations,
-                scattered,
-            };
-            let prefix = prefix.display();
-            chart.draw(Path::new(&format!("{prefix}-{region}{suffix}.svg")))?;
-        }
-    }
-    Ok(())
 }

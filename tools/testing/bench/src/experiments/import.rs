@@ -107,9 +107,11 @@ fn import_once(
         return Ok(false);
     };
     let (mapped, map) = device.time(recorder, |importer| {
-        importer.map(attachment, Direction::Bidirectional)
+        importer.map_uncounted(attachment, Direction::Bidirectional)
     })?;
     let ((), unmap) = device.time(recorder, |importer| importer.unmap(&mapped))?;
+    let counted = device.importer.map(attachment, Direction::Bidirectional)?;
+    device.importer.unmap(&counted)?;
     let ((), detach) = device.time(recorder, |importer| importer.detach(attachment))?;
     let whole = attach + map + unmap + detach;
     for (step, time) in [
@@ -121,7 +123,7 @@ fn import_once(
     ] {
         recorder.add(&format!("{step}.{name}"), size as u64, time);
     }
-    recorder.set_segments(&format!("import.{name}"), size as u64, mapped.segments);
+    recorder.set_segments(&format!("import.{name}"), size as u64, counted.segments);
     Ok(true)
 }
 

@@ -11,9 +11,6 @@ use dmabuf_coherency_selftest::mapping::{Mapping, page_size};
 /// What a large mapping has to be aligned to, for the largest page tables' entries.
 const ALIGNMENT: usize = 2 << 20;
 
-/// How often the CPU reads and writes all of a buffer.
-const ACCESS_SAMPLES: usize = 3;
-
 pub fn run(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     let buffer = allocate(heap, size)?;
     let at = size as u64;
@@ -35,7 +32,7 @@ pub fn run(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     }
 
     let mapping = Mapping::at(&buffer, size, free_address(size)?)?;
-    for _ in 0..ACCESS_SAMPLES {
+    for _ in 0..samples(size).min(3) {
         let ((), time) = recorder.time(|| {
             mapping.write_words(0x5a5a_5a5a);
             Ok(())
