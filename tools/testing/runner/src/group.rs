@@ -4,7 +4,7 @@
 
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
-use crate::{board, client, host, kernel_selftest, pipeline, suite, survey, vm_tool};
+use crate::{bench, board, client, host, kernel_selftest, pipeline, suite, survey, vm_tool};
 use anyhow::{Result, bail};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,6 +52,7 @@ fn all() -> Vec<Group> {
     groups.extend(vm_tool::groups());
     groups.extend(kernel_selftest::groups());
     groups.extend(survey::groups());
+    groups.extend(bench::groups());
     groups.extend(host::groups());
     groups
 }

@@ -10,10 +10,14 @@ use vm::{Arch, Image};
 /// The package of the test program, and its name in a guest.
 pub const SELFTEST: &str = "dmabuf_coherency_selftest";
 
+/// The package of the benchmark, and its name in a guest.
+pub const BENCH: &str = "dmabuf_coherency_bench";
+
 /// For one architecture.
 pub struct Kit {
     pub image: Image,
     pub selftest: PathBuf,
+    pub bench: PathBuf,
     /// The camera without hardware, and what captures from it.
     pub camera: PathBuf,
     pub capture: PathBuf,
@@ -34,6 +38,7 @@ impl Kit {
         Ok(Self {
             image: Image::new(&kernel)?,
             selftest: vm::rust_program(arch, SELFTEST)?,
+            bench: vm::rust_program(arch, BENCH)?,
             capture: camera.with_file_name("capture"),
             camera,
             pipeline: vm::rust_program(arch, "pipeline")?,
@@ -45,9 +50,10 @@ impl Kit {
     }
 
     /// What a guest has in `/`.
-    pub fn programs(&self) -> [&Path; 8] {
+    pub fn programs(&self) -> [&Path; 9] {
         [
             &self.selftest,
+            &self.bench,
             &self.dmabuf_heap,
             &self.camera,
             &self.capture,
