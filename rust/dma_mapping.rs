@@ -82,20 +82,6 @@ impl<'a> DmaDevice<'a> {
         !unsafe { (*self.as_raw()).dma_mask }.is_null()
     }
 
-    /// Returns whether all that the DMA API would do to map memory for the device is to write down
-    /// its addresses: nothing translates them, no cache is maintained, nothing bounces.
-    ///
-    /// Whoever tracks mappings (`CONFIG_DMA_API_DEBUG`) wants to see all of them, so there the
-    /// answer is no.
-    pub(crate) fn is_direct(&self, attrs: Attrs) -> bool {
-        !cfg!(CONFIG_DMA_API_DEBUG)
-            && (attrs == Attrs::SKIP_CPU_SYNC || self.is_dma_coherent())
-            && self.has_dma_mask()
-            && !self.may_bounce()
-            // SAFETY: The device is valid.
-            && unsafe { bindings::dmacoh_dev_is_untranslated(self.as_raw()) }
-    }
-
     /// The longest segment that the device takes, in bytes: what the DMA API can map in one piece,
     /// and what the device states.
     #[inline]

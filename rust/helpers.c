@@ -4,7 +4,6 @@
  * and exports.
  */
 
-#include <linux/cc_platform.h>
 #include <linux/cgroup_dmem.h>
 #include <linux/cma.h>
 #include <linux/device.h>
@@ -54,17 +53,6 @@ bool dmacoh_dev_forced_bounce(struct device *dev)
 	return !dev_dma_iommu(dev) && is_swiotlb_force_bounce(dev);
 }
 
-/*
- * Whether DMA addresses are physical ones. With encrypted memory that depends
- * on more than is known here.
- */
-bool dmacoh_dev_is_untranslated(struct device *dev)
-{
-	return !IS_ENABLED(CONFIG_ARCH_HAS_PHYS_TO_DMA) &&
-	       !dev_dma_iommu(dev) && !get_dma_ops(dev) &&
-	       !dev->dma_range_map && !cc_platform_has(CC_ATTR_MEM_ENCRYPT);
-}
-
 bool dmacoh_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
@@ -90,41 +78,21 @@ void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr)
 	iosys_map_set_vaddr(map, vaddr);
 }
 
-static __always_inline void sg_fill(struct sg_table *table,
-				    const struct dmacoh_block *block,
-				    size_t stride, bool direct)
+/* Fills a new table with blocks that lie @stride bytes apart. */
+void dmacoh_sg_fill(struct sg_table *table, const struct dmacoh_block *block,
+		    size_t stride)
 {
 	struct scatterlist *sg = table->sgl;
 	unsigned int left;
 
 	for (left = table->orig_nents; left; left--) {
-		struct page *page = block->page;
-		unsigned int len = block->nr_pages << PAGE_SHIFT;
-
 		if (unlikely(sg_is_chain(sg)))
 			sg = sg_chain_ptr(sg);
-		sg_assign_page(sg, page);
-		sg->length = len;
-		if (direct) {
-			sg_dma_address(sg) = page_to_phys(page);
-			sg_dma_len(sg) = len;
-		}
+		sg_assign_page(sg, block->page);
+		sg->length = block->nr_pages << PAGE_SHIFT;
 		block = (const void *)block + stride;
 		sg++;
 	}
-}
-
-/*
- * Fills a new table with blocks that lie @stride bytes apart, and the DMA
- * addresses if they are those of the memory.
- */
-void dmacoh_sg_fill(struct sg_table *table, const struct dmacoh_block *block,
-		    size_t stride, bool direct)
-{
-	if (direct)
-		sg_fill(table, block, stride, true);
-	else
-		sg_fill(table, block, stride, false);
 }
 
 void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining)

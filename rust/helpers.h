@@ -37,14 +37,13 @@ struct dmacoh_block {
 
 bool dmacoh_dev_dma_coherent(const struct device *dev);
 bool dmacoh_dev_forced_bounce(struct device *dev);
-bool dmacoh_dev_is_untranslated(struct device *dev);
 bool dmacoh_fatal_signal_pending(void);
 void *dmacoh_page_address(const struct page *page);
 unsigned long dmacoh_page_to_pfn(const struct page *page);
 struct page *dmacoh_virt_to_page(const void *addr);
 void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr);
 void dmacoh_sg_fill(struct sg_table *table, const struct dmacoh_block *block,
-		    size_t stride, bool direct);
+		    size_t stride);
 int dmacoh_wait_fences(struct dma_buf *buf, bool write);
 void dmacoh_sysfs_attr_init(struct attribute *attr);
 void dmacoh_kmemleak_not_leak(const void *ptr);

@@ -93,9 +93,8 @@ impl Limits {
 }
 
 impl RawTable {
-    /// Makes a table of all `pages`, with segments that `dev` takes. If the DMA addresses are those
-    /// of the memory, `is_direct`, they are filled in as well. May sleep.
-    fn new(dev: DmaDevice<'_>, pages: &Pages, is_direct: bool) -> Result<Self> {
+    /// Makes a table of all `pages`, with segments that `dev` takes. May sleep.
+    fn new(dev: DmaDevice<'_>, pages: &Pages) -> Result<Self> {
         let limits = Limits::of(dev);
 
         if limits.take_all(pages) {
@@ -103,14 +102,7 @@ impl RawTable {
             let blocks = pages.blocks().as_ptr().cast();
 
             // SAFETY: These are valid blocks, which `dev` takes as they are.
-            unsafe {
-                Self::filled(
-                    blocks,
-                    size_of::<PageBlock>(),
-                    pages.blocks().len(),
-                    is_direct,
-                )
-            }
+            unsafe { Self::filled(blocks, size_of::<PageBlock>(), pages.blocks().len()) }
         } else {
             let mut segments = KVVec::new();
             for block in pages.blocks() {
@@ -125,7 +117,6 @@ impl RawTable {
                     segments.as_ptr(),
                     size_of::<bindings::dmacoh_block>(),
                     segments.len(),
-                    is_direct,
                 )
             }
         }
@@ -141,7 +132,6 @@ impl RawTable {
         blocks: *const bindings::dmacoh_block,
         stride: usize,
         count: usize,
-        is_direct: bool,
     ) -> Result<Self> {
         let table = Opaque::zeroed();
 
@@ -150,7 +140,7 @@ impl RawTable {
             bindings::sg_alloc_table(table.get(), count.try_into()?, bindings::GFP_KERNEL)
         })?;
         // SAFETY: The table has just been made, with `count` entries. The caller promises the rest.
-        unsafe { bindings::dmacoh_sg_fill(table.get(), blocks, stride, is_direct) };
+        unsafe { bindings::dmacoh_sg_fill(table.get(), blocks, stride) };
 
         Ok(Self(table))
     }
@@ -166,16 +156,14 @@ impl Drop for RawTable {
 /// A table of all of [`Pages`], mapped for one device; unmapped when dropped.
 ///
 /// Each is made anew: it is the importer's until it is unmapped, and there are importers that
-/// write to it. But where the DMA API would only compute addresses, they are computed along with
-/// the rest, which leaves nothing to map or to unmap.
+/// write to it.
 ///
 /// The lifetime is that of the importer's attachment, which no map outlives. It is invariant, so
 /// that an exporter cannot put a table aside where it would outlive the attachment.
 ///
 /// # Invariants
 ///
-/// - `table` is mapped for `dev` in direction `dir` with attributes `attrs`, by the DMA API unless
-///   `is_direct`.
+/// - `table` is mapped for `dev` in direction `dir` with attributes `attrs`.
 /// - `dev` stays able to do DMA until `self` is dropped.
 ///
 /// The table comes first, so that the address which the importer gets is that of the whole.
@@ -186,7 +174,6 @@ pub(crate) struct MappedTable<'a> {
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
-    is_direct: bool,
     _pages: Arc<Pages>,
     _attachment: PhantomData<fn(&'a ()) -> &'a ()>,
 }
@@ -216,15 +203,12 @@ impl MappedTable<'_> {
         dir: DataDirection,
         attrs: Attrs,
     ) -> Result<Self> {
-        let is_direct = dev.is_direct(attrs);
-        let table = RawTable::new(dev, &pages, is_direct)?;
+        let table = RawTable::new(dev, &pages)?;
 
-        if !is_direct {
-            // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
-            to_result(unsafe {
-                bindings::dma_map_sgtable(dev.as_raw(), table.0.get(), dir.into(), attrs.as_raw())
-            })?;
-        }
+        // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
+        to_result(unsafe {
+            bindings::dma_map_sgtable(dev.as_raw(), table.0.get(), dir.into(), attrs.as_raw())
+        })?;
 
         // INVARIANT: The table has just been mapped in this way; the caller promises the rest.
         Ok(Self {
@@ -232,7 +216,6 @@ impl MappedTable<'_> {
             dev: (&*dev).into(),
             dir,
             attrs,
-            is_direct,
             _pages: pages,
             _attachment: PhantomData,
         })
@@ -267,10 +250,6 @@ impl MappedTable<'_> {
     }
 
     fn sync(&self, for_cpu: bool) {
-        if self.is_direct {
-            return;
-        }
-
         // SAFETY: By the type invariants the table is mapped for this device and direction.
         unsafe {
             bindings::dmacoh_sync_sgtable(
@@ -285,10 +264,6 @@ impl MappedTable<'_> {
 
 impl Drop for MappedTable<'_> {
     fn drop(&mut self) {
-        if self.is_direct {
-            return;
-        }
-
         // SAFETY: By the type invariants the table is mapped with just these arguments.
         unsafe {
             bindings::dma_unmap_sgtable(

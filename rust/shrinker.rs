@@ -130,8 +130,9 @@ impl<T: Reclaim> Shrinker<T> {
         unsafe {
             (*shrinker.as_ptr()).count_objects = Some(count_callback::<T>);
             (*shrinker.as_ptr()).scan_objects = Some(scan_callback::<T>);
-            // It costs no I/O to fill a cache again.
-            (*shrinker.as_ptr()).seeks = 0;
+            // It costs no I/O to fill a cache again, and a few large blocks are much memory.
+            (*shrinker.as_ptr()).seeks = 1;
+            (*shrinker.as_ptr()).batch = 1;
             (*shrinker.as_ptr()).private_data = Arc::as_ptr(&this).cast_mut().cast();
             bindings::shrinker_register(shrinker.as_ptr());
         }
