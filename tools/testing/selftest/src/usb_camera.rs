@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The camera, and what captures from it, where this program is.
-const CAMERA: &str = "/dmabuf_coherency_camera";
-const CAPTURE: &str = "/capture";
+/// The camera, and what captures from it.
+const CAMERA: &str = "dmabuf_coherency_camera";
+const CAPTURE: &str = "capture";
 
 /// Far longer than the kernel takes for anything about it, with all tries to talk to a camera that
 /// is slow to answer.
@@ -26,8 +26,9 @@ const MODULES: [&str; 3] = ["dummy_hcd", "raw_gadget", "uvcvideo"];
 /// Loads the modules that it takes, or skips the test.
 pub fn need() -> Result<()> {
     for program in [CAMERA, CAPTURE] {
-        if !Path::new(program).exists() {
-            return skip(format!("there is no {program}"));
+        let path = beside(program)?;
+        if !path.exists() {
+            return skip(format!("there is no {}", path.display()));
         }
     }
     for module in MODULES {
@@ -36,6 +37,11 @@ pub fn need() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a program is that comes with this one.
+fn beside(program: &str) -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(program))
 }
 
 /// The device behind the camera's node, if it is plugged.
@@ -53,7 +59,7 @@ pub struct Plugged {
 impl Plugged {
     /// Plugs it in, and waits for its links.
     pub fn insert() -> Result<(Self, Links)> {
-        let process = Command::new(CAMERA)
+        let process = Command::new(beside(CAMERA)?)
             .stdout(Stdio::null())
             .spawn()
             .context(CAMERA)?;
@@ -78,10 +84,10 @@ impl Plugged {
     }
 
     /// What captures from it into a heap.
-    pub fn capture(&self, heap: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(CAPTURE);
+    pub fn capture(&self, heap: &Path, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(beside(CAPTURE)?);
         command.args(arguments).arg("--heap").arg(heap);
-        command
+        Ok(command)
     }
 
     /// Unplugs it, and waits for it and its links to go.

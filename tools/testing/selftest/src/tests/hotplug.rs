@@ -93,11 +93,11 @@ fn usb_camera(options: &Options) -> Result<()> {
             links.order
         );
         let heap = Heap::path(&links.first);
-        let frames = camera.capture(&heap, &["--frames", "20"]).status()?;
+        let frames = camera.capture(&heap, &["--frames", "20"])?.status()?;
         ensure!(frames.success(), "capturing into {}: {frames}", links.first);
 
         // Unplugged while its buffers are in use.
-        let mut capture = camera.capture(&heap, &["--until-unplugged"]).spawn()?;
+        let mut capture = camera.capture(&heap, &["--until-unplugged"])?.spawn()?;
         let used = || {
             let mut buffers = bufinfo::list()?.into_iter();
             Ok(buffers.any(|buffer| buffer.exporter == links.first))

@@ -150,7 +150,7 @@ fn repeat(
         .collect::<Result<_>>()?;
     // What is made at first use is no leak.
     round(0, &links)?;
-    let before = settled(&links)?;
+    let before = settled_for_long(&links)?;
     let start = Instant::now();
 
     let done = AtomicBool::new(false);
@@ -211,6 +211,17 @@ fn settled(links: &BTreeMap<PathBuf, Links>) -> Result<BTreeMap<String, String>>
     settled_free()?;
     let mut found = references::of_heaps()?;
     found.extend(kernel_module::references()?);
+    Ok(found)
+}
+
+/// The same, once it has stopped changing: the kernel gives some references back only after a while.
+fn settled_for_long(links: &BTreeMap<PathBuf, Links>) -> Result<BTreeMap<String, String>> {
+    let mut found = settled(links)?;
+    wait_until(Duration::from_secs(10), || {
+        std::thread::sleep(Duration::from_millis(500));
+        let earlier = std::mem::replace(&mut found, settled(links)?);
+        Ok(earlier == found)
+    })?;
     Ok(found)
 }
 
