@@ -184,7 +184,14 @@ impl Pipeline {
             timeout: Duration::from_secs(1800),
             ..Boot::new(self.arch, script)
         };
-        let outcome = boot.run(kits)?;
+        let mut outcome = boot.run(kits)?;
+        outcome.reports.retain(|report| {
+            let noise = is_late_frame(&report.text);
+            if noise {
+                eprintln!("{}: vkms was late with a frame, and said so", self.name);
+            }
+            !noise
+        });
         let health = boot.health(kits, &outcome)?;
         if outcome.status != Some(0) {
             bail!(
@@ -231,6 +238,15 @@ impl Pipeline {
     }
 }
 
+/// Whether a report is this one: the worker of vkms in Linux 7.3 may run when the planes of its frame
+/// have been unmapped already, on a busy host. It warns of that and leaves the frame out; whatever
+/// the frame was needed for is asked for again.
+fn is_late_frame(report: &str) -> bool {
+    report.lines().next().is_some_and(|line| {
+        line.contains("WARNING: at compose_active_planes+") && line.contains("[vkms]")
+    })
+}
+
 /// Compares what was on a screen; there must be as many pictures as frames.
 fn screenshots(pictures: &Pictures, report: &Report) -> Case {
     let problem = match pictures.compare(&report.display, &report.way, SIZE) {
@@ -240,4 +256,20 @@ fn screenshots(pictures: &Pictures, report: &Report) -> Case {
     };
     let name = format!("{}.{}.screenshots", report.display, report.way);
     Case::judged(name, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_the_one_warning_of_vkms_is_let_pass() {
+        let late = "[   13.9] WARNING: at compose_active_planes+0x748/0x7bc [vkms], CPU#0\nmore";
+        assert!(super::is_late_frame(late));
+        for other in [
+            "[   13.9] WARNING: at dma_buf_vmap+0x7/0x9, CPU#0",
+            "[   13.9] WARNING: at compose_active_planes+0x7/0x9 [other], CPU#0",
+            "[   13.9] BUG: something\nWARNING: at compose_active_planes+0x7/0x9 [vkms]",
+        ] {
+            assert!(!super::is_late_frame(other), "{other}");
+        }
+    }
 }
