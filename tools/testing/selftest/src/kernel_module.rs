@@ -2,8 +2,8 @@
 
 //! Loading and unloading modules of the kernel.
 
+use crate::references::References;
 use anyhow::{Context as _, Result, ensure};
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::path::Path;
@@ -41,11 +41,11 @@ pub fn unneeded(module: &str) -> bool {
 }
 
 /// How many references there are to each module.
-pub fn references() -> Result<BTreeMap<String, String>> {
+pub fn references() -> Result<References> {
     let text = fs::read_to_string("/proc/modules").context("/proc/modules")?;
     let modules = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
-        Some((words.next()?.to_owned(), words.nth(1)?.to_owned()))
+        Some((words.next()?.to_owned(), vec![words.nth(1)?.parse().ok()?]))
     });
     Ok(modules.collect())
 }

@@ -11,9 +11,12 @@ use std::path::Path;
 
 const MODULE: &str = "dmabuf_references";
 
+/// How many references there are to what, of each kind that is counted.
+pub type References = BTreeMap<String, Vec<usize>>;
+
 /// References to the device of each heap, and to its directory in sysfs; nothing where there is no
 /// such module.
-pub fn of_heaps() -> Result<BTreeMap<String, String>> {
+pub fn of_heaps() -> Result<References> {
     let mut found = BTreeMap::new();
     if modprobe(MODULE, &[]).is_err() {
         println!("there is no module {MODULE}: references to heaps are not looked at");
@@ -27,10 +30,12 @@ pub fn of_heaps() -> Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
-fn of(directory: &Path) -> Result<String> {
+fn of(directory: &Path) -> Result<Vec<usize>> {
     let parameter = Path::new("/sys/module").join(MODULE).join("parameters/of");
     fs::write(&parameter, directory.as_os_str().as_encoded_bytes())
         .with_context(|| format!("asking for references to {}", directory.display()))?;
     let text = fs::read_to_string(&parameter)?;
-    Ok(text.trim().to_owned())
+    let counts = text.split_whitespace().map(str::parse).collect();
+    let counts: Result<_, _> = counts;
+    counts.with_context(|| format!("{}: {text:?} is no list of numbers", parameter.display()))
 }
