@@ -30,7 +30,7 @@ echo "KTAP version 1"
 loaded=
 load dmabuf_coherency ||
 	skip "dmabuf_coherency.ko cannot be loaded: was it built for Linux $(uname -r)?"
-for module in dmabuf_importer dmabuf_memtype; do
+for module in dmabuf_importer dmabuf_memtype dmabuf_references; do
 	load $module || echo "# without $module.ko the tests that need it are skipped"
 done
 

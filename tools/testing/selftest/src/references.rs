@@ -3,7 +3,7 @@
 //! How often the kernel refers to objects of its own, by the module dmabuf_references.
 
 use crate::device::base_name;
-use crate::kernel_module::modprobe;
+use crate::kernel_module::{loaded, modprobe};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ pub type References = BTreeMap<String, Vec<usize>>;
 /// such module.
 pub fn of_heaps() -> Result<References> {
     let mut found = BTreeMap::new();
-    if modprobe(MODULE, &[]).is_err() {
+    if !loaded(MODULE) && modprobe(MODULE, &[]).is_err() {
         println!("there is no module {MODULE}: references to heaps are not looked at");
         return Ok(found);
     }
