@@ -114,8 +114,7 @@ fn samples(size: usize) -> usize {
         0x0..=0xf_ffff => 17,
         0x10_0000..=0x7f_ffff => 9,
         0x80_0000..=0x1ff_ffff => 5,
-        0x200_0000..=0x7ff_ffff => 3,
-        _ => 1,
+        _ => 3,
     }
 }
 

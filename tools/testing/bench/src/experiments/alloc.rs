@@ -8,6 +8,9 @@ use anyhow::Result;
 use dmabuf_coherency_selftest::heap::Heap;
 use dmabuf_coherency_selftest::memory;
 
+/// The largest buffer that is allocated more than once.
+const LARGE: usize = 64 << 20;
+
 /// How often caches are dropped at most.
 const COLD_SAMPLES: usize = 5;
 
@@ -17,11 +20,19 @@ pub fn run(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     sustained(recorder, heap, size)
 }
 
+/// How often it is done. Zeroing a large buffer takes long under emulation.
+fn repetitions(size: usize) -> usize {
+    match size {
+        0..=LARGE => samples(size),
+        _ => 1,
+    }
+}
+
 /// After the kernel was asked to drop what it need not keep. What the
 /// background thread does after the buffer is freed is not counted: it is for
 /// whoever allocates next, warm.
 fn cold(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
-    for _ in 0..samples(size).min(COLD_SAMPLES) {
+    for _ in 0..repetitions(size).min(COLD_SAMPLES) {
         recorder.background.settle()?;
         memory::settled_free()?;
         let (buffer, time) = recorder.time(|| allocate(heap, size))?;
@@ -38,7 +49,7 @@ fn warm(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     let at = size as u64;
     drop(allocate(heap, size)?);
     recorder.background.settle()?;
-    for _ in 0..samples(size) {
+    for _ in 0..repetitions(size) {
         let used = recorder.background.used()?;
         let (buffer, time) = recorder.time(|| allocate(heap, size))?;
         recorder.add("alloc.warm", at, time.own);
@@ -57,7 +68,7 @@ fn warm(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
 /// One buffer after the other without a pause. What the background thread has
 /// left to do at the end is counted.
 fn sustained(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
-    let rounds = samples(size);
+    let rounds = repetitions(size);
     let used = recorder.background.used()?;
     let ((), time) = recorder.time(|| {
         for _ in 0..rounds {
