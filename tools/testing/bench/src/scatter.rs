@@ -58,9 +58,10 @@ impl Scattered {
         })
     }
 
-    /// Takes blocks of several pages, until that makes them no fewer. There may
-    /// be new ones after caches were dropped.
+    /// Takes blocks of several pages, until that makes them no fewer, also those
+    /// that a heap has kept. There may be new ones after caches were dropped.
     pub fn take_blocks(&mut self) -> Result<()> {
+        memory::settled_free()?;
         let heap = Heap::open("system")?;
         let mut fewest = memory::free_blocks(BLOCK)?;
         let mut in_vain = 0;
