@@ -7,6 +7,7 @@ use crate::recorder::Recorder;
 use anyhow::{Context as _, Result};
 use dmabuf_coherency_selftest::heap::{Buffer, Heap};
 use dmabuf_coherency_selftest::mapping::page_size;
+use dmabuf_coherency_selftest::memory;
 use dmabuf_coherency_selftest::test_importer::{Direction, Kind, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -23,14 +24,16 @@ pub fn run(recorder: &mut Recorder, heap: &Heap, _size: usize) -> Result<()> {
 
 fn against_buffers(recorder: &mut Recorder, heap: &Heap) -> Result<()> {
     allow_descriptors(BUFFERS[BUFFERS.len() - 1] as u64 + 100)?;
+    // What earlier experiments have left to the heaps is no part of this.
+    memory::settled_free()?;
     let size = page_size();
     let mut live = Vec::new();
     for count in BUFFERS {
         while live.len() < count {
             live.push(allocate(heap, size)?);
         }
-        recorder.background.settle()?;
         for _ in 0..samples(size) {
+            recorder.background.settle()?;
             let (buffer, time) = recorder.time(|| allocate(heap, size))?;
             recorder.add("growth.alloc", count as u64, time.own);
             let ((), time) = recorder.time(|| {
