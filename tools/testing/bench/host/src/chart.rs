@@ -73,6 +73,7 @@ impl Chart<'_> {
         Ok(true)
     }
 
+    /// The heaps that are shown, the in-tree heap first.
     fn heaps(&self) -> Vec<&str> {
         let mut heaps: Vec<&str> = Vec::new();
         for row in &self.report.measurements {
@@ -81,6 +82,7 @@ impl Chart<'_> {
                 heaps.push(heap);
             }
         }
+        heaps.sort_by_key(|heap| baseline(heap).is_some());
         heaps
     }
 
@@ -132,7 +134,7 @@ impl Chart<'_> {
         let rows = self.rows(panel);
         let axis = panel.operation.axis;
         let (left, right) = limits(rows.iter().map(|row| row.at as f64));
-        let (bottom, top) = limits(rows.iter().map(|row| row.median));
+        let (bottom, top) = limits(rows.iter().map(|row| value(row)));
         let (bottom, top) = (decade(bottom, f64::floor), decade(top, f64::ceil));
         let base = match axis {
             Axis::Bytes => 16.0,
@@ -160,7 +162,7 @@ impl Chart<'_> {
             let mut points: Vec<(f64, f64)> = rows
                 .iter()
                 .filter(|row| row.heap == *heap)
-                .map(|row| (row.at as f64, row.median.max(1.0)))
+                .map(|row| (row.at as f64, value(row).max(1.0)))
                 .collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(width)))?;
@@ -168,6 +170,15 @@ impl Chart<'_> {
             chart.draw_series(points.into_iter().map(dot))?;
         }
         Ok(())
+    }
+}
+
+/// What is drawn: the background thread's work counts, except where it was done
+/// before anybody waited.
+fn value(row: &Measurement) -> f64 {
+    match row.operation.as_str() {
+        "alloc.warm" => row.median,
+        _ => row.total(),
     }
 }
 
