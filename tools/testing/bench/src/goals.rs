@@ -127,7 +127,8 @@ pub fn goals(report: &Report) -> String {
     let all = &report.measurements;
     let mut heaps: Vec<&str> = Vec::new();
     for row in all {
-        if baseline(&row.heap).is_some() && !heaps.contains(&row.heap.as_str()) {
+        let has_goal = GOALS.iter().any(|goal| goal.is_about(row));
+        if has_goal && baseline(&row.heap).is_some() && !heaps.contains(&row.heap.as_str()) {
             heaps.push(&row.heap);
         }
     }

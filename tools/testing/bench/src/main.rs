@@ -6,6 +6,7 @@
 
 mod background;
 mod experiments;
+mod links;
 mod recorder;
 mod scatter;
 
@@ -15,11 +16,13 @@ use dmabuf_coherency_bench::results::{Clock, Report, VERSION, baseline};
 use dmabuf_coherency_bench::table::table;
 use dmabuf_coherency_selftest::heap::Heap;
 use dmabuf_coherency_selftest::memory;
+use experiments::Experiment;
 use recorder::Recorder;
 use scatter::Scattered;
 use std::cmp::Reverse;
 use std::fs;
 use std::io::{IsTerminal as _, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Measures what DMA heaps and their buffers cost, beside each other.
@@ -46,6 +49,16 @@ struct Cli {
     /// the machine's memory.
     #[arg(long)]
     scattered: bool,
+
+    /// Measures no heap, but what links cost on a machine with so many devices
+    /// that have some. Vkms makes them up; the module must not be loaded yet.
+    #[arg(long, value_name = "COUNT", requires = "module",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    devices: Option<u32>,
+
+    /// The module's file, for --devices.
+    #[arg(long, env = "DMABUF_COHERENCY_KO")]
+    module: Option<PathBuf>,
 
     /// The machine's clock counts instructions: QEMU runs with -icount
     /// shift=0,sleep=off.
@@ -76,8 +89,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     if cli.list {
-        for experiment in experiments::ALL {
-            println!("{:10} {}", experiment.name, experiment.about);
+        for (name, about) in all() {
+            println!("{name:10} {about}");
         }
         return Ok(());
     }
@@ -92,7 +105,7 @@ fn run(cli: &Cli) -> Result<()> {
 }
 
 fn measure(cli: &Cli) -> Result<Report> {
-    let known = |name: &&String| experiments::ALL.iter().any(|known| known.name == **name);
+    let known = |name: &&String| all().any(|(known, _)| known == **name);
     let unknown = cli.experiments.iter().find(|name| !known(name));
     ensure!(
         unknown.is_none(),
@@ -100,20 +113,11 @@ fn measure(cli: &Cli) -> Result<Report> {
         unknown.map_or("", |name| name)
     );
 
-    let heaps = heaps(&cli.heap)?;
     let cpus = std::thread::available_parallelism()?.get();
-    let mut scattered = cli.scattered.then(Scattered::new).transpose()?;
     let mut recorder = Recorder::new(cli.scattered, cpus)?;
-    for experiment in experiments::ALL {
-        let named = cli.experiments.iter().any(|name| name == experiment.name);
-        // What is not about sizes does not depend on where memory lies either.
-        if (named || cli.experiments.is_empty()) && (experiment.sized || !cli.scattered) {
-            eprintln!("measuring {}", experiment.about);
-            if let Some(scattered) = &mut scattered {
-                scattered.take_blocks()?;
-            }
-            experiments::run(&mut recorder, experiment, &heaps, &cli.size, cli.rounds)?;
-        }
+    match (cli.devices, &cli.module) {
+        (Some(devices), Some(module)) => measure_links(cli, &mut recorder, module, devices)?,
+        _ => measure_heaps(cli, &mut recorder)?,
     }
 
     let (measurements, skipped) = recorder.finish();
@@ -136,6 +140,48 @@ fn measure(cli: &Cli) -> Result<Report> {
         measurements,
         skipped,
     })
+}
+
+/// The names of all experiments, and what they are about.
+fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let heaps = experiments::ALL
+        .iter()
+        .map(|known| (known.name, known.about));
+    heaps.chain([(links::NAME, links::ABOUT)])
+}
+
+/// Whether an experiment of this name is to be done.
+fn is_wanted(cli: &Cli, name: &str) -> bool {
+    cli.experiments.is_empty() || cli.experiments.iter().any(|wanted| wanted == name)
+}
+
+fn measure_links(cli: &Cli, recorder: &mut Recorder, module: &Path, devices: u32) -> Result<()> {
+    if is_wanted(cli, links::NAME) {
+        eprintln!("measuring {}: {devices}", links::ABOUT);
+        links::measure(recorder, module, devices)?;
+    }
+    Ok(())
+}
+
+fn measure_heaps(cli: &Cli, recorder: &mut Recorder) -> Result<()> {
+    // What is not about sizes does not depend on where memory lies either.
+    let wanted = |experiment: &&Experiment| {
+        is_wanted(cli, experiment.name) && (experiment.sized || !cli.scattered)
+    };
+    let experiments: Vec<_> = experiments::ALL.iter().filter(wanted).collect();
+    if experiments.is_empty() {
+        return Ok(());
+    }
+    let heaps = heaps(&cli.heap)?;
+    let mut scattered = cli.scattered.then(Scattered::new).transpose()?;
+    for experiment in experiments {
+        eprintln!("measuring {}", experiment.about);
+        if let Some(scattered) = &mut scattered {
+            scattered.take_blocks()?;
+        }
+        experiments::run(recorder, experiment, &heaps, &cli.size, cli.rounds)?;
+    }
+    Ok(())
 }
 
 /// Opens the heaps of these names, or all but those that are others under an

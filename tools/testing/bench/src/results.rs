@@ -98,6 +98,14 @@ const fn bytes(name: &'static str, title: &'static str) -> Operation {
     }
 }
 
+const fn devices(name: &'static str, title: &'static str) -> Operation {
+    Operation {
+        name,
+        title,
+        axis: Axis::Devices,
+    }
+}
+
 /// All operations, in the order in which they are shown.
 pub const OPERATIONS: &[Operation] = &[
     bytes("alloc.warm", "allocate, warm"),
@@ -161,7 +169,17 @@ pub const OPERATIONS: &[Operation] = &[
         title: "bracket, with mapped snooping attachments",
         axis: Axis::Attachments,
     },
+    devices("links.load", "load the module, with devices"),
+    devices("links.add", "add a device, with devices"),
+    devices("links.remove", "remove a device, with devices"),
+    devices("links.search", "load another module, with devices"),
+    devices("links.rule", "change a rule, with devices"),
 ];
+
+/// In place of a heap, what a kernel is called in which devices get links, and
+/// one in which they get none.
+pub const LINKS: &str = "with links";
+pub const NO_LINKS: &str = "without links";
 
 /// The operation of this name.
 pub fn operation(name: &str) -> Option<&'static Operation> {
@@ -171,6 +189,9 @@ pub fn operation(name: &str) -> Option<&'static Operation> {
 /// The in-tree heap that a heap of this name is compared with: the one whose
 /// region it has. Nothing if it is that heap itself.
 pub fn baseline(heap: &str) -> Option<&str> {
+    if heap == LINKS {
+        return Some(NO_LINKS);
+    }
     ["-coherent", "-noncoherent", "-uncached"]
         .iter()
         .find_map(|mode| heap.strip_suffix(mode))

@@ -7,7 +7,7 @@ use crate::group::Group;
 use crate::kit::{BENCH, Kits};
 use crate::results::Case;
 use anyhow::{Context as _, Result};
-use dmabuf_coherency_bench::results::{OPERATIONS, Report};
+use dmabuf_coherency_bench::results::{Axis, LINKS, OPERATIONS, Operation, Report};
 use vm::Arch;
 
 /// One heap of each kind.
@@ -30,12 +30,25 @@ pub fn groups() -> Vec<Group> {
 }
 
 fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
-    let script = format!(
+    let heaps = format!(
         "insmod $DMABUF_COHERENCY_KO && modprobe dmabuf_importer && \
          exec /{BENCH} --rounds 1 --size 4K --size 1M --json{}",
         HEAPS.map(|heap| format!(" --heap {heap}")).concat()
     );
-    let boot = Boot::new(arch, script);
+    let links = format!("exec /{BENCH} --devices 2 --json");
+    let mut cases = judged(kits, &Boot::new(arch, heaps), "bench.complete", missing)?;
+    let boot = Boot::new(arch, links);
+    cases.extend(judged(kits, &boot, "bench.links", missing_of_links)?);
+    Ok(cases)
+}
+
+/// Measures, and looks for what is missing.
+fn judged(
+    kits: &Kits,
+    boot: &Boot,
+    name: &str,
+    missing: fn(&Report) -> Vec<String>,
+) -> Result<Vec<Case>> {
     let outcome = boot.run(kits)?;
     let report: Report = serde_json::from_slice(&outcome.stdout).with_context(|| {
         let said = text(&outcome.stderr);
@@ -50,7 +63,7 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
         format!("not measured: {}\n{repeat}", missing.join(", "))
     });
     Ok(vec![
-        Case::judged("bench.complete", problem),
+        Case::judged(name, problem),
         boot.health(kits, &outcome)?,
     ])
 }
@@ -59,14 +72,31 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
 fn missing(report: &Report) -> Vec<String> {
     let mut missing = Vec::new();
     for heap in HEAPS {
-        for operation in OPERATIONS {
+        for operation in OPERATIONS
+            .iter()
+            .filter(|operation| !is_of_links(operation))
+        {
             let refused = heap.ends_with("-coherent") && operation.name.contains(NEEDS_ANY_DEVICE);
-            let mut rows = report.measurements.iter();
-            let found = rows.any(|row| row.heap == heap && row.operation == operation.name);
-            if found == refused {
+            if is_measured(report, operation, heap) == refused {
                 missing.push(format!("{} on {heap}", operation.name));
             }
         }
     }
     missing
+}
+
+/// The same for links, which are measured in guests of their own.
+fn missing_of_links(report: &Report) -> Vec<String> {
+    let operations = OPERATIONS.iter().filter(|operation| is_of_links(operation));
+    let missing = operations.filter(|operation| !is_measured(report, operation, LINKS));
+    missing.map(|operation| operation.name.to_owned()).collect()
+}
+
+fn is_of_links(operation: &Operation) -> bool {
+    operation.axis == Axis::Devices
+}
+
+fn is_measured(report: &Report, operation: &Operation, heap: &str) -> bool {
+    let mut rows = report.measurements.iter();
+    rows.any(|row| row.heap == heap && row.operation == operation.name)
 }

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DMA heaps, their buffers and the test importer, as user space sees them:
+//! DMA heaps, their buffers, links and the test importer, as user space sees them:
 //! what the tests and the benchmark have in common.
 
+pub mod device;
 pub mod expect;
 pub mod heap;
 pub mod ioctl;
+pub mod kernel_module;
+pub mod links;
 pub mod mapping;
 pub mod memory;
 pub mod query;
+pub mod references;
+pub mod rules;
 pub mod test_importer;

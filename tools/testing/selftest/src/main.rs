@@ -9,25 +9,19 @@
 mod bufinfo;
 mod camera;
 mod cgroup;
-mod cost;
-mod device;
 mod drm_node;
 mod frames;
 mod harness;
 mod heap_files;
 mod hotplug;
 mod importer;
-mod kernel_module;
 mod ktap;
 mod leaks;
-mod links;
 mod memory_type;
 mod options;
 mod pattern;
 mod process;
 mod reach;
-mod references;
-mod rules;
 mod survey;
 mod tests;
 mod trace;
@@ -36,7 +30,10 @@ mod usb_camera;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use dmabuf_coherency_selftest::{expect, heap, ioctl, mapping, memory, query, test_importer};
+use dmabuf_coherency_selftest::{
+    device, expect, heap, ioctl, kernel_module, links, mapping, memory, query, references, rules,
+    test_importer,
+};
 use options::Options;
 use std::process::ExitCode;
 
@@ -62,13 +59,6 @@ enum Command {
     /// Lets every device import a buffer and prints what happened, as one JSON
     /// object a line.
     Survey,
-    /// Measures, as JSON, what links cost on a machine with so many devices that
-    /// have some. The module must not be loaded yet.
-    Cost {
-        /// How many devices there are to be; vkms makes them up
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-        devices: u32,
-    },
     /// Lets every device write frames into buffers of every heap, and prints how
     /// many the CPU sees right, with and without brackets.
     Frames,
@@ -93,7 +83,6 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Some(Command::Survey) => survey::run(&cli.options).map(|()| ktap::PASSED),
-        Some(Command::Cost { devices }) => cost::run(&cli.options, *devices).map(|()| ktap::PASSED),
         Some(Command::Frames) => frames::print_table().map(|()| ktap::PASSED),
         Some(Command::ExecTest { name }) => harness::execute(&cli.options, name),
         Some(Command::Helper(helper)) => helper.run().map(|()| ktap::PASSED),

@@ -4,7 +4,7 @@
 
 use crate::chart::{Chart, Panel};
 use anyhow::{Result, ensure};
-use dmabuf_coherency_bench::results::{Axis, OPERATIONS, Operation, Report, operation};
+use dmabuf_coherency_bench::results::{Axis, NO_LINKS, OPERATIONS, Operation, Report, operation};
 use std::path::Path;
 
 /// The panels that the README shows.
@@ -28,21 +28,26 @@ pub fn draw(report: &Report, prefix: &Path) -> Result<()> {
         operations.map(panel).collect()
     };
     let sized = |operation: &Operation| operation.axis == Axis::Bytes;
+    let growth = panels(&|operation| !sized(operation), false);
+    let draw = |region, suffix: &str, panels: &[Panel]| {
+        let path = format!("{}-{suffix}.svg", prefix.display());
+        let chart = Chart {
+            report,
+            region,
+            panels,
+        };
+        chart.draw(Path::new(&path))
+    };
     for region in ["system", "default_cma_region"] {
-        for (suffix, panels) in [
-            ("", panels(&sized, false)),
-            ("-scattered", panels(&sized, true)),
-            ("-growth", panels(&|operation| !sized(operation), false)),
-        ] {
-            let path = format!("{}-{region}{suffix}.svg", prefix.display());
-            let chart = Chart {
-                report,
-                region,
-                panels: &panels,
-            };
-            chart.draw(Path::new(&path))?;
-        }
+        draw(region, region, &panels(&sized, false))?;
+        draw(
+            region,
+            &format!("{region}-scattered"),
+            &panels(&sized, true),
+        )?;
+        draw(region, &format!("{region}-growth"), &growth)?;
     }
+    draw(NO_LINKS, "links", &growth)?;
     Ok(())
 }
 

@@ -29,25 +29,45 @@ impl Kit {
 
 /// One guest, and what the program is told there.
 pub struct Job {
+    /// What the shell does first.
+    before: &'static str,
     mem: &'static str,
     append: &'static str,
     arguments: &'static [&'static str],
 }
 
-/// The guests of a whole run: one with plenty of memory, and a small one, which
-/// is filled soon, and has no memory that only the contiguous heaps could use.
-pub const JOBS: [Job; 2] = [
+const LOAD: &str = "modprobe dmabuf_coherency && modprobe dmabuf_importer &&";
+
+/// The guests of a whole run: one with plenty of memory; a small one, which is
+/// filled soon, and has no memory that only the contiguous heaps could use; and
+/// one for each number of devices with links.
+pub const JOBS: [Job; 6] = [
     Job {
+        before: LOAD,
         mem: "2G",
         append: "cma=512M",
         arguments: &[],
     },
     Job {
+        before: LOAD,
         mem: "384M",
         append: "cma=0",
         arguments: &["--scattered", "--size=64K", "--size=1M", "--size=8M"],
     },
+    links(&["--devices=1"]),
+    links(&["--devices=10"]),
+    links(&["--devices=100"]),
+    links(&["--devices=1000"]),
 ];
+
+const fn links(arguments: &'static [&'static str]) -> Job {
+    Job {
+        before: "",
+        mem: "2G",
+        append: "",
+        arguments,
+    }
+}
 
 /// How long a guest may take. Emulation that counts is slow.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -56,8 +76,8 @@ impl Job {
     /// Boots the guest and measures there. `arguments` are for the program.
     pub fn run(&self, kit: &Kit, arguments: &[String]) -> Result<Report> {
         let script = format!(
-            "modprobe dmabuf_coherency && modprobe dmabuf_importer && \
-             exec /{PROGRAM} --json --instructions --rounds 1 {} {}",
+            "{} exec /{PROGRAM} --json --instructions --rounds 1 {} {}",
+            self.before,
             self.arguments.join(" "),
             arguments.join(" ")
         );
