@@ -339,7 +339,8 @@ impl Links {
         let heaps = self.heaps.lock();
         let mut wanted: KVec<ARef<Device>> = KVec::new();
 
-        let mut offer = |name: &str| -> Result {
+        // A heap that nobody has asked for may refuse the device without a word.
+        let mut offer = |name: &str, is_asked_for: bool| -> Result {
             let Some(heap) = heaps.iter().find(|heap| is_named(heap, name)) else {
                 return Ok(());
             };
@@ -347,14 +348,16 @@ impl Links {
                 return Ok(());
             }
             if let Err(refusal) = coherency::accepts(policy::mode(name), dev.into()) {
-                dev_warn!(dev, "links: heap {} would refuse it: {}\n", name, refusal);
+                if is_asked_for {
+                    dev_warn!(dev, "links: heap {} would refuse it: {}\n", name, refusal);
+                }
                 return Ok(());
             }
             Ok(wanted.push(heap.clone(), GFP_KERNEL)?)
         };
 
         if let Some(choice) = choice {
-            offer(choice.to_str()?)?;
+            offer(choice.to_str()?, true)?;
         }
         let text = self.rules.lock();
         let rule = core::str::from_utf8(&text)
@@ -362,10 +365,10 @@ impl Links {
             .map(Rules::checked)
             .and_then(|rules| rules.for_driver(driver_name(dev).to_str().ok()?));
         match rule {
-            Some(rule) => rule.heaps().try_for_each(offer)?,
+            Some(rule) => rule.heaps().try_for_each(|name| offer(name, true))?,
             None => {
                 let strict = coherency::accepts(policy::Mode::Strict, dev.into()).is_ok();
-                policy::default_order(strict).try_for_each(offer)?;
+                policy::default_order(strict).try_for_each(|name| offer(name, false))?;
             }
         }
         Ok(wanted)
