@@ -341,12 +341,6 @@ struct mem_cgroup *dmacoh_current_memcg(void)
 	return memcg;
 }
 
-void dmacoh_memcg_get(struct mem_cgroup *memcg)
-{
-	if (memcg)
-		css_get(&memcg->css);
-}
-
 void dmacoh_memcg_put(struct mem_cgroup *memcg)
 {
 	mem_cgroup_put(memcg);
@@ -378,10 +372,6 @@ struct mem_cgroup *dmacoh_current_memcg(void)
 	return NULL;
 }
 
-void dmacoh_memcg_get(struct mem_cgroup *memcg)
-{
-}
-
 void dmacoh_memcg_put(struct mem_cgroup *memcg)
 {
 }
@@ -403,13 +393,16 @@ struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
 	return kmem_cache_create(name, size, align, SLAB_NO_MERGE, NULL);
 }
 
-/* The object is charged to @memcg, which thereby gets a list on @lru. */
+/*
+ * The object is charged to @memcg, which thereby gets a list on @lru; to nobody
+ * if there is none.
+ */
 void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
 			     struct mem_cgroup *memcg)
 {
 	struct mem_cgroup *old = set_active_memcg(memcg);
-	void *object = kmem_cache_alloc_lru(cache, lru,
-					    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	gfp_t gfp = memcg ? GFP_KERNEL_ACCOUNT : GFP_KERNEL;
+	void *object = kmem_cache_alloc_lru(cache, lru, gfp | __GFP_NOWARN);
 
 	set_active_memcg(old);
 	return object;
@@ -421,9 +414,9 @@ int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker)
 	return list_lru_init_memcg(lru, shrinker);
 }
 
-int dmacoh_first_memory_node(void)
+int dmacoh_nr_node_ids(void)
 {
-	return first_memory_node;
+	return nr_node_ids;
 }
 
 struct task_struct *dmacoh_kthread(int (*run)(void *data), void *data,

@@ -80,7 +80,6 @@ struct page *dmacoh_page_take_link(struct page *page, unsigned long *nr_pages);
 void dmacoh_mod_reclaimable(struct page *page, long nr_pages);
 unsigned long dmacoh_totalram_pages(void);
 struct mem_cgroup *dmacoh_current_memcg(void);
-void dmacoh_memcg_get(struct mem_cgroup *memcg);
 void dmacoh_memcg_put(struct mem_cgroup *memcg);
 bool dmacoh_memcg_is_dying(const struct mem_cgroup *memcg);
 bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page);
@@ -89,7 +88,7 @@ struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
 void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
 			     struct mem_cgroup *memcg);
 int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker);
-int dmacoh_first_memory_node(void);
+int dmacoh_nr_node_ids(void);
 struct task_struct *dmacoh_kthread(int (*run)(void *data), void *data,
 				   const char *name);
 void dmacoh_set_freezable(void);

@@ -59,15 +59,6 @@ impl Memcg {
     }
 }
 
-impl Clone for Memcg {
-    fn clone(&self) -> Self {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::dmacoh_memcg_get(self.0) };
-        // INVARIANT: The reference has just been taken.
-        Self(self.0)
-    }
-}
-
 impl Drop for Memcg {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; this gives up the reference.

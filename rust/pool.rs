@@ -279,16 +279,15 @@ impl Pool {
 
     fn add_bin(&self, memcg: Memcg) -> Result<Arc<Bin>> {
         let id = memcg.id();
-        let owner = memcg.clone();
         let bin = Arc::pin_init(
             pin_init!(Bin {
-                memcg: owner,
+                memcg,
                 shared: self.shared.clone(),
                 stock <- new_spinlock!(Stock::new()),
             }),
             GFP_KERNEL,
         )?;
-        let member = self.shrinker.add(memcg, bin.clone())?;
+        let member = self.shrinker.add(&bin.memcg, bin.clone())?;
         let node = RBTreeNode::new(id, member, GFP_KERNEL)?;
 
         // If somebody else was quicker, theirs goes; it is empty or becomes so when the buffers that

@@ -144,7 +144,7 @@ impl<T: Reclaim> Shrinker<T> {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory for it, or the cgroup is at its limit.
-    pub(crate) fn add(self: &Arc<Self>, memcg: Memcg, what: Arc<T>) -> Result<Member<T>> {
+    pub(crate) fn add(self: &Arc<Self>, memcg: &Memcg, what: Arc<T>) -> Result<Member<T>> {
         // SAFETY: Both have been initialised, and there is a reference to the cgroup.
         let item = unsafe {
             bindings::dmacoh_cache_alloc_lru(self.items.0.as_ptr(), self.lru.get(), memcg.as_ptr())
@@ -160,17 +160,16 @@ impl<T: Reclaim> Shrinker<T> {
                 prev: list,
             });
             (&raw mut (*item.as_ptr()).what).write(what);
-            bindings::list_lru_add(self.lru.get(), list, node(), memcg.as_ptr());
+            bindings::list_lru_add_obj(self.lru.get(), list);
         }
         Ok(Member {
             item,
-            memcg,
             shrinker: self.clone(),
         })
     }
 
-    /// Calls `visit` for up to `count` items on the list of a cgroup, with its lock held. It says
-    /// where on the list the item goes: an item that goes to the end is visited again if the count
+    /// Calls `visit` for up to `count` items on the list that a cgroup has for a memory node, with
+    /// its lock held. It says where on the list the item goes: an item that goes to the end is visited again if the count
     /// allows it.
     ///
     /// # Safety
@@ -179,6 +178,7 @@ impl<T: Reclaim> Shrinker<T> {
     unsafe fn walk<F: FnMut(&Arc<T>) -> bindings::lru_status>(
         &self,
         memcg: *mut bindings::mem_cgroup,
+        node: c_int,
         mut count: usize,
         mut visit: F,
     ) {
@@ -209,13 +209,56 @@ impl<T: Reclaim> Shrinker<T> {
         unsafe {
             bindings::list_lru_walk_one(
                 self.lru.get(),
-                node(),
+                node,
                 memcg,
                 Some(visit_callback::<T, F>),
                 (&raw mut visit).cast(),
                 &mut count,
             )
         };
+    }
+}
+
+impl<T: Reclaim> Shrinker<T> {
+    /// Lets what is on the list that a cgroup has for a memory node give back so many pages, or
+    /// all; says how many it gave.
+    ///
+    /// # Safety
+    ///
+    /// As for [`walk`](Self::walk).
+    unsafe fn reclaim(
+        &self,
+        memcg: *mut bindings::mem_cgroup,
+        node: c_int,
+        wanted: usize,
+    ) -> usize {
+        let mut items = 0;
+        let mut freed = 0;
+
+        // SAFETY: By this function's safety requirements.
+        unsafe {
+            self.walk(memcg, node, usize::MAX, |_| {
+                items += 1;
+                bindings::lru_status::LRU_SKIP
+            })
+        };
+        for _ in 0..items {
+            let mut next = None;
+
+            // SAFETY: As above.
+            unsafe {
+                self.walk(memcg, node, 1, |what| {
+                    next = Some(what.clone());
+                    bindings::lru_status::LRU_ROTATE
+                })
+            };
+            let Some(what) = next else { break };
+            freed += what.reclaim(wanted.saturating_sub(freed));
+            if freed >= wanted {
+                break;
+            }
+        }
+        freed
     }
 }
 
@@ -229,20 +272,20 @@ impl<T: Reclaim> PinnedDrop for Shrinker<T> {
     }
 }
 
-/// The memory node whose list all items are on: what they stand for is not told apart by node.
-fn node() -> c_int {
+/// All memory nodes. An item is on the list of the one that its own memory is from; what it stands
+/// for is not told apart by node.
+fn nodes() -> core::ops::Range<c_int> {
     // SAFETY: Callable in any context.
-    unsafe { bindings::dmacoh_first_memory_node() }
+    0..unsafe { bindings::dmacoh_nr_node_ids() }
 }
 
 /// Something that is kept under a [`Shrinker`] until this is dropped.
 ///
 /// # Invariants
 ///
-/// Owns `item`, which is on the list of `memcg` or of one above it.
+/// Owns `item`, which is on the list of the cgroup that it is charged to.
 pub(crate) struct Member<T: Reclaim> {
     item: NonNull<Item<T>>,
-    memcg: Memcg,
     shrinker: Arc<Shrinker<T>>,
 }
 
@@ -263,14 +306,14 @@ impl<T: Reclaim> core::ops::Deref for Member<T> {
 
 impl<T: Reclaim> Drop for Member<T> {
     fn drop(&mut self) {
+        // The item itself tells which list it is on. A cgroup that has gone does not: its number in
+        // `list_lru` may be another cgroup's by now.
         // SAFETY: By the type invariants. Callbacks look at an item with the list's lock held, so
         // none does when it has been taken off.
         unsafe {
-            bindings::list_lru_del(
+            bindings::list_lru_del_obj(
                 self.shrinker.lru.get(),
                 &raw mut (*self.item.as_ptr()).list,
-                node(),
-                self.memcg.as_ptr(),
             );
             core::ptr::drop_in_place(&raw mut (*self.item.as_ptr()).what);
             bindings::kmem_cache_free(self.shrinker.items.0.as_ptr(), self.item.as_ptr().cast());
@@ -294,13 +337,15 @@ unsafe extern "C" fn count_callback<T: Reclaim>(
     };
     let mut pages = 0;
 
-    // SAFETY: The core holds a reference to the cgroup.
-    unsafe {
-        this.walk(memcg, usize::MAX, |what| {
-            pages += what.reclaimable();
-            bindings::lru_status::LRU_SKIP
-        })
-    };
+    for node in nodes() {
+        // SAFETY: The core holds a reference to the cgroup.
+        unsafe {
+            this.walk(memcg, node, usize::MAX, |what| {
+                pages += what.reclaimable();
+                bindings::lru_status::LRU_SKIP
+            })
+        };
+    }
     pages
 }
 
@@ -319,28 +364,11 @@ unsafe extern "C" fn scan_callback<T: Reclaim>(
             (*sc).nr_to_scan,
         )
     };
-    let mut items = 0;
     let mut freed = 0;
 
-    // SAFETY: The core holds a reference to the cgroup.
-    unsafe {
-        this.walk(memcg, usize::MAX, |_| {
-            items += 1;
-            bindings::lru_status::LRU_SKIP
-        })
-    };
-    for _ in 0..items {
-        let mut next = None;
-
-        // SAFETY: As above.
-        unsafe {
-            this.walk(memcg, 1, |what| {
-                next = Some(what.clone());
-                bindings::lru_status::LRU_ROTATE
-            })
-        };
-        let Some(what) = next else { break };
-        freed += what.reclaim(wanted.saturating_sub(freed));
+    for node in nodes() {
+        // SAFETY: The core holds a reference to the cgroup.
+        freed += unsafe { this.reclaim(memcg, node, wanted.saturating_sub(freed)) };
         if freed >= wanted {
             break;
         }

@@ -51,6 +51,11 @@ pub const TESTS: &[Test] = &[
         "what is kept for a control group goes with it",
         group_gone,
     ),
+    Test::new(
+        "pool.group_follows",
+        "what was kept for a control group goes while its number is another one's",
+        group_follows,
+    ),
     Test::new("pool.off", "nothing is kept if the module is told so", off),
 ];
 
@@ -261,6 +266,28 @@ fn group_gone(options: &Options) -> Result<()> {
         "the group has gone, and {} bytes are kept",
         files.number("pool")?
     );
+    Ok(())
+}
+
+/// The kernel numbers control groups, and gives the number of one that has gone to the next. If the
+/// module took the one for the other, the kernel would report a count below zero.
+fn group_follows(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    let first = Group::new("memory")?;
+    leave_in(options, &first, 8 << 20)?;
+    drop(first);
+    // The number is free a little later than the name.
+    std::thread::sleep(Duration::from_millis(500));
+    let second = Group::new("memory")?;
+    leave_in(options, &second, 4 << 20)?;
+    let gone = wait_until(LONG, || Ok(files.number("pool")? <= 4 << 20))?;
+    ensure!(gone, "{} bytes are kept", files.number("pool")?);
+    drop(second);
+    let gone = wait_until(LONG, || Ok(files.number("pool")? == 0))?;
+    ensure!(gone, "{} bytes are kept", files.number("pool")?);
     Ok(())
 }
 
