@@ -4,25 +4,42 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The files of a heap. A limit that a test has set is undone when this is dropped.
 pub struct Files(PathBuf);
 
+fn directory(heap: &str) -> PathBuf {
+    Path::new("/sys/class/dma_heap").join(heap)
+}
+
+fn text(directory: &Path, name: &str) -> Result<String> {
+    let path = directory.join(name);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Ok(text.trim_end().to_owned())
+}
+
+fn number(directory: &Path, name: &str) -> Result<usize> {
+    let text = text(directory, name)?;
+    text.parse().with_context(|| format!("{name}: {text}"))
+}
+
+/// A number that a heap shows, for who leaves its limit alone.
+pub fn look(heap: &str, name: &str) -> Result<usize> {
+    number(&directory(heap), name)
+}
+
 impl Files {
     pub fn of(heap: &str) -> Self {
-        Self(PathBuf::from("/sys/class/dma_heap").join(heap))
+        Self(directory(heap))
     }
 
     pub fn text(&self, name: &str) -> Result<String> {
-        let path = self.0.join(name);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        Ok(text.trim_end().to_owned())
+        text(&self.0, name)
     }
 
     pub fn number(&self, name: &str) -> Result<usize> {
-        let text = self.text(name)?;
-        text.parse().with_context(|| format!("{name}: {text}"))
+        number(&self.0, name)
     }
 
     pub fn set_limit(&self, text: impl ToString) -> std::io::Result<()> {

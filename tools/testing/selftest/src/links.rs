@@ -165,17 +165,18 @@ impl Uevents {
 
     /// The headers of all events since the last call: `change@/devices/...`.
     pub fn drain(&self) -> Result<Vec<String>> {
+        let events = self.drain_whole()?.into_iter();
+        let header = |event: String| event.split('\0').next().map(str::to_owned);
+        Ok(events.filter_map(header).collect())
+    }
+
+    /// All events since the last call: strings that end with NUL bytes.
+    pub fn drain_whole(&self) -> Result<Vec<String>> {
         let mut events = Vec::new();
         let mut buffer = [0; 8192];
         loop {
             match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::empty()) {
-                Ok((len, _)) => {
-                    let header = buffer[..len]
-                        .split(|byte| *byte == 0)
-                        .next()
-                        .unwrap_or_default();
-                    events.push(String::from_utf8_lossy(header).into_owned());
-                }
+                Ok((len, _)) => events.push(String::from_utf8_lossy(&buffer[..len]).into_owned()),
                 Err(Errno::AGAIN) => return Ok(events),
                 // Some have been lost, as nobody read them; what follows has not.
                 Err(Errno::NOBUFS) => (),
@@ -185,17 +186,23 @@ impl Uevents {
     }
 }
 
-/// What the kernel logs from now on.
+/// What the kernel logs.
 pub struct KernelLog {
     file: OwnedFd,
 }
 
 impl KernelLog {
-    pub fn follow() -> Result<Self> {
+    /// With all that the kernel still has.
+    pub fn open() -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).context("/dev/kmsg")?;
-        rustix::fs::seek(&file, SeekFrom::End(0))?;
         Ok(Self { file })
+    }
+
+    pub fn follow() -> Result<Self> {
+        let log = Self::open()?;
+        rustix::fs::seek(&log.file, SeekFrom::End(0))?;
+        Ok(log)
     }
 
     /// The messages since then, without what stands before each.

@@ -22,6 +22,7 @@ mod options;
 mod pattern;
 mod process;
 mod reach;
+mod stress;
 mod survey;
 mod tests;
 mod trace;
@@ -62,6 +63,16 @@ enum Command {
     /// Lets every device write frames into buffers of every heap, and prints how
     /// many the CPU sees right, with and without brackets.
     Frames,
+    /// Lets several processes do random things with buffers of all heaps while devices,
+    /// limits and rules come and go, and compares everything with a model. `--rounds` says how
+    /// often.
+    Stress(stress::Stress),
+    /// One of these processes. For the use of this program itself.
+    #[command(hide = true)]
+    StressWorker(stress::Worker),
+    /// What goes on around them. For the use of this program itself.
+    #[command(hide = true)]
+    StressWeather(stress::Weather),
     /// Runs one test in this process. For the use of this program itself.
     #[command(hide = true)]
     ExecTest { name: String },
@@ -84,6 +95,9 @@ fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Some(Command::Survey) => survey::run(&cli.options).map(|()| ktap::PASSED),
         Some(Command::Frames) => frames::print_table().map(|()| ktap::PASSED),
+        Some(Command::Stress(stress)) => stress.run(&cli.options),
+        Some(Command::StressWorker(worker)) => worker.run().map(|()| ktap::PASSED),
+        Some(Command::StressWeather(weather)) => weather.run().map(|()| ktap::PASSED),
         Some(Command::ExecTest { name }) => harness::execute(&cli.options, name),
         Some(Command::Helper(helper)) => helper.run().map(|()| ktap::PASSED),
         None if cli.list => {

@@ -17,8 +17,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// The program that runs.
 const SELF: &str = "/proc/self/exe";
 
-/// Runs `body` in a fork of this process; says whether it returned true.
-pub fn in_fork(body: impl FnOnce() -> bool) -> Result<bool> {
+/// Starts a fork of this process, which runs `body` and ends with 0 if that returned true.
+pub fn fork(body: impl FnOnce() -> bool) -> Result<Pid> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     ensure!(
         status.contains("\nThreads:\t1\n"),
@@ -32,22 +32,36 @@ pub fn in_fork(body: impl FnOnce() -> bool) -> Result<bool> {
             // SAFETY: Leaves without running destructors, which belong to the parent.
             unsafe { libc::_exit(i32::from(!good)) }
         }
-        child => {
-            let child = Pid::from_raw(child).context("fork returned a strange number")?;
-            let waited = rustix::process::waitpid(Some(child), WaitOptions::empty())?;
-            let Some((_, status)) = waited else {
-                bail!("waiting for the fork: nothing came");
-            };
-            Ok(status.exit_status() == Some(0))
-        }
+        child => Pid::from_raw(child).context("fork returned a strange number"),
     }
 }
+
+/// Runs `body` in a fork of this process; says whether it returned true.
+pub fn in_fork(body: impl FnOnce() -> bool) -> Result<bool> {
+    let child = fork(body)?;
+    let waited = rustix::process::waitpid(Some(child), WaitOptions::empty())?;
+    let Some((_, status)) = waited else {
+        bail!("waiting for the fork: nothing came");
+    };
+    Ok(status.exit_status() == Some(0))
+}
+
+/// The size of the buffers that are to press.
+const PRESSED: usize = 256 << 10;
 
 /// What a helper process does.
 #[derive(Subcommand)]
 pub enum Helper {
     /// Uses a little memory, asks to be the first to die when it runs out, and waits.
     Victim,
+    /// Lets buffers of a heap come and go in a control group, then fills it with memory of
+    /// its own.
+    Press {
+        heap: String,
+        group: PathBuf,
+        /// How many bytes of either.
+        len: usize,
+    },
     /// Allocates one buffer, says how that ended, and waits.
     Allocate {
         heap: String,
@@ -70,6 +84,15 @@ impl Helper {
                 std::io::stdin().read_to_end(&mut Vec::new())?;
                 Ok(())
             }
+            Self::Press { heap, group, len } => {
+                std::fs::write(group.join("cgroup.procs"), "0")?;
+                let heap = Heap::open(heap)?;
+                let buffers = (0..len / PRESSED).map(|_| heap.alloc(PRESSED));
+                drop(buffers.take_while(Result::is_ok).collect::<Vec<_>>());
+                Mapping::anonymous(*len)?.fill(1);
+                println!("ready");
+                Ok(())
+            }
             Self::Allocate { heap, len, group } => {
                 if let Some(group) = group {
                     std::fs::write(group.join("cgroup.procs"), "0")?;
@@ -88,6 +111,11 @@ impl Helper {
         command.arg("helper");
         match self {
             Self::Victim => command.arg("victim"),
+            Self::Press { heap, group, len } => command
+                .arg("press")
+                .arg(heap)
+                .arg(group)
+                .arg(len.to_string()),
             Self::Allocate { heap, len, group } => command
                 .arg("allocate")
                 .arg(heap)

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a worker does: a random sequence that follows from its seed alone. It
+//! does not depend on what the actions come to, so that it can be had again.
+
+use fastrand::Rng;
+
+/// What can be done with a buffer, or with a device that imports it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    Allocate,
+    Release,
+    Close,
+    Duplicate,
+    Send,
+    Receive,
+    Map,
+    Unmap,
+    Resize,
+    Hole,
+    Write,
+    Read,
+    Bracket,
+    Fork,
+    ChildWrite,
+    ChildRead,
+    Reap,
+    Device,
+    Attach,
+    Detach,
+    DeviceMap,
+    DeviceUnmap,
+    DeviceWrite,
+    DeviceRead,
+    Vmap,
+    Vunmap,
+    KernelWrite,
+    KernelRead,
+    Fence,
+    Query,
+    Name,
+    Links,
+    Files,
+    Fuzz,
+}
+
+/// Each kind, and how often it comes.
+const WEIGHTS: &[(Kind, u32)] = &[
+    (Kind::Allocate, 12),
+    (Kind::Release, 3),
+    (Kind::Close, 4),
+    (Kind::Duplicate, 3),
+    (Kind::Send, 3),
+    (Kind::Receive, 3),
+    (Kind::Map, 6),
+    (Kind::Unmap, 3),
+    (Kind::Resize, 2),
+    (Kind::Hole, 2),
+    (Kind::Write, 8),
+    (Kind::Read, 6),
+    (Kind::Bracket, 4),
+    (Kind::Fork, 1),
+    (Kind::ChildWrite, 2),
+    (Kind::ChildRead, 2),
+    (Kind::Reap, 1),
+    (Kind::Device, 4),
+    (Kind::Attach, 8),
+    (Kind::Detach, 3),
+    (Kind::DeviceMap, 8),
+    (Kind::DeviceUnmap, 4),
+    (Kind::DeviceWrite, 5),
+    (Kind::DeviceRead, 5),
+    (Kind::Vmap, 3),
+    (Kind::Vunmap, 2),
+    (Kind::KernelWrite, 3),
+    (Kind::KernelRead, 3),
+    (Kind::Fence, 3),
+    (Kind::Query, 3),
+    (Kind::Name, 1),
+    (Kind::Links, 1),
+    (Kind::Files, 2),
+    (Kind::Fuzz, 8),
+];
+
+/// How many buffers of its own a worker has at most. Behind them stands one that all workers share.
+pub const SLOTS: usize = 10;
+
+/// Pages that an access is of, at most.
+pub const RUN: usize = 8;
+
+/// One action. What does not fit the state that it meets, it brings into range: the next slot
+/// where it can be done, an offset within the buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Action {
+    pub kind: Kind,
+    /// Which buffer.
+    pub slot: usize,
+    /// Which of several: descriptors, mappings, heaps, devices, directions.
+    pub pick: usize,
+    /// Where in the buffer, in pages.
+    pub page: usize,
+    /// How long, in pages.
+    pub pages: usize,
+    /// What is written; the seed of whatever else is to be random.
+    pub tag: u64,
+}
+
+impl Action {
+    fn random(rng: &mut Rng) -> Self {
+        let kind = kind(rng);
+        Self {
+            kind,
+            slot: rng.usize(..=SLOTS),
+            pick: rng.usize(..1 << 16),
+            page: rng.usize(..1 << 16),
+            pages: match kind {
+                Kind::Allocate => size(rng),
+                // A window of any length, that does not have to start at the start.
+                Kind::Map | Kind::Resize | Kind::Hole => {
+                    let bits = rng.u32(..12);
+                    rng.usize(1..=1 << bits)
+                }
+                _ => rng.usize(1..=RUN),
+            },
+            tag: rng.u64(1..),
+        }
+    }
+}
+
+fn kind(rng: &mut Rng) -> Kind {
+    let sum: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+    let mut rest = rng.u32(..sum);
+    for (kind, weight) in WEIGHTS {
+        match rest.checked_sub(*weight) {
+            Some(left) => rest = left,
+            None => return *kind,
+        }
+    }
+    unreachable!("the number is below the sum of all weights")
+}
+
+/// The size of a new buffer in pages: mostly small, at times in blocks that huge entries map, at
+/// times more than one block of the largest kind.
+fn size(rng: &mut Rng) -> usize {
+    match rng.u32(..100) {
+        0..70 => rng.usize(1..=16),
+        70..92 => rng.usize(17..=256),
+        92..98 => rng.usize(512..=1030),
+        _ => rng.usize(1025..=2305),
+    }
+}
+
+/// Random numbers for one part of one round.
+pub fn rng(seed: u64, round: u64, part: u64) -> Rng {
+    [round, part]
+        .into_iter()
+        .fold(Rng::with_seed(seed), |mut rng, number| {
+            Rng::with_seed(rng.u64(..) ^ number)
+        })
+}
+
+/// What a worker does in a round.
+pub fn script(rng: &mut Rng, actions: usize) -> Vec<Action> {
+    (0..actions).map(|_| Action::random(rng)).collect()
+}
+
+/// All kinds, for who wants to know whether there is one that never came about.
+pub fn kinds() -> impl Iterator<Item = Kind> {
+    WEIGHTS.iter().map(|(kind, _)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn sum(script: &[Action]) -> u64 {
+        let words = script
+            .iter()
+            .flat_map(|action| [action.kind as u64, action.pages as u64, action.tag]);
+        words.fold(0, |sum, word| sum.rotate_left(7) ^ word)
+    }
+
+    /// A seed is worth keeping only as long as it gives the same numbers.
+    #[test]
+    fn a_seed_stays_what_it_is() {
+        assert_eq!(rng(1, 2, 3).u64(..), 15_247_452_600_988_469_591);
+        assert_eq!(
+            sum(&script(&mut rng(1, 2, 3), 99)),
+            sum(&script(&mut rng(1, 2, 3), 99))
+        );
+    }
+
+    #[test]
+    fn rounds_and_workers_differ() {
+        let sums: BTreeSet<_> = (0..10)
+            .flat_map(|round| (0..10).map(move |worker| (round, worker)))
+            .map(|(round, worker)| sum(&script(&mut rng(1, round, worker), 50)))
+            .collect();
+        assert_eq!(sums.len(), 100);
+    }
+
+    #[test]
+    fn every_kind_comes() {
+        let script = script(&mut rng(1, 0, 0), 5000);
+        let seen: BTreeSet<_> = script.iter().map(|action| action.kind).collect();
+        assert_eq!(seen, kinds().collect());
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a buffer has in it: for each page, what it was last filled with.
+
+use crate::mapping::page_size;
+use anyhow::{Result, ensure};
+
+/// The tag of a page that nobody has written to.
+const ZEROED: u64 = 0;
+
+#[derive(Clone)]
+pub struct Content(Vec<u64>);
+
+impl Content {
+    pub fn zeroed(pages: usize) -> Self {
+        Self(vec![ZEROED; pages])
+    }
+
+    pub fn pages(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What a page was last filled with.
+    pub fn tag(&self, page: usize) -> u64 {
+        self.0[page]
+    }
+
+    /// Says that `pages` from `page` on were filled by [`bytes()`].
+    pub fn fill(&mut self, page: usize, pages: usize, tag: u64) {
+        self.0[page..page + pages].fill(tag);
+    }
+
+    /// Fails unless these are the bytes from the start of `page` on.
+    pub fn expect(&self, who: &str, page: usize, seen: &[u8]) -> Result<()> {
+        for (number, seen) in seen.chunks(page_size()).enumerate() {
+            let page = page + number;
+            let tag = self.0[page];
+            let wrong = seen
+                .chunks_exact(8)
+                .zip(words(page, tag))
+                .position(|(seen, expected)| *seen != expected.to_le_bytes());
+            ensure!(
+                wrong.is_none(),
+                "{who} reads wrong bytes: page {page} of {} was last filled with {tag:#x}, and at \
+                 byte {:#x} of it there are {:02x?}",
+                self.pages(),
+                wrong.unwrap_or_default() * 8,
+                &seen[wrong.unwrap_or_default() * 8..][..8]
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The words of a page that is filled with `tag`, none of which is on another page.
+fn words(page: usize, tag: u64) -> impl Iterator<Item = u64> {
+    let (start, step) = match tag {
+        ZEROED => (0, 0),
+        _ => (tag ^ (page as u64) << 40, 0x9e37_79b9_7f4a_7c15),
+    };
+    (0..).map(move |word: u64| start.wrapping_add(word.wrapping_mul(step)))
+}
+
+/// What `pages` from `page` on are to be filled with.
+pub fn bytes(page: usize, pages: usize, tag: u64) -> Vec<u8> {
+    (page..page + pages)
+        .flat_map(|page| words(page, tag).take(page_size() / 8))
+        .flat_map(u64::to_le_bytes)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_expected_and_nothing_else() {
+        let mut content = Content::zeroed(4);
+        content.fill(1, 2, 77);
+        let mut seen = vec![0; page_size()];
+        seen.extend(bytes(1, 2, 77));
+        content.expect("it", 0, &seen).unwrap();
+        content.expect("it", 1, &bytes(1, 1, 77)).unwrap();
+        assert!(content.expect("it", 2, &bytes(1, 1, 77)).is_err());
+        assert!(content.expect("it", 3, &bytes(3, 1, 77)).is_err());
+        seen[page_size() - 1] = 1;
+        assert!(content.expect("it", 0, &seen).is_err());
+    }
+}

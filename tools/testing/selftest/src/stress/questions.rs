@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Brackets, fences, and what there is to know about buffers, heaps and devices.
+
+use super::action::{Action, Kind};
+use super::state::State;
+use super::tally::Outcome;
+use crate::expect::expect_errno;
+use crate::heap::{END, READ, WRITE};
+use crate::heap_files::look;
+use crate::links::{self, Links};
+use crate::options::is_ours;
+use crate::query::Query;
+use anyhow::{Context as _, Result, ensure};
+use rustix::fd::{AsFd as _, AsRawFd as _};
+use rustix::io::Errno;
+use std::ffi::CString;
+
+impl State {
+    pub fn ask(&mut self, action: &Action) -> Result<Outcome> {
+        match action.kind {
+            Kind::Files => return self.files(action),
+            Kind::Links => return links(action),
+            _ => (),
+        }
+        let Some(slot) = self.find(action.slot, |live| !live.descriptors.is_empty()) else {
+            return Ok(Outcome::Idle);
+        };
+        match action.kind {
+            Kind::Bracket => self.bracket(slot, action),
+            Kind::Fence => self.fence(slot, action),
+            Kind::Query => self.query(slot, action),
+            _ => self.name(slot, action),
+        }
+    }
+
+    /// Half a bracket, right or wrong.
+    fn bracket(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
+        let flags = action.tag % 16;
+        let buffer = self.live(slot).descriptor(action.pick);
+        let seen = buffer.sync(flags);
+        let both = u64::from(READ | WRITE);
+        if flags & both == 0 || flags & !(both | u64::from(END)) != 0 {
+            expect_errno("a bracket without direction", seen, Errno::INVAL)?;
+            return Ok(Outcome::Refused(Errno::INVAL));
+        }
+        seen.with_context(|| format!("a bracket with flags {flags:#x}"))?;
+        Ok(Outcome::Done)
+    }
+
+    /// Passes what one buffer's users have still to do on to another one.
+    fn fence(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
+        let flags = action.tag as u32 % 4;
+        let fence = self
+            .live(slot)
+            .descriptor(action.pick)
+            .export_fence(READ | WRITE)?;
+        let other = self.find(action.pick, |live| !live.descriptors.is_empty());
+        let other = self.live(other.unwrap_or(slot)).descriptor(action.page);
+        let seen = other.import_fence(fence, flags);
+        if flags == 0 {
+            expect_errno("a fence without direction", seen, Errno::INVAL)?;
+            return Ok(Outcome::Refused(Errno::INVAL));
+        }
+        seen.context("importing a fence")?;
+        Ok(Outcome::Done)
+    }
+
+    fn query(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
+        let live = self.lives[slot].as_ref().context("it was found")?;
+        let fd = live.descriptor(action.pick).as_fd().as_raw_fd();
+        let answer = Query::about(fd).answer(&self.query)?;
+        let heap = &self.heaps[live.heap].0;
+        let expected = if is_ours(heap) { heap.as_str() } else { "" };
+        ensure!(
+            answer.heap()? == expected,
+            "a buffer of {heap}: expected an answer about {expected:?}, got {answer:?}"
+        );
+        Ok(Outcome::Done)
+    }
+
+    fn name(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
+        let name = CString::new(format!("{:x}", action.tag))?;
+        self.live(slot).descriptor(action.pick).set_name(&name)?;
+        Ok(Outcome::Done)
+    }
+
+    fn files(&self, action: &Action) -> Result<Outcome> {
+        let heap = &self.heaps[action.pick % self.heaps.len()].0;
+        if !is_ours(heap) {
+            return Ok(Outcome::Idle);
+        }
+        for name in ["buffers", "bytes", "limit", "pool", "refused"] {
+            look(heap, name)?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// The links of a device that may be going or coming.
+fn links(action: &Action) -> Result<Outcome> {
+    let devices = links::devices()?;
+    let Some(device) = devices.iter().nth(action.pick % devices.len().max(1)) else {
+        return Ok(Outcome::Idle);
+    };
+    Ok(match Links::of(device)? {
+        Some(links) => {
+            ensure!(
+                !links.order.is_empty(),
+                "no heap in the order of {device:?}"
+            );
+            Outcome::Done
+        }
+        None => Outcome::Idle,
+    })
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The model: which buffers there must be, who holds them, and what is in them.
+
+use super::action::SLOTS;
+use super::child::Child;
+use super::content::Content;
+use crate::heap::{Buffer, Heap};
+use crate::mapping::{Mapping, page_size};
+use crate::options::is_ours;
+use crate::query;
+use crate::test_importer::{Attachment, Direction, Importer, KernelMapping, Mapped, Setup};
+use anyhow::{Context as _, Result};
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+
+/// The slot of the buffer that all workers share.
+pub const SHARED: usize = SLOTS;
+
+/// How many pages all buffers of a worker have together, at most.
+pub const MAX_PAGES: usize = 3072;
+
+/// How many devices a worker has.
+pub const DEVICES: usize = 4;
+
+/// A mapping of this process, and the page of the buffer that it starts with.
+pub struct View {
+    pub page: usize,
+    pub mapping: Mapping,
+}
+
+pub struct Attached {
+    /// Which of the worker's devices.
+    pub device: usize,
+    pub attachment: Attachment,
+    pub mapped: Vec<(Mapped, Direction)>,
+}
+
+/// A buffer that exists.
+pub struct Live {
+    /// Which heap it comes from.
+    pub heap: usize,
+    pub content: Content,
+    /// The number that tells it apart.
+    pub inode: u64,
+    pub descriptors: Vec<Buffer>,
+    pub views: Vec<View>,
+    pub attached: Vec<Attached>,
+    pub vmaps: Vec<(usize, KernelMapping)>,
+    /// How many descriptors are on their way through the socket.
+    pub in_flight: usize,
+    /// How many children have it.
+    pub children: usize,
+}
+
+impl Live {
+    pub fn new(heap: usize, content: Content, buffer: Buffer) -> Self {
+        Self {
+            heap,
+            content,
+            inode: buffer.inode(),
+            descriptors: vec![buffer],
+            views: Vec::new(),
+            attached: Vec::new(),
+            vmaps: Vec::new(),
+            in_flight: 0,
+            children: 0,
+        }
+    }
+
+    /// Whether anybody still holds it.
+    fn is_held(&self) -> bool {
+        !self.descriptors.is_empty()
+            || !self.views.is_empty()
+            || !self.attached.is_empty()
+            || !self.vmaps.is_empty()
+            || self.in_flight + self.children > 0
+    }
+
+    /// Brings a range of pages into the buffer.
+    pub fn range(&self, page: usize, pages: usize) -> (usize, usize) {
+        let page = page % self.content.pages();
+        (page, pages.min(self.content.pages() - page))
+    }
+}
+
+/// A device of the worker's own.
+pub struct Device {
+    pub importer: Importer,
+    pub setup: Setup,
+}
+
+/// How many buffers of each of the module's heaps exist, and how many bytes they have.
+pub type Usage = BTreeMap<String, (usize, usize)>;
+
+/// What a worker knows and has.
+pub struct State {
+    pub heaps: Vec<(String, Heap)>,
+    pub lives: Vec<Option<Live>>,
+    pub devices: Vec<Option<Device>>,
+    pub children: Vec<Child>,
+    /// A socket that leads to itself, and the slots whose descriptors are in it.
+    pub socket: (OwnedFd, OwnedFd),
+    pub in_flight: VecDeque<usize>,
+    pub query: OwnedFd,
+}
+
+/// The names of all heaps, each once.
+pub fn heap_names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/dev/dma_heap").context("/dev/dma_heap")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // Another name of the default region.
+        if name != "reserved" {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+impl State {
+    pub fn new() -> Result<Self> {
+        let open = |name: String| -> Result<_> {
+            let heap = Heap::open(&name).with_context(|| format!("opening the heap {name}"))?;
+            Ok((name, heap))
+        };
+        let names = heap_names()?.into_iter();
+        Ok(Self {
+            heaps: names.map(open).collect::<Result<_>>()?,
+            lives: (0..=SLOTS).map(|_| None).collect(),
+            devices: (0..DEVICES).map(|_| None).collect(),
+            children: Vec::new(),
+            socket: rustix::net::socketpair(
+                AddressFamily::UNIX,
+                SocketType::STREAM,
+                SocketFlags::CLOEXEC,
+                None,
+            )?,
+            in_flight: VecDeque::new(),
+            query: query::open()?,
+        })
+    }
+
+    /// The first slot from `from` on with a buffer that fits.
+    pub fn find(&self, from: usize, fits: impl Fn(&Live) -> bool) -> Option<usize> {
+        self.slots(from)
+            .find(|slot| self.lives[*slot].as_ref().is_some_and(&fits))
+    }
+
+    /// All slots, from one on.
+    pub fn slots(&self, from: usize) -> impl Iterator<Item = usize> + use<> {
+        let count = self.lives.len();
+        (0..count).map(move |number| (from + number) % count)
+    }
+
+    /// A buffer that [`find()`](Self::find) has found.
+    pub fn live(&mut self, slot: usize) -> &mut Live {
+        self.lives[slot]
+            .as_mut()
+            .expect("only slots with buffers are looked for")
+    }
+
+    /// Forgets a buffer if nobody holds it any more.
+    pub fn bury(&mut self, slot: usize) {
+        if self.lives[slot]
+            .as_ref()
+            .is_some_and(|live| !live.is_held())
+        {
+            self.lives[slot] = None;
+        }
+    }
+
+    /// How many pages the worker's own buffers have.
+    pub fn pages(&self) -> usize {
+        let own = self.lives[..SHARED].iter().flatten();
+        own.map(|live| live.content.pages()).sum()
+    }
+
+    /// What the module's heaps must count on behalf of this worker.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::new();
+        for live in self.lives[..SHARED].iter().flatten() {
+            let heap = &self.heaps[live.heap].0;
+            if is_ours(heap) {
+                let (buffers, bytes) = usage.entry(heap.clone()).or_default();
+                *buffers += 1;
+                *bytes += live.content.pages() * page_size();
+            }
+        }
+        usage
+    }
+}

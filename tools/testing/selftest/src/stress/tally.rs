@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What came of actions, and how often.
+
+use super::action::{self, Kind};
+use crate::expect::name;
+use crate::ktap::Report;
+use anyhow::{Result, ensure};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// What came of an action.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    Done,
+    /// The kernel said no.
+    Refused(Errno),
+    /// There was nothing to do it with.
+    Idle,
+}
+
+/// How an action may be refused. Where it is done, more is known, and checked.
+fn may_be_refused(kind: Kind, errno: Errno) -> bool {
+    let errors: &[Errno] = match kind {
+        // The limit of the heap, its region, or memory.
+        Kind::Allocate => &[Errno::NOMEM],
+        Kind::Attach => &[Errno::OPNOTSUPP],
+        // While it is mapped.
+        Kind::Detach => &[Errno::BUSY],
+        // A device without a DMA mask.
+        Kind::DeviceMap => &[Errno::INVAL],
+        // Against the direction.
+        Kind::DeviceRead | Kind::DeviceWrite => &[Errno::ACCESS],
+        // No direction.
+        Kind::Bracket | Kind::Fence => &[Errno::INVAL],
+        _ => &[],
+    };
+    errors.contains(&errno)
+}
+
+impl Outcome {
+    /// Fails unless an action of this kind may end so.
+    pub fn expect_allowed(self, kind: Kind) -> Result<()> {
+        if let Self::Refused(errno) = self {
+            let errno_name = name(errno);
+            ensure!(
+                may_be_refused(kind, errno),
+                "{kind:?} must not be refused with {errno_name}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// How often what had which outcome.
+#[derive(Default, Deserialize, Serialize)]
+pub struct Tally(BTreeMap<String, BTreeMap<String, u64>>);
+
+impl Tally {
+    pub fn add(&mut self, what: impl Debug, outcome: Outcome) {
+        let how = match outcome {
+            Outcome::Done => "done".to_owned(),
+            Outcome::Idle => "idle".to_owned(),
+            Outcome::Refused(errno) => name(errno),
+        };
+        self.count(format!("{what:?}"), how, 1);
+    }
+
+    fn count(&mut self, what: String, how: String, more: u64) {
+        *self.0.entry(what).or_default().entry(how).or_default() += more;
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        for (what, outcomes) in other.0 {
+            for (how, more) in outcomes {
+                self.count(what.clone(), how, more);
+            }
+        }
+    }
+
+    pub fn show(&self, report: &Report) {
+        for (what, outcomes) in &self.0 {
+            let outcomes = outcomes.iter().map(|(how, count)| format!("{how} {count}"));
+            let outcomes = outcomes.collect::<Vec<_>>().join(", ");
+            report.diagnose(&format!("{what:12} {outcomes}"));
+        }
+    }
+
+    /// Fails if there is an action that never did what it is there for.
+    pub fn expect_all(&self) -> Result<()> {
+        let done = |kind: &Kind| {
+            let outcomes = self.0.get(&format!("{kind:?}"));
+            outcomes.is_some_and(|outcomes| outcomes.contains_key("done"))
+        };
+        let never: Vec<_> = action::kinds().filter(|kind| !done(kind)).collect();
+        ensure!(never.is_empty(), "in all these rounds nobody did {never:?}");
+        Ok(())
+    }
+}
