@@ -61,6 +61,10 @@ demo: ## Show which devices may attach to a buffer, in guests of both architectu
 test: ## Run all tests, in guests and on this machine
 	@$(VM) setup && $(RUNNER) test $(TESTS)
 
+.PHONY: stress
+stress: ## Do random things with buffers for an hour, or as long as you like (SECONDS, SEED)
+	@$(VM) setup && $(RUNNER) stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: ## Measure our heaps beside those in the tree, in guests that count instructions
 	@$(VM) setup && $(CARGO) run --quiet --locked --package bench -- $(BENCH)
@@ -85,6 +89,7 @@ help: ## Show this
 	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
 	@echo '  prefix=<path>     where the command goes (default: /usr)'
 	@echo '  TESTS=<filter>    which tests to run (default: all)'
+	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'
 
 endif

@@ -6,7 +6,7 @@ use crate::kit::Kits;
 use crate::results::Case;
 use anyhow::Result;
 use std::time::Duration;
-use vm::{Add, Arch, Guest, Outcome};
+use vm::{Add, Arch, Guest, Outcome, Stream};
 
 /// Loads the module, those that tests control, and every driver whose device
 /// imports dma-bufs. Behind it may stand parameters for vivid, the last.
@@ -49,6 +49,11 @@ impl Boot {
 
     /// Boots the guest, with the test programs in `/`.
     pub fn run(&self, kits: &Kits) -> Result<Outcome> {
+        self.run_with(kits, |_, _| {})
+    }
+
+    /// The same, and gives each piece of output to `output` as it comes.
+    pub fn run_with(&self, kits: &Kits, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         let kit = kits.get(self.arch)?;
         let mut guest = Guest::new(&kit.image);
         for program in kit.programs() {
@@ -65,7 +70,7 @@ impl Boot {
             .smp(self.smp)
             .qemu(&self.qemu)
             .timeout(self.timeout)
-            .run()
+            .run_with(output)
     }
 
     /// The test that the guest was well, whatever the script found.

@@ -15,6 +15,7 @@ mod ktap;
 mod pictures;
 mod pipeline;
 mod results;
+mod stress;
 mod suite;
 mod survey;
 mod vm_tool;
@@ -44,6 +45,8 @@ enum Command {
         /// Only groups whose names contain this
         filter: Option<String>,
     },
+    /// Does random things with buffers for a long time, in a guest of each architecture
+    Stress(stress::Stress),
     /// Shows which devices may attach to a buffer of the heap, and the ways of a
     /// frame from a camera to a display
     Demo,
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Test {
             verbose, filter, ..
         } => test(verbose, filter.as_deref()),
+        Command::Stress(stress) => stress.run(&Kits::default()),
         Command::Demo => demo::run(&Kits::default()),
     };
     match run() {

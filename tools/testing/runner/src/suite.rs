@@ -83,6 +83,19 @@ const ANY_HEAP: &[&str] = &[
     "fence.before_maintenance",
 ];
 
+/// A guest in which CPUs meet, for random sequences.
+pub fn crowded(arch: Arch, arguments: &str) -> Boot {
+    Boot {
+        smp: 4,
+        mem: "1G",
+        timeout: Duration::from_secs(900),
+        ..boot(arch, VIVID_MAPS, &format!("stress {arguments}"))
+    }
+}
+
+/// The same each time: `make stress` is for others.
+const STRESS: &str = "--seed 1 --rounds 30";
+
 fn suites() -> Vec<Suite> {
     use Arch::{Arm64, X86_64};
     vec![
@@ -118,6 +131,18 @@ fn suites() -> Vec<Suite> {
                 "video.",
                 "fence.before_maintenance",
             ],
+        },
+        Suite {
+            name: "x86_64-stress",
+            about: "random sequences, by four processes on four CPUs",
+            boot: crowded(X86_64, STRESS),
+            may_skip: &[],
+        },
+        Suite {
+            name: "arm64-stress",
+            about: "random sequences, by four processes on four CPUs",
+            boot: crowded(Arm64, STRESS),
+            may_skip: &[],
         },
         Suite {
             name: "x86_64-vmap",
