@@ -27,6 +27,7 @@ mod pool;
 mod query;
 mod race;
 mod rounds;
+mod security;
 mod sync;
 mod video;
 
@@ -71,6 +72,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         parallel::TESTS,
         answer::TESTS,
         query::TESTS,
+        security::TESTS,
         limits::TESTS,
         library::TESTS,
         pool::TESTS,
