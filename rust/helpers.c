@@ -219,9 +219,14 @@ struct cma *dmacoh_default_cma(void)
 
 struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
 {
-	unsigned int align = get_order(nr_pages << PAGE_SHIFT);
+	unsigned int order = get_order(nr_pages << PAGE_SHIFT);
+	unsigned int align = min(order, CONFIG_CMA_ALIGNMENT);
+	struct page *page = NULL;
 
-	return cma_alloc(cma, nr_pages, min(align, CONFIG_CMA_ALIGNMENT), true);
+	/* So that entries of the second level of page tables can map it. */
+	if (nr_pages >= BIT(PMD_ORDER) && align < PMD_ORDER)
+		page = cma_alloc(cma, nr_pages, PMD_ORDER, true);
+	return page ?: cma_alloc(cma, nr_pages, align, true);
 }
 
 void dmacoh_cma_release(struct cma *cma, const struct page *page,
