@@ -58,6 +58,7 @@ use kernel::{
         SpinLock, //
     },
     time::{
+        delay::fsleep,
         msecs_to_jiffies,
         Delta,
         Instant,
@@ -82,6 +83,10 @@ const ZERO_PAGES: usize = 16;
 
 /// After how long a bin gives back what it has not needed.
 const IDLE: Delta = Delta::from_secs(10);
+
+/// How long the thread waits before it begins. Who frees one buffer after the other should not be
+/// interrupted for each, and who wants the next at once takes what the caches still hold.
+const GATHER: Delta = Delta::from_millis(4);
 
 /// Where memory for buffers comes from.
 #[pin_data]
@@ -209,11 +214,12 @@ impl Pool {
     /// Finds or allocates one zeroed block.
     fn block(&self, bin: Option<&Bin>, nr_pages: usize, caching: Caching) -> Result<PageBlock> {
         match bin.and_then(|bin| bin.take(nr_pages, caching)) {
-            Some((block, State::Clean)) => Ok(block),
-            Some((mut block, State::Dirty)) => {
-                let all = 0..block.nr_pages();
+            Some((mut block, clean)) => {
+                let dirty = clean..block.nr_pages();
 
-                self.zero(&mut block, all)?;
+                if !dirty.is_empty() {
+                    self.zero(&mut block, dirty)?;
+                }
                 Ok(block)
             }
             None => {
@@ -351,6 +357,7 @@ impl kthread::Run for Pool {
             }
             if !self.zero_some() {
                 self.shared.wait();
+                fsleep(GATHER);
             }
         }
     }
@@ -401,10 +408,13 @@ impl Shared {
             .fetch_sub(block.nr_pages(), Relaxed);
     }
 
-    /// Wakes the thread.
+    /// Wakes the thread, if that has not been done since it looked.
     fn ring(&self) {
-        *self.work.lock() = true;
-        self.wakeup.notify_one();
+        let mut work = self.work.lock();
+        if !*work {
+            *work = true;
+            self.wakeup.notify_one();
+        }
     }
 
     /// Waits for something to do. May sleep.
@@ -460,8 +470,8 @@ impl Bin {
         }
     }
 
-    /// Takes a block of this size.
-    fn take(&self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, State)> {
+    /// Takes a block of this size, and says how many of its pages are clean, from the first on.
+    fn take(&self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, usize)> {
         let taken = self.stock.lock().take(nr_pages, caching)?;
 
         self.shared.uncount(&taken.0);
@@ -631,27 +641,29 @@ impl Stock {
         self.push(block, state);
     }
 
-    /// Takes a block of this size, a clean one if there is one.
-    fn take(&mut self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, State)> {
+    /// Takes a block of this size, a clean one if there is one, and says how many of its pages are
+    /// clean, from the first on.
+    fn take(&mut self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, usize)> {
+        if let Some(block) = self.take_from(State::Clean, nr_pages, caching) {
+            return Some((block, nr_pages));
+        }
+
         let fits = |block: &PageBlock| block.nr_pages() == nr_pages && block.caching() == caching;
-        let (block, state) = [State::Clean, State::Dirty]
-            .into_iter()
-            .find_map(|state| {
-                let stack = self
-                    .kind(caching)
-                    .stacks(state)
-                    .get_mut(stack_index(nr_pages))?;
+        if let Some((block, done)) = self.current.take_if(|(block, _)| fits(block)) {
+            self.uncount(&block, State::Dirty);
+            return Some((block, done));
+        }
 
-                Some((take_sized(stack, nr_pages, caching)?, state))
-            })
-            .or_else(|| {
-                let (block, _) = self.current.take_if(|(block, _)| fits(block))?;
+        Some((self.take_from(State::Dirty, nr_pages, caching)?, 0))
+    }
 
-                Some((block, State::Dirty))
-            })?;
+    /// Takes a block of this size from those that are all clean, or all dirty.
+    fn take_from(&mut self, state: State, nr_pages: usize, caching: Caching) -> Option<PageBlock> {
+        let stacks = self.kind(caching).stacks(state);
+        let block = take_sized(stacks.get_mut(stack_index(nr_pages))?, nr_pages, caching)?;
 
         self.uncount(&block, state);
-        Some((block, state))
+        Some(block)
     }
 
     /// Takes a block of any size, of the largest first, a dirty one if there is one.
