@@ -7,14 +7,52 @@ use anyhow::{Result, ensure};
 use dmabuf_coherency_bench::results::{Axis, NO_LINKS, OPERATIONS, Operation, Report, operation};
 use std::path::Path;
 
-/// The panels that the README shows.
-const OVERVIEW: [(&str, bool); 6] = [
-    ("alloc.warm", false),
-    ("alloc.sustained", false),
-    ("mmap.aligned", false),
-    ("import.snooping", true),
-    ("bracket.8.snooping", false),
-    ("vmap", false),
+/// A chart that the documentation shows.
+struct Documented {
+    /// What its name ends with.
+    suffix: &'static str,
+    /// What the others are compared with.
+    region: &'static str,
+    /// Operations, and whether memory is scattered.
+    panels: &'static [(&'static str, bool)],
+}
+
+const DOCUMENTED: [Documented; 3] = [
+    Documented {
+        suffix: "",
+        region: "system",
+        panels: &[
+            ("alloc.warm", false),
+            ("alloc.sustained", false),
+            ("mmap.aligned", false),
+            ("import.snooping", true),
+            ("bracket.8.snooping", false),
+            ("vmap", false),
+        ],
+    },
+    Documented {
+        suffix: "-growth",
+        region: "system",
+        panels: &[
+            ("growth.alloc", false),
+            ("growth.free", false),
+            ("growth.attach", false),
+            ("growth.map", false),
+            ("growth.bracket", false),
+            ("map.snooping", false),
+        ],
+    },
+    Documented {
+        suffix: "-links",
+        region: NO_LINKS,
+        panels: &[
+            ("links.load", false),
+            ("links.add", false),
+            ("links.remove", false),
+            ("links.search", false),
+            ("links.rule", false),
+        ],
+    },
 ];
 
 /// Draws all charts of a report. Their names begin with `prefix`.
@@ -51,22 +89,28 @@ pub fn draw(report: &Report, prefix: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Draws the chart of a report that the README shows.
-pub fn draw_overview(report: &Report, path: &Path) -> Result<()> {
-    let panel = |(name, scattered): (&str, bool)| {
-        let operation = operation(name)?;
-        Some(Panel {
-            operation,
-            scattered,
-        })
-    };
-    let panels: Vec<Panel> = OVERVIEW.into_iter().filter_map(panel).collect();
-    let chart = Chart {
-        report,
-        region: "system",
-        panels: &panels,
-    };
-    let drawn = chart.draw(path)?;
-    ensure!(drawn, "there is nothing to draw in {}", path.display());
+/// Draws the charts of a report that the documentation shows, in its directory.
+pub fn draw_documented(report: &Report, directory: &Path) -> Result<()> {
+    for documented in DOCUMENTED {
+        let panel = |(name, scattered): &(&str, bool)| {
+            let operation = operation(name)?;
+            Some(Panel {
+                operation,
+                scattered: *scattered,
+            })
+        };
+        let panels: Vec<Panel> = documented.panels.iter().filter_map(panel).collect();
+        let chart = Chart {
+            report,
+            region: documented.region,
+            panels: &panels,
+        };
+        let path = directory.join(format!(
+            "performance{}-{}.svg",
+            documented.suffix, report.arch
+        ));
+        let drawn = chart.draw(&path)?;
+        ensure!(drawn, "there is nothing to draw in {}", path.display());
+    }
     Ok(())
 }

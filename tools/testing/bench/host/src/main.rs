@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 use vm::Arch;
 
-/// Where the README's charts are.
+/// Where the table and the charts are that the documentation shows.
 const DOCUMENTATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../Documentation");
 
 /// Runs the benchmark in guests whose clocks count instructions.
@@ -40,7 +40,7 @@ struct Cli {
     /// Compares with the results in this directory, of an earlier run
     #[arg(long, value_name = "DIRECTORY")]
     compare: Option<PathBuf>,
-    /// Draws the charts of the README anew
+    /// Writes the table and the charts of the documentation anew
     #[arg(long)]
     document: bool,
     /// For the program in the guest: its options, or names of experiments
@@ -85,14 +85,16 @@ fn run(cli: &Cli) -> Result<()> {
             &prefix.with_extension("json"),
             &serde_json::to_string_pretty(report)?,
         )?;
-        write(
-            &prefix.with_extension("txt"),
-            &(table(report, false) + &goals(report)),
-        )?;
+        let text = table(report, false) + &goals(report);
+        write(&prefix.with_extension("txt"), &text)?;
         figures::draw(report, &prefix)?;
         if cli.document {
-            let name = format!("performance-{arch}.svg");
-            figures::draw_overview(report, &Path::new(DOCUMENTATION).join(name))?;
+            let directory = Path::new(DOCUMENTATION);
+            let path = directory.join(format!("performance-{arch}.txt"));
+            // Its first line is that of this file.
+            let licence = include_str!("main.rs").lines().next().unwrap_or_default();
+            write(&path, &format!("{licence}\n\n{text}"))?;
+            figures::draw_documented(report, directory)?;
         }
         println!("{}{}", table(report, stdout().is_terminal()), goals(report));
         if let Some(old) = old.get(index) {
