@@ -25,6 +25,7 @@ mod reach;
 mod stress;
 mod survey;
 mod tests;
+mod timeline;
 mod trace;
 mod udmabuf;
 mod usb_camera;

@@ -9,12 +9,16 @@ use crate::expect::expect_errno;
 use crate::heap::{END, READ, WRITE};
 use crate::heap_files::look;
 use crate::links::{self, Links};
+use crate::memory::wait_until;
 use crate::options::is_ours;
 use crate::query::Query;
+use crate::timeline::Timeline;
 use anyhow::{Context as _, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::time::Duration;
 
 impl State {
     pub fn ask(&mut self, action: &Action) -> Result<Outcome> {
@@ -28,6 +32,7 @@ impl State {
         };
         match action.kind {
             Kind::Bracket => self.bracket(slot, action),
+            Kind::Pending => self.pending(slot, action),
             Kind::Fence => self.fence(slot, action),
             Kind::Query => self.query(slot, action),
             _ => self.name(slot, action),
@@ -63,6 +68,30 @@ impl State {
             return Ok(Outcome::Refused(Errno::INVAL));
         }
         seen.context("importing a fence")?;
+        Ok(Outcome::Done)
+    }
+
+    /// Gives a buffer a user that is not done for a while. Others may wait for it, too.
+    fn pending(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
+        let Ok(timeline) = Timeline::open() else {
+            return Ok(Outcome::Idle);
+        };
+        let buffer = self.live(slot).descriptor(action.pick);
+        let flags = [READ, WRITE, READ | WRITE][action.tag as usize % 3];
+        buffer.import_fence(timeline.fence(1)?, flags)?;
+        let fence = buffer.export_fence(WRITE)?;
+        let is_signalled = || -> Result<bool> {
+            let mut fds = [PollFd::new(&fence, PollFlags::IN)];
+            Ok(rustix::event::poll(&mut fds, Some(&Timespec::default()))? > 0)
+        };
+        ensure!(!is_signalled()?, "a writer need not wait for a user");
+        if action.tag.is_multiple_of(2) {
+            timeline.advance()?;
+        }
+        // Its end is that of all its fences.
+        drop(timeline);
+        let done = wait_until(Duration::from_secs(60), is_signalled)?;
+        ensure!(done, "a writer waits for ever");
         Ok(Outcome::Done)
     }
 

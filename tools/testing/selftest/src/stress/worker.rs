@@ -116,9 +116,13 @@ fn perform(state: &mut State, action: &Action) -> Result<Outcome> {
     match action.kind {
         Kind::Release => state.release(action.slot, action.tag),
         Kind::Fuzz => state.fuzz(action),
-        Kind::Bracket | Kind::Fence | Kind::Query | Kind::Name | Kind::Links | Kind::Files => {
-            state.ask(action)
-        }
+        Kind::Bracket
+        | Kind::Fence
+        | Kind::Pending
+        | Kind::Query
+        | Kind::Name
+        | Kind::Links
+        | Kind::Files => state.ask(action),
         Kind::Device
         | Kind::Attach
         | Kind::Detach

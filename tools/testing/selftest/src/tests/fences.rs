@@ -8,17 +8,16 @@ use crate::drm_node::Card;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::heap::{Buffer, END, READ, WRITE};
 use crate::importer::Importer as _;
-use crate::ioctl;
 use crate::kernel_module::{loaded, modprobe, rmmod};
 use crate::memory::wait_until;
 use crate::options::Options;
 use crate::reach::bouncing_is_forced;
 use crate::test_importer::{Direction, Importer, Kind, Setup};
+use crate::timeline::Timeline;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::{AsFd, FromRawFd as _, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::ioctl::{Opcode, opcode};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc;
@@ -129,53 +128,6 @@ fn idle(options: &Options) -> Result<()> {
             .with_context(|| format!("importing with {flags}"))?;
     }
     expect_buffer("after importing ready fences", &buffer, BOTH)
-}
-
-/// A timeline whose fences signal when we say so: the kernel's debugging aid
-/// `sw_sync`. When it is closed, all its fences signal.
-struct Timeline(File);
-
-/// `struct sw_sync_create_fence_data`.
-#[repr(C)]
-struct CreateFence {
-    value: u32,
-    name: [u8; 32],
-    fd: i32,
-}
-
-const _: () = assert!(size_of::<CreateFence>() == 40);
-
-const CREATE_FENCE: Opcode = opcode::read_write::<CreateFence>(b'W', 0);
-const INCREMENT: Opcode = opcode::write::<u32>(b'W', 1);
-
-impl Timeline {
-    fn open() -> Result<Self> {
-        let path = "/sys/kernel/debug/sync/sw_sync";
-        match File::options().read(true).write(true).open(path) {
-            Ok(file) => Ok(Self(file)),
-            Err(error) => skip(format!(
-                "{path}: {error}: a kernel with CONFIG_SW_SYNC has it"
-            )),
-        }
-    }
-
-    /// A fence that signals when the timeline has advanced to `value`.
-    fn fence(&self, value: u32) -> Result<OwnedFd> {
-        let mut data = CreateFence {
-            value,
-            name: [0; 32],
-            fd: -1,
-        };
-        // SAFETY: The argument is of the type that the ioctl is for.
-        unsafe { ioctl::update::<CREATE_FENCE, _>(&self.0, &mut data)? };
-        // SAFETY: The ioctl has succeeded, so the descriptor is new and ours.
-        Ok(unsafe { OwnedFd::from_raw_fd(data.fd) })
-    }
-
-    fn advance(&self) -> Result<()> {
-        // SAFETY: The argument is of the type that the ioctl is for.
-        unsafe { ioctl::update::<INCREMENT, u32>(&self.0, &mut 1) }.context("advancing a timeline")
-    }
 }
 
 fn pending(options: &Options) -> Result<()> {
