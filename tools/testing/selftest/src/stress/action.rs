@@ -10,6 +10,7 @@ use fastrand::Rng;
 pub enum Kind {
     Allocate,
     Release,
+    Again,
     Close,
     Duplicate,
     Send,
@@ -49,6 +50,7 @@ pub enum Kind {
 const WEIGHTS: &[(Kind, u32)] = &[
     (Kind::Allocate, 12),
     (Kind::Release, 3),
+    (Kind::Again, 4),
     (Kind::Close, 4),
     (Kind::Duplicate, 3),
     (Kind::Send, 3),

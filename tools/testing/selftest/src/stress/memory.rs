@@ -29,6 +29,7 @@ impl State {
     pub fn use_memory(&mut self, action: &Action) -> Result<Outcome> {
         match action.kind {
             Kind::Allocate => self.allocate(action),
+            Kind::Again => self.again(action),
             Kind::Close => self.close(action),
             Kind::Duplicate => self.duplicate(action),
             Kind::Send => self.send(action),
@@ -67,6 +68,24 @@ impl State {
         );
         self.lives[slot] = Some(Live::new(number, Content::zeroed(pages), buffer));
         Ok(Outcome::Done)
+    }
+
+    /// Lets a buffer go, and at once asks its heap for as much memory.
+    fn again(&mut self, action: &Action) -> Result<Outcome> {
+        let own = self.slots(action.slot);
+        let mut own = own.filter(|slot| *slot != SHARED && self.lives[*slot].is_some());
+        let Some(slot) = own.next() else {
+            return Ok(Outcome::Idle);
+        };
+        let live = self.live(slot);
+        let (pick, pages) = (live.heap, live.content.pages());
+        self.release(slot, action.tag)?;
+        self.allocate(&Action {
+            slot,
+            pick,
+            pages,
+            ..*action
+        })
     }
 
     fn close(&mut self, action: &Action) -> Result<Outcome> {

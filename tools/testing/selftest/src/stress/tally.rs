@@ -27,7 +27,7 @@ pub enum Outcome {
 fn may_be_refused(kind: Kind, errno: Errno) -> bool {
     let errors: &[Errno] = match kind {
         // The limit of the heap, its region, or memory.
-        Kind::Allocate => &[Errno::NOMEM],
+        Kind::Allocate | Kind::Again => &[Errno::NOMEM],
         Kind::Attach => &[Errno::OPNOTSUPP],
         // While it is mapped.
         Kind::Detach => &[Errno::BUSY],
