@@ -8,6 +8,7 @@
 //! their models must be what sysfs says of each heap; when they have gone, so must all buffers. A
 //! failing round can be had again by itself.
 
+mod access;
 mod action;
 mod child;
 mod content;

@@ -7,11 +7,10 @@ use super::child::Child;
 use super::content::{Content, bytes};
 use super::state::{Live, MAX_PAGES, SHARED, State, View};
 use super::tally::Outcome;
-use crate::heap::{Buffer, END, READ, WRITE};
-use crate::mapping::{Window, page_size};
+use crate::heap::{Buffer, WRITE};
+use crate::mapping::page_size;
 use anyhow::{Context as _, Result, ensure};
 use rustix::fd::AsFd as _;
-use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -331,82 +330,5 @@ impl State {
             self.verify_by_devices(slot).with_context(what)?;
         }
         Ok(())
-    }
-}
-
-impl Live {
-    /// One of its descriptors, of which there is one.
-    pub fn descriptor(&self, pick: usize) -> &Buffer {
-        &self.descriptors[pick % self.descriptors.len()]
-    }
-
-    /// Whether the CPU may access it: where there is no descriptor to bracket by, only
-    /// as long as no device uses the buffer.
-    fn is_readable(&self) -> bool {
-        let mapped = self.attached.iter().any(|one| !one.mapped.is_empty());
-        !self.descriptors.is_empty() || (!self.views.is_empty() && !mapped)
-    }
-
-    fn window(&self, pick: usize, page: usize, pages: usize) -> Result<crate::mapping::Mapping> {
-        let window = Window::of(pages * page_size()).at((page * page_size()) as u64);
-        Ok(self.descriptor(pick).map_window(&window)?)
-    }
-
-    /// A range that the CPU can get at.
-    fn reachable(&self, action: &Action) -> Result<(usize, usize)> {
-        if !self.descriptors.is_empty() {
-            return Ok(self.range(action.page, action.pages));
-        }
-        let view = &self.views[action.pick % self.views.len()];
-        let pages = view.mapping.pages();
-        let page = action.page % pages;
-        Ok((view.page + page, action.pages.min(pages - page)))
-    }
-
-    /// Accesses a range through the first mapping that has all of it, or one that is made for
-    /// it, in a bracket where there is a descriptor.
-    fn access(
-        &self,
-        pick: usize,
-        flags: u32,
-        page: usize,
-        pages: usize,
-        access: impl FnOnce(&crate::mapping::Mapping, usize),
-    ) -> Result<()> {
-        let covers =
-            |view: &&View| view.page <= page && page + pages <= view.page + view.mapping.pages();
-        let made;
-        let (mapping, at) = match self.views.iter().find(covers) {
-            Some(view) => (&view.mapping, (page - view.page) * page_size()),
-            None => {
-                made = self.window(pick, page, pages)?;
-                (&made, 0)
-            }
-        };
-        let bracket = |flags: u32| match self.descriptors.first() {
-            Some(buffer) => buffer.sync(flags.into()),
-            None => Ok::<(), Errno>(()),
-        };
-        bracket(flags).context("opening a bracket")?;
-        access(mapping, at);
-        bracket(flags | END).context("closing a bracket")
-    }
-
-    /// Fails unless the CPU reads what was written last.
-    fn check(&self, pick: usize, page: usize, pages: usize) -> Result<()> {
-        const CHUNK: usize = 64;
-        let mut seen = vec![0; CHUNK.min(pages) * page_size()];
-        let mut good = Ok(());
-        self.access(pick, READ, page, pages, |mapping, at| {
-            for start in (0..pages).step_by(CHUNK) {
-                let seen = &mut seen[..CHUNK.min(pages - start) * page_size()];
-                mapping.read(at + start * page_size(), seen);
-                let result = self.content.expect("the CPU", page + start, seen);
-                if good.is_ok() {
-                    good = result;
-                }
-            }
-        })?;
-        good
     }
 }
