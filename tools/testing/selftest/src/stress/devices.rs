@@ -144,7 +144,12 @@ impl State {
 
     fn device_map(&mut self, action: &Action) -> Result<Outcome> {
         const MANY: usize = 4;
-        let fits = |live: &Live| live.attached.iter().any(|one| one.mapped.len() < MANY);
+        // An in-tree heap maintains, in a bracket, whatever the direction: the DMA API's own checks
+        // report that.
+        let fits = |live: &Live| {
+            is_ours(&self.heaps[live.heap].0)
+                && live.attached.iter().any(|one| one.mapped.len() < MANY)
+        };
         let Some(slot) = self.find(action.slot, fits) else {
             return Ok(Outcome::Idle);
         };
