@@ -36,6 +36,10 @@ use crate::{
         Attrs,
         DmaDevice, //
     },
+    maintained::{
+        Change,
+        Maintained, //
+    },
     mm::BufferVma,
     page::Pages,
     scatterlist::MappedTable,
@@ -57,16 +61,13 @@ use kernel::{
     },
     mm::virt::VmaNew,
     module::this_module,
-    new_mutex,
     prelude::*,
     sync::{
         aref::{
             ARef,
             AlwaysRefCounted, //
         },
-        Arc,
-        Mutex,
-        MutexGuard, //
+        Arc, //
     },
     types::{
         ForeignOwnable,
@@ -141,15 +142,12 @@ struct Private<T> {
     exporter: T,
     /// The kernel mapping while there is one. Guarded by the reservation lock.
     vmap: UnsafeCell<Option<VMap>>,
-    /// The tables that CPU access has to be bracketed for. May be locked with the reservation lock
-    /// held, not the other way round. Locked while such a table is mapped or unmapped, so that no
-    /// bracket comes between that and the list.
+    /// The tables that CPU access has to be bracketed for.
     #[pin]
-    maintained: Mutex<Tables>,
+    maintained: Maintained,
 }
 
-// SAFETY: A pointer to a table stands for the table, which is `Send` and `Sync`. The kernel mapping
-// is guarded by a lock.
+// SAFETY: The kernel mapping is guarded by a lock.
 unsafe impl<T: Send> Send for Private<T> {}
 
 // SAFETY: As above.
@@ -166,8 +164,6 @@ struct Table {
     mapped: MappedTable<'static>,
     is_maintained: bool,
 }
-
-type Tables = KVVec<NonNull<Table>>;
 
 /// A dma-buf exported by `T`. Dereferences to the exporter.
 ///
@@ -207,7 +203,7 @@ impl<T: Exporter> DmaBuf<T> {
             try_pin_init!(Private {
                 exporter <- exporter,
                 vmap: UnsafeCell::new(None),
-                maintained <- new_mutex!(KVVec::new()),
+                maintained <- Maintained::new(),
             }? Error),
             GFP_KERNEL,
         )?
@@ -298,8 +294,9 @@ impl<T: Exporter> DmaBuf<T> {
     /// # Errors
     ///
     /// [`ERESTARTSYS`] if a signal comes while it waits.
+    #[inline]
     pub(crate) fn sync_for_cpu(&self, dir: DataDirection) -> Result {
-        if self.private().maintained.lock().is_empty() {
+        if self.private().maintained.is_empty() {
             return Ok(());
         }
 
@@ -307,23 +304,14 @@ impl<T: Exporter> DmaBuf<T> {
         to_result(unsafe {
             bindings::dmacoh_wait_fences(self.0.get(), dir != DataDirection::FromDevice)
         })?;
-        for table in &**self.private().maintained.lock() {
-            // SAFETY: By the invariants of `Table` it exists as long as it is listed.
-            let mapped = unsafe { &table.as_ref().mapped };
-
-            if mapped.is_written() {
-                mapped.sync_for_cpu();
-            }
-        }
+        self.private().maintained.sync_for_cpu();
         Ok(())
     }
 
     /// Makes what the CPU has written visible to devices with maintained mappings. May sleep.
+    #[inline]
     pub(crate) fn sync_for_device(&self) {
-        for table in &**self.private().maintained.lock() {
-            // SAFETY: As above.
-            unsafe { table.as_ref() }.mapped.sync_for_device();
-        }
+        self.private().maintained.sync_for_device();
     }
 
     #[inline]
@@ -432,7 +420,7 @@ impl<'a, T: Exporter> MapRequest<'a, T> {
     /// Maps `pages`, which are to be all of the buffer, for the attachment's device.
     ///
     /// If `maintained`, [`DmaBuf::sync_for_cpu`] and [`DmaBuf::sync_for_device`] are about this
-    /// mapping until it is undone.
+    /// mapping until it is undone, unless the DMA API has nothing to do for it.
     ///
     /// # Errors
     ///
@@ -450,14 +438,17 @@ impl<'a, T: Exporter> MapRequest<'a, T> {
             return Err(EINVAL);
         }
 
-        let maintained =
-            maintained.then(|| self.attachment.buf().private().get_ref().maintained.lock());
+        let list = &self.attachment.buf().private().get_ref().maintained;
+        let change = maintained.then(|| list.change());
         // SAFETY: Importers undo their mappings before they detach, and keep the device bound until
         // then. `map_callback()` has seen to it that the direction is not `None`.
         let table =
             unsafe { MappedTable::new(self.attachment.device(), pages.clone(), self.dir, attrs) }?;
 
-        Ok(Mapping { table, maintained })
+        Ok(Mapping {
+            maintained: change.filter(|_| table.needs_sync()),
+            table,
+        })
     }
 }
 
@@ -465,7 +456,7 @@ impl<'a, T: Exporter> MapRequest<'a, T> {
 pub(crate) struct Mapping<'a> {
     // The drop order matters: brackets go on when it is unmapped.
     table: MappedTable<'a>,
-    maintained: Option<MutexGuard<'a, Tables>>,
+    maintained: Option<Change<'a>>,
 }
 
 /// Translates a direction that an importer asked for.
@@ -581,7 +572,8 @@ impl<T: Exporter> Ops<T> {
                 GFP_KERNEL,
             )?;
             if let Some(maintained) = &mut maintained {
-                maintained.push(NonNull::from(&*table), GFP_KERNEL)?;
+                // SAFETY: `unmap_callback()` takes it off the list before the `KBox` goes.
+                unsafe { maintained.add(&table.mapped) }?;
             }
             Ok(table)
         });
@@ -608,8 +600,8 @@ impl<T: Exporter> Ops<T> {
         let table = unsafe { KBox::<Table>::from_raw(table.cast()) };
 
         if table.is_maintained {
-            let mut maintained = attachment.buf().private().get_ref().maintained.lock();
-            maintained.retain(|other| !core::ptr::eq(other.as_ptr(), &*table));
+            let mut maintained = attachment.buf().private().get_ref().maintained.change();
+            maintained.remove(&table.mapped);
             // A bracket that does not find it must find what its device wrote.
             drop(table);
         }

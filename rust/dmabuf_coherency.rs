@@ -35,6 +35,7 @@ mod exports;
 mod heap;
 mod kthread;
 mod links;
+mod maintained;
 mod memcg;
 mod mm;
 mod module;

@@ -377,10 +377,12 @@ impl Exporter for Buffer {
 
     /// Takes in what devices wrote, also before the CPU only writes: what it leaves alone, be it in
     /// a cache line or in a bounce buffer, must not go back to the device as it was before.
+    #[inline]
     fn begin_cpu_access(buf: &DmaBuf<Self>, dir: DataDirection) -> Result {
         buf.sync_for_cpu(dir)
     }
 
+    #[inline]
     fn end_cpu_access(buf: &DmaBuf<Self>, dir: DataDirection) -> Result {
         if dir != DataDirection::FromDevice {
             buf.sync_for_device();

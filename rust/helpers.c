@@ -251,13 +251,9 @@ void dmacoh_cma_release(struct cma *cma, const struct page *page,
 }
 #endif
 
-void dmacoh_sync_sgtable(struct device *dev, struct sg_table *table,
-			 enum dma_data_direction dir, bool for_cpu)
+bool dmacoh_dev_need_sync(const struct device *dev)
 {
-	if (for_cpu)
-		dma_sync_sgtable_for_cpu(dev, table, dir);
-	else
-		dma_sync_sgtable_for_device(dev, table, dir);
+	return dma_dev_need_sync(dev);
 }
 
 /* The longest segment that @dev takes, or ULONG_MAX where it states none. */
@@ -456,9 +452,14 @@ void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,
 /* Waits for the devices that the CPU must not be in the way of. */
 int dmacoh_wait_fences(struct dma_buf *buf, bool write)
 {
-	long ret = dma_resv_wait_timeout(buf->resv, dma_resv_usage_rw(write),
-					 true, MAX_SCHEDULE_TIMEOUT);
+	long ret;
 
+	/* Most buffers have never had a fence. */
+	if (!rcu_access_pointer(buf->resv->fences))
+		return 0;
+
+	ret = dma_resv_wait_timeout(buf->resv, dma_resv_usage_rw(write), true,
+				    MAX_SCHEDULE_TIMEOUT);
 	return ret < 0 ? ret : 0;
 }
 

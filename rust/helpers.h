@@ -66,8 +66,7 @@ void dmacoh_dmem_uncharge(void *pool, u64 size);
 struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages);
 void dmacoh_cma_release(struct cma *cma, const struct page *page,
 			unsigned long nr_pages);
-void dmacoh_sync_sgtable(struct device *dev, struct sg_table *table,
-			 enum dma_data_direction dir, bool for_cpu);
+bool dmacoh_dev_need_sync(const struct device *dev);
 unsigned long dmacoh_max_segment(struct device *dev);
 unsigned long dmacoh_segment_boundary(struct device *dev);
 int dmacoh_clear_coherent(struct device *dev);

@@ -239,24 +239,43 @@ impl MappedTable<'_> {
         self.dir != DataDirection::ToDevice
     }
 
-    /// Makes what the device has written visible to the CPU.
+    /// Whether synchronising it does anything. That does not change, as a mapping bounces from its
+    /// beginning or never.
+    pub(crate) fn needs_sync(&self) -> bool {
+        // SAFETY: The device is valid.
+        unsafe { bindings::dmacoh_dev_need_sync(self.dev.as_raw()) }
+    }
+
+    /// Makes what the device has written visible to the CPU, if [`Self::needs_sync`].
+    #[inline]
     pub(crate) fn sync_for_cpu(&self) {
-        self.sync(true);
-    }
+        let table = self.table.0.get();
 
-    /// Makes what the CPU has written visible to the device.
-    pub(crate) fn sync_for_device(&self) {
-        self.sync(false);
-    }
-
-    fn sync(&self, for_cpu: bool) {
         // SAFETY: By the type invariants the table is mapped for this device and direction.
         unsafe {
-            bindings::dmacoh_sync_sgtable(
+            bindings::__dma_sync_sg_for_cpu(
                 self.dev.as_raw(),
-                self.table.0.get(),
+                (*table).sgl,
+                // CAST: As `dma_sync_sgtable_for_cpu()` does, which asks once more if it has to.
+                (*table).orig_nents as c_int,
                 self.dir.into(),
-                for_cpu,
+            )
+        };
+    }
+
+    /// Makes what the CPU has written visible to the device, if [`Self::needs_sync`].
+    #[inline]
+    pub(crate) fn sync_for_device(&self) {
+        let table = self.table.0.get();
+
+        // SAFETY: As above.
+        unsafe {
+            bindings::__dma_sync_sg_for_device(
+                self.dev.as_raw(),
+                (*table).sgl,
+                // CAST: As above.
+                (*table).orig_nents as c_int,
+                self.dir.into(),
             )
         };
     }

@@ -193,9 +193,15 @@ fn devices_read(options: &Options) -> Result<()> {
     let mut visitors = visitors(options, buffer)?;
     for round in 0..10 * options.rounds {
         let expected = &pattern(LEN, round as u64);
+        // Every other time there is nobody but one device, which comes just then.
+        let alone = round % 2 == 1;
+        if alone {
+            visitors.iter_mut().try_for_each(Visitor::go)?;
+        }
+        let coming = if alone { 1 } else { visitors.len() };
         let mut tasks: Vec<Task> = Vec::new();
-        for (number, visitor) in visitors.iter_mut().enumerate() {
-            let times = (round + number) % 3;
+        for (number, visitor) in visitors.iter_mut().take(coming).enumerate() {
+            let times = if alone { 1 } else { (round + number) % 3 };
             tasks.push(Box::new(move || visitor.visit(times)));
         }
         tasks.push(Box::new(move || {

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mappings of a dma-buf that CPU access has to be bracketed for.
+//!
+//! Most buffers have none, so that a bracket costs them a load, and no lock.
+
+use crate::scatterlist::MappedTable;
+use core::ptr::NonNull;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        barrier::{
+            smp_mb,
+            Full, //
+        },
+        Mutex,
+        MutexGuard, //
+    }, //
+};
+
+type Tables = KVVec<NonNull<MappedTable<'static>>>;
+
+/// A list of mapped tables.
+///
+/// # Invariants
+///
+/// - A table that is listed exists.
+/// - `any` is set while there is a table on the list, and while somebody has a [`Change`].
+#[pin_data]
+pub(crate) struct Maintained {
+    /// May be locked with the reservation lock held, not the other way round. Locked while a table
+    /// is mapped or unmapped, so that no bracket comes between that and the list.
+    #[pin]
+    tables: Mutex<Tables>,
+    any: Atomic<bool>,
+}
+
+// SAFETY: A pointer to a table stands for the table, which is `Send` and `Sync`.
+unsafe impl Send for Maintained {}
+
+// SAFETY: As above. The list has a lock.
+unsafe impl Sync for Maintained {}
+
+impl Maintained {
+    /// Creates an empty list.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            tables <- new_mutex!(KVVec::new()),
+            any: Atomic::new(false),
+        })
+    }
+
+    /// Keeps brackets waiting, so that a table can be mapped and listed, or unlisted and unmapped.
+    /// May sleep.
+    pub(crate) fn change(&self) -> Change<'_> {
+        let tables = self.tables.lock();
+
+        self.any.store(true, Relaxed);
+        // Pairs with the barrier in `sync_for_device()`: either that finds a table which is being
+        // mapped, or what the CPU wrote before is seen when it is mapped.
+        smp_mb(Full);
+        Change {
+            tables,
+            any: &self.any,
+        }
+    }
+
+    /// Whether there is no table. What devices wrote by tables that were unmapped is visible then.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // Pairs with the drop of a `Change`: what was unmapped brought what its device wrote.
+        !self.any.load(Acquire)
+    }
+
+    /// Makes what devices have written visible to the CPU. May sleep.
+    pub(crate) fn sync_for_cpu(&self) {
+        for table in &**self.tables.lock() {
+            // SAFETY: By the type invariants.
+            let table = unsafe { table.as_ref() };
+
+            if table.is_written() {
+                table.sync_for_cpu();
+            }
+        }
+    }
+
+    /// Makes what the CPU has written visible to the devices. May sleep.
+    #[inline]
+    pub(crate) fn sync_for_device(&self) {
+        // Pairs with the barrier in `change()`.
+        smp_mb(Full);
+        if self.any.load(Relaxed) {
+            self.sync_all_for_device();
+        }
+    }
+
+    fn sync_all_for_device(&self) {
+        for table in &**self.tables.lock() {
+            // SAFETY: By the type invariants.
+            unsafe { table.as_ref() }.sync_for_device();
+        }
+    }
+}
+
+/// A [`Maintained`] that is being changed. Brackets wait until it is dropped.
+pub(crate) struct Change<'a> {
+    tables: MutexGuard<'a, Tables>,
+    any: &'a Atomic<bool>,
+}
+
+impl Change<'_> {
+    /// Adds a table to the list.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    ///
+    /// # Safety
+    ///
+    /// `table` must neither move nor be dropped before it has been removed.
+    pub(crate) unsafe fn add(&mut self, table: &MappedTable<'static>) -> Result {
+        // INVARIANT: By this function's safety requirements.
+        self.tables.push(NonNull::from(table), GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Removes a table from the list.
+    pub(crate) fn remove(&mut self, table: &MappedTable<'static>) {
+        self.tables
+            .retain(|other| !core::ptr::eq(other.as_ptr(), table));
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.any.store(!self.tables.is_empty(), Release);
+    }
+}
