@@ -4,7 +4,6 @@
 //!
 //! Runs as root, in a guest or on a board, with the test importer loaded.
 
-mod background;
 mod experiments;
 mod links;
 mod recorder;

@@ -2,9 +2,9 @@
 
 //! Collects samples, and makes measurements of them.
 
-use crate::background::Background;
 use anyhow::Result;
 use dmabuf_coherency_bench::results::{Measurement, Skipped};
+use dmabuf_coherency_selftest::background::Background;
 use std::time::Instant;
 
 /// How often nothing is measured, to know what measuring takes.

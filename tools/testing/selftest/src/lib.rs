@@ -3,6 +3,7 @@
 //! DMA heaps, their buffers, links and the test importer, as user space sees them:
 //! what the tests and the benchmark have in common.
 
+pub mod background;
 pub mod device;
 pub mod expect;
 pub mod heap;

@@ -16,12 +16,13 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// The threads, and the clocks of the CPU time that they have used.
 pub struct Background {
+    pids: Vec<libc::pid_t>,
     clocks: Vec<libc::clockid_t>,
 }
 
 impl Background {
     pub fn find() -> Result<Self> {
-        let mut clocks = Vec::new();
+        let mut pids = Vec::new();
         for entry in fs::read_dir("/proc").context("reading /proc")? {
             let entry = entry?;
             let name = entry.file_name();
@@ -32,10 +33,15 @@ impl Background {
             let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             let command_line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if comm.starts_with(PREFIX) && command_line.is_empty() {
-                clocks.push(cpu_clock(pid)?);
+                pids.push(pid);
             }
         }
-        Ok(Self { clocks })
+        let clocks = pids.iter().copied().map(cpu_clock).collect::<Result<_>>()?;
+        Ok(Self { pids, clocks })
+    }
+
+    pub fn pids(&self) -> &[libc::pid_t] {
+        &self.pids
     }
 
     pub fn exists(&self) -> bool {
