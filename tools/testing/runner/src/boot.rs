@@ -9,8 +9,9 @@ use std::time::Duration;
 use vm::{Add, Arch, Guest, Outcome, Stream};
 
 /// Loads the module, those that tests control, and every driver whose device
-/// imports dma-bufs. Behind it may stand parameters for vivid, the last.
-pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO && \
+/// imports dma-bufs. Behind it may stand parameters for vivid, the last; the
+/// module's own are what `$PARAMETERS` is set to before, if it is.
+pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO $PARAMETERS && \
     modprobe -a dmabuf_importer dmabuf_memtype vgem vkms bochs virtio-gpu && modprobe vivid";
 
 /// With this parameter vivid maps buffers for DMA; without it only for the CPU.

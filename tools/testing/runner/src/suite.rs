@@ -35,11 +35,22 @@ fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
     }
 }
 
+/// How long all tests may take.
+const WHOLE: Duration = Duration::from_secs(900);
+
 /// A guest for all tests. Those that repeat themselves do so for much longer by hand.
 fn whole(arch: Arch) -> Boot {
     Boot {
-        timeout: Duration::from_secs(900),
+        timeout: WHOLE,
         ..boot(arch, VIVID_MAPS, "--rounds 10")
+    }
+}
+
+/// A guest whose module has been given parameters.
+fn told(parameters: &str, boot: Boot) -> Boot {
+    Boot {
+        script: format!("PARAMETERS='{parameters}'; {}", boot.script),
+        ..boot
     }
 }
 
@@ -267,6 +278,57 @@ fn suites() -> Vec<Suite> {
                 ),
             ),
             may_skip: &[],
+        },
+        Suite {
+            name: "x86_64-unpooled",
+            about: "the whole suite, where the module is told to keep no memory",
+            boot: told(
+                "pool_percent=0",
+                Boot {
+                    timeout: WHOLE,
+                    ..boot(X86_64, VIVID_MAPS, "--rounds 10 --unpooled")
+                },
+            ),
+            may_skip: &[
+                "import.refused",
+                "import.cpu_only",
+                "importer.mask_changed",
+                "matrix.bouncing",
+                "matrix.narrow",
+                "matrix.maintenance",
+                "brackets.",
+                "answer.logged",
+                "video.forced_bounce",
+                "fence.before_maintenance",
+                "pool.reused",
+                "pool.midway",
+                "pool.bounded",
+                "pool.dropped",
+                "pool.pressure",
+                "pool.idle",
+                "pool.own_group",
+                "pool.group_",
+                "pool.short_group",
+                "power.",
+            ],
+        },
+        Suite {
+            name: "arm64-uncharged",
+            about: "uncached memory that is kept, where the module is told to charge nobody",
+            boot: told(
+                "accounting=0",
+                boot(
+                    Arm64,
+                    VIVID_MAPS,
+                    "--heap system-uncached --uncharged alloc. limits. pool. mmap.memory_type",
+                ),
+            ),
+            may_skip: &[
+                "pool.own_group",
+                "pool.group_",
+                "pool.short_group",
+                "pool.off",
+            ],
         },
         Suite {
             name: "x86_64-dmaheap",

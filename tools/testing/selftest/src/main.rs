@@ -33,8 +33,8 @@ mod usb_camera;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use dmabuf_coherency_selftest::{
-    device, expect, heap, ioctl, kernel_module, links, mapping, memory, query, references, rules,
-    test_importer,
+    background, device, expect, heap, ioctl, kernel_module, links, mapping, memory, query,
+    references, rules, test_importer,
 };
 use options::Options;
 use std::process::ExitCode;

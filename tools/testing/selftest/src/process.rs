@@ -4,14 +4,14 @@
 //! helpers that are killed.
 
 use crate::expect::outcome;
-use crate::heap::{Heap, Request};
-use crate::mapping::Mapping;
+use crate::heap::{Buffer, Heap, Request};
+use crate::mapping::{Mapping, page_size};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The program that runs.
@@ -69,6 +69,13 @@ pub enum Helper {
         /// The control group to do it in.
         group: Option<PathBuf>,
     },
+    /// Allocates buffers of one page until there are so many bytes, and then as above.
+    AllocatePages {
+        heap: String,
+        len: u64,
+        /// The control group to do it in.
+        group: PathBuf,
+    },
 }
 
 impl Helper {
@@ -95,10 +102,24 @@ impl Helper {
             }
             Self::Allocate { heap, len, group } => {
                 if let Some(group) = group {
-                    std::fs::write(group.join("cgroup.procs"), "0")?;
+                    enter(group)?;
                 }
                 let buffer = Heap::open(heap)?.request(&Request::new(*len));
                 println!("{}", outcome(&buffer));
+                std::io::stdin().read_to_end(&mut Vec::new())?;
+                Ok(())
+            }
+            Self::AllocatePages { heap, len, group } => {
+                enter(group)?;
+                let heap = Heap::open(heap)?;
+                let count = len / page_size() as u64;
+                // Each takes a descriptor.
+                let limit = Some(2 * count);
+                let (current, maximum) = (limit, limit);
+                setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
+                let buffers: Result<Vec<Buffer>, _> =
+                    (0..count).map(|_| heap.alloc(page_size())).collect();
+                println!("{}", outcome(&buffers));
                 std::io::stdin().read_to_end(&mut Vec::new())?;
                 Ok(())
             }
@@ -121,11 +142,21 @@ impl Helper {
                 .arg(heap)
                 .arg(len.to_string())
                 .args(group),
+            Self::AllocatePages { heap, len, group } => command
+                .arg("allocate-pages")
+                .arg(heap)
+                .arg(len.to_string())
+                .arg(group),
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = command.spawn().context("starting a helper")?;
         Ok(Running(child))
     }
+}
+
+/// Moves this process into a control group.
+fn enter(group: &Path) -> Result<()> {
+    Ok(std::fs::write(group.join("cgroup.procs"), "0")?)
 }
 
 /// A running helper, killed when dropped.

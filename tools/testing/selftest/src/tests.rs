@@ -24,6 +24,7 @@ mod mmap;
 mod module;
 mod parallel;
 mod pool;
+mod power;
 mod query;
 mod race;
 mod rounds;
@@ -76,6 +77,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         limits::TESTS,
         library::TESTS,
         pool::TESTS,
+        power::TESTS,
         map::TESTS,
         video::TESTS,
         links::TESTS,

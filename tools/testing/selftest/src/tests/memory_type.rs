@@ -5,6 +5,7 @@
 use super::Test;
 use super::mmap::ODD_SIZE;
 use crate::expect::expect_errno;
+use crate::heap_files::Files;
 use crate::mapping::{Mapping, Window, page_size};
 use crate::memory::{settled_free, wait_until};
 use crate::memory_type::{MemoryType, PageTables};
@@ -145,6 +146,14 @@ fn kernel(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// How many bytes the heap keeps for its next buffers.
+fn kept(options: &Options) -> Result<usize> {
+    match options.heap_is_ours() {
+        true => Files::of(&options.heap).number("pool"),
+        false => Ok(0),
+    }
+}
+
 /// Nobody knows beforehand which frames a buffer will have. These are the ones
 /// that it had. The heap may keep them for its next buffers as they are, until
 /// the kernel asks for them.
@@ -153,7 +162,19 @@ fn freed(options: &Options) -> Result<()> {
     for len in [page_size(), 64 << 10, ODD_SIZE] {
         let buffer = options.heap()?.alloc(len)?;
         let had = frames(&tables, "a mapping", &buffer.map()?, expected(options))?;
+        let kept = kept(options)?;
         drop(buffer);
+        // What is kept for the next buffer is kept as it is.
+        if self::kept(options)? > kept {
+            for frame in &had {
+                let seen = tables.direct(*frame)?;
+                ensure!(
+                    seen == expected_directly(options),
+                    "{len} bytes are kept: expected frame {frame:#x} to be mapped {:?}, got {seen:?}",
+                    expected_directly(options)
+                );
+            }
+        }
         let mut others = Vec::new();
         let back = wait_until(Duration::from_secs(30), || {
             settled_free()?;

@@ -22,6 +22,11 @@ pub const TESTS: &[Test] = &[
         reused,
     ),
     Test::new(
+        "pool.midway",
+        "what is taken while it is being zeroed is zeroed to its end",
+        midway,
+    ),
+    Test::new(
         "pool.bounded",
         "no more is kept than a few per cent of the memory",
         bounded,
@@ -56,6 +61,11 @@ pub const TESTS: &[Test] = &[
         "what was kept for control groups goes while their number is another one's",
         group_follows,
     ),
+    Test::new(
+        "pool.short_group",
+        "a control group at its limit gets memory that was kept for it, and no other's",
+        short_group,
+    ),
     Test::new("pool.off", "nothing is kept if the module is told so", off),
 ];
 
@@ -66,7 +76,7 @@ const PERCENT: u64 = 5;
 const LONG: Duration = Duration::from_secs(60);
 
 /// The heap's files, where the heap has a pool, with nothing in it.
-fn files(options: &Options) -> Result<Files> {
+pub fn files(options: &Options) -> Result<Files> {
     options.need_our_heap()?;
     options.need_system_region()?;
     if !options.pooled {
@@ -90,7 +100,7 @@ fn drop_caches() -> Result<()> {
 }
 
 /// Allocates and frees a buffer with something in it.
-fn leave(heap: &Heap, len: usize) -> Result<()> {
+pub fn leave(heap: &Heap, len: usize) -> Result<()> {
     heap.alloc(len)?.map()?.fill(0xa5);
     Ok(())
 }
@@ -123,6 +133,25 @@ fn reused(options: &Options) -> Result<()> {
             mapping.expect_zeroed(&what)?;
             mapping.fill(0x5a);
         }
+    }
+    Ok(())
+}
+
+/// The thread zeroes a block bit by bit. Where it has got to when the block is taken depends on
+/// how long that takes.
+fn midway(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    let heap = options.heap()?;
+    for round in 0..40 {
+        let wait = Duration::from_micros(250) * round;
+        leave(&heap, 4 << 20)?;
+        std::thread::sleep(wait);
+        let buffer = heap.alloc(4 << 20)?;
+        let kept = files.number("pool")?;
+        ensure!(kept == 0, "{kept} bytes are still kept");
+        buffer
+            .map()?
+            .expect_zeroed(&format!("4 MiB, reused after {wait:?}"))?;
     }
     Ok(())
 }
@@ -240,10 +269,42 @@ fn own_group(options: &Options) -> Result<()> {
     group.write("memory.max", &(LEN / 2).to_string())?;
     let paid = current(&group)?;
     ensure!(
-        paid <= LEN / 2 && kept()? <= (LEN + LEN / 2) as usize,
+        paid <= LEN / 2 && (LEN..=LEN + LEN / 2).contains(&(kept()? as u64)),
         "the group may have {} bytes: {paid} are charged, {} are kept for both",
         LEN / 2,
         kept()?
+    );
+    Ok(())
+}
+
+fn short_group(options: &Options) -> Result<()> {
+    const LEN: u64 = 8 << 20;
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    let group = Group::new("memory")?;
+    leave(&options.heap()?, LEN as usize)?;
+    leave_in(options, &group, LEN)?;
+    group.write("memory.max", &(LEN + LEN / 2).to_string())?;
+
+    // Pages are never taken from larger blocks, so that the kernel has to reclaim some.
+    let helper = Helper::AllocatePages {
+        heap: options.heap.clone(),
+        len: LEN,
+        group: group.path().to_owned(),
+    };
+    let mut process = helper.spawn()?;
+    let answer = process.answer()?;
+    ensure!(
+        answer == "success",
+        "{LEN} bytes in pages where {LEN} are kept and {} are the limit: expected success, got {answer}",
+        LEN + LEN / 2
+    );
+    let kept = files.number("pool")? as u64;
+    ensure!(
+        (LEN..=LEN + LEN / 2).contains(&kept),
+        "expected what the group had to go, and {LEN} bytes of others to stay: {kept} are kept"
     );
     Ok(())
 }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Buffers, what is kept of them, and the thread that zeroes it, while CPUs and the
+//! whole machine stop and go on.
+
+use super::Test;
+use super::pool::{files, leave};
+use crate::background::Background;
+use crate::expect::skip;
+use crate::heap::{BLOCK, Buffer, Heap};
+use crate::mapping::{Mapping, page_size};
+use crate::memory::wait_until;
+use crate::options::Options;
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Pid;
+use rustix::thread::CpuSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "power.cpu_unplug",
+        "buffers come and go, and the thread works on, while its CPU is switched off",
+        cpu_unplug,
+    ),
+    Test::new(
+        "power.suspend",
+        "buffers outlive each step of suspend, and the thread works on afterwards",
+        suspend,
+    ),
+];
+
+/// Far longer than the thread takes to get to run.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The CPU that is switched off. The first often cannot be.
+const CPU: usize = 1;
+
+/// What a file of the kernel is set to until this is dropped.
+struct Setting<'a> {
+    path: &'a Path,
+    after: String,
+}
+
+impl<'a> Setting<'a> {
+    fn new(path: &'a Path, value: &str, after: impl Into<String>) -> Result<Self> {
+        fs::write(path, value).with_context(|| format!("{}: {value}", path.display()))?;
+        let after = after.into();
+        Ok(Self { path, after })
+    }
+}
+
+impl Drop for Setting<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(self.path, &self.after) {
+            println!("{} stays: {error}", self.path.display());
+        }
+    }
+}
+
+/// The pool's thread.
+struct Worker {
+    pid: Pid,
+    time: Background,
+}
+
+impl Worker {
+    fn find() -> Result<Self> {
+        let time = Background::find()?;
+        let &[pid] = time.pids() else {
+            bail!("expected one thread, got {:?}", time.pids());
+        };
+        Ok(Self {
+            pid: Pid::from_raw(pid).context("a thread without a number")?,
+            time,
+        })
+    }
+
+    /// Lets it run on these CPUs only, as long as there is one of them.
+    fn confine(&self, cpus: impl IntoIterator<Item = usize>) -> Result<()> {
+        let mut set = CpuSet::new();
+        cpus.into_iter().for_each(|cpu| set.set(cpu));
+        rustix::thread::sched_setaffinity(Some(self.pid), &set).context("sched_setaffinity")
+    }
+
+    /// The CPU that it has run on last.
+    fn cpu(&self) -> Result<usize> {
+        let path = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
+        let text = fs::read_to_string(&path).context(path)?;
+        // The second field is in brackets, and may hold anything; this is the 39th.
+        let (_, fields) = text.rsplit_once(") ").context("no name")?;
+        let field = fields.split(' ').nth(36).context("too few fields")?;
+        Ok(field.parse()?)
+    }
+
+    /// Gives it work, and waits until it has done some on a CPU that is `wanted`.
+    fn works(&self, heap: &Heap, wanted: impl Fn(usize) -> bool) -> Result<()> {
+        let before = self.time.used()?;
+        leave(heap, BLOCK)?;
+        let works = wait_until(LONG, || {
+            Ok(self.time.used()? > before && wanted(self.cpu()?))
+        })?;
+        ensure!(
+            works,
+            "within {LONG:?} the thread has done nothing, or only on CPU {}",
+            self.cpu()?
+        );
+        Ok(())
+    }
+}
+
+/// Allocates buffers in one thread for as long as `body` takes in this one.
+fn beside_allocation<T>(heap: &Heap, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = &AtomicBool::new(false);
+    let allocate = move || -> Result<u32> {
+        let mut count = 0;
+        while !done.load(Ordering::Relaxed) {
+            for len in [page_size(), 96 << 10, 1 << 20, BLOCK] {
+                let mapping = heap.alloc(len)?.map()?;
+                mapping.expect_zeroed("a new buffer")?;
+                mapping.fill(0x5a);
+                count += 1;
+            }
+        }
+        Ok(count)
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(allocate);
+        let result = body();
+        done.store(true, Ordering::Relaxed);
+        let count = thread.join().unwrap_or_else(|_| bail!("panicked"));
+        println!("{} buffers meanwhile", count.context("allocating")?);
+        result
+    })
+}
+
+fn cpu_unplug(options: &Options) -> Result<()> {
+    drop(files(options)?);
+    let switch = format!("/sys/devices/system/cpu/cpu{CPU}/online");
+    let switch = Path::new(&switch);
+    if !switch.exists() {
+        return skip(format!("CPU {CPU} is not there, or cannot be switched off"));
+    }
+    let heap = &options.heap()?;
+    let worker = Worker::find()?;
+    let result = beside_allocation(heap, || {
+        for round in 0..options.rounds {
+            let what = || format!("round {round}");
+            worker.confine([CPU])?;
+            worker.works(heap, |cpu| cpu == CPU).with_context(what)?;
+            let _off = Setting::new(switch, "0", "1")?;
+            worker.works(heap, |cpu| cpu != CPU).with_context(what)?;
+        }
+        Ok(())
+    });
+    worker.confine(0..CpuSet::MAX_CPU)?;
+    result
+}
+
+/// Buffers of several sizes with something in them.
+fn stamped(heap: &Heap) -> Result<Vec<(Buffer, Mapping)>> {
+    let sizes = [page_size(), 100 << 10, BLOCK, BLOCK + (1 << 20)];
+    let make = |(len, tag)| {
+        let buffer = heap.alloc(len)?;
+        let mapping = buffer.map()?;
+        mapping.stamp(tag);
+        Ok((buffer, mapping))
+    };
+    sizes.into_iter().zip(1..).map(make).collect()
+}
+
+/// How to suspend, and the steps of it after which the kernel can be told to go back.
+fn ways() -> Result<(&'static str, &'static [&'static str])> {
+    // To RAM where the machine has it; to idle there are fewer steps.
+    let modes = fs::read_to_string("/sys/power/mem_sleep").unwrap_or_default();
+    let (mode, steps): (_, &[_]) = if modes.contains("deep") {
+        fs::write("/sys/power/mem_sleep", "deep").context("mem_sleep")?;
+        (
+            "mem",
+            &["freezer", "devices", "platform", "processors", "core"],
+        )
+    } else {
+        ("freeze", &["freezer", "devices", "platform"])
+    };
+    // A port that was suspended takes no output any more, with QEMU 7.2.
+    let in_guest = fs::read_dir("/sys/class/virtio-ports").is_ok_and(|dir| dir.count() > 0);
+    Ok((mode, if in_guest { &steps[..1] } else { steps }))
+}
+
+fn suspend(options: &Options) -> Result<()> {
+    drop(files(options)?);
+    let test = Path::new("/sys/power/pm_test");
+    let state = Path::new("/sys/power/state");
+    let delay = Path::new("/sys/module/suspend/parameters/pm_test_delay");
+    if !test.exists() {
+        return skip("the kernel cannot suspend, or lacks CONFIG_PM_SLEEP_DEBUG");
+    }
+    let heap = &options.heap()?;
+    let worker = Worker::find()?;
+    let buffers = stamped(heap)?;
+    // Seconds until the kernel goes back, so that there is no need to wake it up.
+    let _delay = Setting::new(delay, "0", fs::read_to_string(delay)?)?;
+    let (mode, steps) = ways()?;
+    for step in steps {
+        let _test = Setting::new(test, step, "none")?;
+        beside_allocation(heap, || {
+            // The thread has something to do when it is stopped.
+            for _ in 0..3 {
+                leave(heap, BLOCK)?;
+            }
+            fs::write(state, mode).with_context(|| format!("{mode}, no further than {step}"))?;
+            worker.works(heap, |_| true)
+        })
+        .with_context(|| format!("after {step}"))?;
+        for ((_, mapping), tag) in buffers.iter().zip(1..) {
+            mapping.expect_stamped(&format!("after {step}"), tag, 0)?;
+        }
+    }
+    println!("{mode}: {}", steps.join(", "));
+    Ok(())
+}
