@@ -126,6 +126,7 @@ fn suites() -> Vec<Suite> {
                 "answer.logged",
                 "video.forced_bounce",
                 "fence.before_maintenance",
+                "power.suspend",
             ],
         },
         Suite {
@@ -141,6 +142,7 @@ fn suites() -> Vec<Suite> {
                 "brackets.",
                 "video.",
                 "fence.before_maintenance",
+                "power.",
             ],
         },
         Suite {
