@@ -101,12 +101,55 @@ impl Arch {
         }
     }
 
-    /// The serial port that the kernel's messages go to.
-    pub(crate) fn console(self) -> &'static str {
+    /// What the kernel is told on this architecture: the serial port that its
+    /// messages go to, and on a PC not to panic when timer interrupts seem to be
+    /// missing. They are late while the host is busy.
+    pub(crate) fn parameters(self) -> &'static str {
         match self {
-            Arch::X86_64 => "ttyS0",
-            Arch::Arm64 => "ttyAMA0",
+            Arch::X86_64 => "console=ttyS0 no_timer_check",
+            Arch::Arm64 => "console=ttyAMA0",
         }
+    }
+}
+
+/// An IOMMU that stands between PCI devices and memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Iommu {
+    /// VT-d, of x86_64.
+    Intel,
+    /// Arm's SMMUv3, of arm64.
+    Smmuv3,
+    /// virtio-iommu, of both.
+    Virtio,
+}
+
+impl Iommu {
+    /// Whether machines of this architecture can have one.
+    pub(crate) fn is_for(self, arch: Arch) -> bool {
+        match self {
+            Iommu::Intel => arch == Arch::X86_64,
+            Iommu::Smmuv3 => arch == Arch::Arm64,
+            Iommu::Virtio => true,
+        }
+    }
+
+    /// What QEMU takes for it. An Intel IOMMU must stand before its devices.
+    pub(crate) fn arguments(self) -> [&'static str; 2] {
+        match self {
+            Iommu::Intel => ["-device", "intel-iommu"],
+            Iommu::Smmuv3 => ["-machine", "iommu=smmuv3"],
+            Iommu::Virtio => ["-device", "virtio-iommu-pci"],
+        }
+    }
+}
+
+impl fmt::Display for Iommu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Iommu::Intel => "intel",
+            Iommu::Smmuv3 => "smmuv3",
+            Iommu::Virtio => "virtio",
+        })
     }
 }
 

@@ -189,6 +189,13 @@ pub struct Report {
     lines: usize,
 }
 
+impl Report {
+    /// What its first line says.
+    pub fn message(&self) -> &str {
+        message(self.text.lines().next().unwrap_or_default())
+    }
+}
+
 /// Collects the reports from a console that is read bit by bit.
 #[derive(Default)]
 pub(crate) struct Scanner {

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::{
-    arch::Arch,
+    arch::{Arch, Iommu},
     console::Report,
     image::{self, Add, Image},
     kvm, progress,
@@ -33,6 +33,10 @@ use crate::{
 const PARAMETERS: &str = "ignore_loglevel panic=-1 kmemleak.verbose=1 slab_debug=Z \
      sysctl.kernel.hung_task_timeout_secs=30 sysctl.kernel.hung_task_check_interval_secs=5";
 
+/// More of it for a kernel that can find more, if it is told to: who has
+/// allocated each page, and freed pages that somebody writes to.
+const DEBUG_PARAMETERS: &str = "page_owner=on page_poison=1";
+
 /// Devices whose drivers are importers of dma-bufs, and one that does DMA. That one reaches all
 /// addresses, of which its driver may use fewer.
 const DEVICES: [&str; 3] = [
@@ -40,6 +44,9 @@ const DEVICES: [&str; 3] = [
     "virtio-gpu-pci",
     "edu,dma_mask=0xffffffffffffffff",
 ];
+
+/// Makes a virtio device do its DMA as other PCI devices do, through the IOMMU.
+const TRANSLATED: &str = ",disable-legacy=on,iommu_platform=on";
 
 /// How the guest's CPUs come about.
 #[derive(Clone, Copy)]
@@ -59,6 +66,7 @@ pub struct Guest {
     qemu: Vec<OsString>,
     adds: Vec<Add>,
     pci_noncoherent: bool,
+    iommu: Option<Iommu>,
     timeout: Option<Duration>,
     accelerator: Option<Accelerator>,
     interactive: bool,
@@ -134,6 +142,7 @@ impl Guest {
             qemu: Vec::new(),
             adds: Vec::new(),
             pci_noncoherent: false,
+            iommu: None,
             timeout: None,
             accelerator: None,
             interactive: false,
@@ -182,6 +191,12 @@ impl Guest {
         self
     }
 
+    /// Puts an IOMMU between PCI devices and memory.
+    pub fn iommu(mut self, iommu: Option<Iommu>) -> Self {
+        self.iommu = iommu;
+        self
+    }
+
     /// How long the guest may take, the boot included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -204,6 +219,11 @@ impl Guest {
     pub fn run_with(self, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         if self.pci_noncoherent && self.image.kernel.arch != Arch::Arm64 {
             bail!("only a device tree can say that PCI does not snoop, so that is for arm64");
+        }
+        if let Some(iommu) = self.iommu
+            && !iommu.is_for(self.image.kernel.arch)
+        {
+            bail!("no machine of this architecture has that IOMMU: virtio is for all");
         }
         let run = Run::new()?;
         let mut settings = format!("end={}\n", run.marker);
@@ -257,10 +277,11 @@ impl Guest {
         qemu.arg("-kernel")
             .arg(kernel.tree.join(kernel.arch.image()));
         qemu.arg("-initrd").arg(run.path("initramfs"));
-        let console = kernel.arch.console();
+        let arch = kernel.arch.parameters();
+        let debug = if kernel.debug { DEBUG_PARAMETERS } else { "" };
         qemu.args([
             "-append",
-            &format!("console={console} {PARAMETERS}{}", self.append),
+            &format!("{arch} {PARAMETERS} {debug}{}", self.append),
         ]);
         let chardev = |kind: &str, id: &str| {
             let path = run.path(id).display().to_string().replace(',', ",,");
@@ -272,7 +293,7 @@ impl Guest {
             "-serial",
             "chardev:console",
         ]);
-        qemu.args(["-device", "virtio-serial-pci"]);
+        qemu.args(["-device", &self.device("virtio-serial-pci")]);
         for (nr, kind, id) in [
             (1, "file", "stdout"),
             (2, "file", "stderr"),
@@ -308,8 +329,11 @@ impl Guest {
             "none",
         ]);
         qemu.args(["-vga", "none", "-nic", "none"]);
+        if let Some(iommu) = self.iommu {
+            qemu.args(iommu.arguments());
+        }
         for device in DEVICES {
-            qemu.args(["-device", device]);
+            qemu.args(["-device", &self.device(device)]);
         }
         let chosen = self
             .qemu
@@ -326,6 +350,12 @@ impl Guest {
         };
         qemu.args(&self.qemu);
         Ok(qemu)
+    }
+
+    /// A device with the properties that it needs in this machine.
+    fn device(&self, device: &str) -> String {
+        let virtio = device.starts_with("virtio-") && self.iommu.is_some();
+        format!("{device}{}", if virtio { TRANSLATED } else { "" })
     }
 
     /// The machine's device tree, without what says that PCI devices snoop.

@@ -24,6 +24,9 @@ use crate::{
 /// The configuration that is used if no other is asked for.
 pub const DEFAULT: &str = "default";
 
+/// The option that only kernels have that are to find mistakes.
+const DEBUG: &str = "CONFIG_PAGE_OWNER=y";
+
 /// A kernel that has been built.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -35,6 +38,10 @@ pub struct Kernel {
     pub tree: PathBuf,
     /// What `uname -r` says.
     pub release: String,
+    /// Whether it looks for mistakes in all that it does, and is slow by that.
+    pub debug: bool,
+    /// Whether our module tells which of its code has run.
+    pub(crate) coverage: bool,
     /// What it is called in the cache, as are things made from it.
     pub(crate) key: String,
 }
@@ -82,6 +89,8 @@ impl Kernel {
         let item = config.item(source)?;
         Ok(Self {
             arch: config.arch,
+            coverage: false,
+            debug: config.options().any(|option| option == DEBUG),
             name: config.name.clone(),
             release: release(item.path())?,
             tree: item.path().to_owned(),
@@ -124,11 +133,23 @@ impl Kernel {
         let name = shown.to_string();
         Ok(Self {
             arch,
+            coverage: false,
+            debug: has(DEBUG),
             name,
             release,
             key: format!("path-{key}"),
             tree,
         })
+    }
+
+    /// The same kernel, for which our module is built so that it tells which of
+    /// its code has run.
+    pub fn with_coverage(self) -> Self {
+        Self {
+            coverage: true,
+            key: format!("{}-coverage", self.key),
+            ..self
+        }
     }
 
     /// A make command in the build tree.

@@ -19,6 +19,7 @@ mod busybox;
 mod cache;
 mod client;
 mod console;
+mod coverage;
 mod debian;
 mod guest;
 mod image;
@@ -33,10 +34,11 @@ mod source;
 mod toolchain;
 
 pub use crate::{
-    arch::Arch,
+    arch::{Arch, Iommu},
     cache::dir as cache_dir,
     client::libcamera,
     console::{Kind, Report},
+    coverage::{Line, blocks},
     guest::{Guest, Outcome},
     image::{Add, Image},
     kernel::{DEFAULT, Kernel, kernel, list},

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use vm::{Add, Arch, Guest, Image, Outcome, Stream};
+use vm::{Add, Arch, Guest, Image, Iommu, Outcome, Stream};
 
 /// The command was not done in time.
 const TIMED_OUT: u8 = 124;
@@ -130,6 +130,9 @@ struct GuestArgs {
     /// Let PCI devices snoop no caches (arm64 only)
     #[arg(long)]
     pci_noncoherent: bool,
+    /// Put an IOMMU between PCI devices and memory
+    #[arg(long, value_name = "KIND")]
+    iommu: Option<Iommu>,
     /// Show the kernel's messages
     #[arg(short = 'v', long)]
     console: bool,
@@ -142,7 +145,8 @@ impl GuestArgs {
             .smp(self.smp)
             .mem(&self.mem)
             .qemu(&self.qemu)
-            .pci_noncoherent(self.pci_noncoherent);
+            .pci_noncoherent(self.pci_noncoherent)
+            .iommu(self.iommu);
         for parameters in &self.append {
             guest = guest.append(parameters);
         }

@@ -57,6 +57,7 @@ fn make(kernel: &Kernel, directory: &Path, name: &str, symbols: Option<&Path>) -
         &format!("building the {name} module for {kernel}"),
         kernel
             .make()?
+            .args(kernel.coverage.then_some("COVERAGE=1"))
             .arg(format!("M={}", directory.display()))
             .arg(format!("MO={}", output.display()))
             .args(symbols.map(|symbols| format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display()))),
