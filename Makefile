@@ -65,6 +65,14 @@ test: ## Run all tests, in guests and on this machine
 stress: ## Do random things with buffers for an hour, or as long as you like (SECONDS, SEED)
 	@$(VM) setup && $(RUNNER) stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: test-debug
+test-debug: ## Run the tests of the module on kernels that look for mistakes, and for leaks
+	@$(VM) setup && $(RUNNER) test --kernel debug $(TESTS)
+
+.PHONY: coverage
+coverage: ## Run all tests, and tell which lines of the module they do not reach
+	@$(VM) setup && $(RUNNER) test --coverage $(TESTS)
+
 .PHONY: bench
 bench: ## Measure our heaps beside those in the tree, in guests that count instructions
 	@$(VM) setup && $(CARGO) run --quiet --locked --package bench -- $(BENCH)

@@ -2,11 +2,13 @@
 
 //! A guest that is booted for a script.
 
-use crate::kit::Kits;
+use crate::coverage;
+use crate::kit::{Kit, Kits};
+use crate::noise::is_noise;
 use crate::results::Case;
 use anyhow::Result;
 use std::time::Duration;
-use vm::{Add, Arch, Guest, Outcome, Stream};
+use vm::{Add, Arch, Guest, Iommu, Outcome, Stream};
 
 /// Loads the module, those that tests control, and every driver whose device
 /// imports dma-bufs. Behind it may stand parameters for vivid, the last; the
@@ -17,12 +19,30 @@ pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO $PARAMETERS && \
 /// With this parameter vivid maps buffers for DMA; without it only for the CPU.
 pub const VIVID_MAPS: &str = "allocators=1";
 
+/// What a kernel that looks for mistakes takes of memory and time, compared
+/// with another.
+const DEBUG_FACTOR: u32 = 2;
+const DEBUG_SLOWER: u32 = 8;
+
+/// Runs the script that is its argument, on a kernel that looks for mistakes. The
+/// DMA API is to report each mistake, not only the first.
+const LOOK: &str = r#"echo 1 >/sys/kernel/debug/dma-api/all_errors; exec sh -c "$0""#;
+
+/// The same, and looks for pages that the module then still holds, with no process
+/// left that could use them. That is said as the kernel says what is wrong, so that
+/// the guest is not healthy.
+const LOOK_FOR_PAGES: &str = r#"echo 1 >/sys/kernel/debug/dma-api/all_errors; sh -c "$0"; status=$?
+/dmabuf_coherency_selftest pages >/run/pages 2>&1 ||
+	while read -r line; do echo "BUG: never freed: $line" >/dev/kmsg; done </run/pages
+exit $status"#;
+
 /// Where and how to run a script.
 #[derive(Clone, Debug)]
 pub struct Boot {
     pub arch: Arch,
     pub script: String,
-    pub mem: &'static str,
+    /// How much memory, in MiB.
+    pub mem: u32,
     pub append: &'static str,
     pub pci_noncoherent: bool,
     pub smp: u32,
@@ -30,6 +50,10 @@ pub struct Boot {
     pub qemu: Vec<String>,
     /// What the guest is to have besides the test programs.
     pub adds: Vec<Add>,
+    pub iommu: Option<Iommu>,
+    /// Whether to look for pages that the module still holds in the end, where the
+    /// kernel knows. That takes minutes.
+    pub check_pages: bool,
     pub timeout: Duration,
 }
 
@@ -38,12 +62,14 @@ impl Boot {
         Self {
             arch,
             script: script.into(),
-            mem: "512M",
+            mem: 512,
             append: "",
             pci_noncoherent: false,
             smp: 2,
             qemu: Vec::new(),
             adds: Vec::new(),
+            iommu: None,
+            check_pages: false,
             timeout: Duration::from_secs(300),
         }
     }
@@ -56,22 +82,54 @@ impl Boot {
     /// The same, and gives each piece of output to `output` as it comes.
     pub fn run_with(&self, kits: &Kits, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         let kit = kits.get(self.arch)?;
-        let mut guest = Guest::new(&kit.image);
+        let mut guest = Guest::new(&kit.image)
+            .command(self.command(kits, kit))
+            .mem(self.mem(kit))
+            .append(self.append)
+            .pci_noncoherent(self.pci_noncoherent)
+            .iommu(self.iommu)
+            .smp(self.smp)
+            .qemu(&self.qemu)
+            .timeout(self.timeout * if kit.debug { DEBUG_SLOWER } else { 1 });
         for program in kit.programs() {
             guest = guest.add_file(Add::new(program, "")?);
         }
         for add in &self.adds {
             guest = guest.add_file(add.clone());
         }
-        guest
-            .command(["sh", "-c", &self.script])
-            .mem(self.mem)
-            .append(self.append)
-            .pci_noncoherent(self.pci_noncoherent)
-            .smp(self.smp)
-            .qemu(&self.qemu)
-            .timeout(self.timeout)
-            .run_with(output)
+        let mut outcome = guest.run_with(output)?;
+        if let Some(coverage) = &kits.coverage {
+            coverage.take(kit, &mut outcome)?;
+        }
+        if kit.debug {
+            outcome.reports.retain(|report| !is_noise(report));
+        }
+        Ok(outcome)
+    }
+
+    fn command<'a>(&'a self, kits: &Kits, kit: &Kit) -> Vec<&'a str> {
+        let mut command = vec!["sh", "-c"];
+        if kits.coverage.is_some() {
+            command.push(coverage::TELL);
+        } else if kit.debug {
+            command.push(if self.check_pages {
+                LOOK_FOR_PAGES
+            } else {
+                LOOK
+            });
+        }
+        command.push(&self.script);
+        command
+    }
+
+    fn mem(&self, kit: &Kit) -> String {
+        // Where there is that much, it is to see what lies beyond 32 bits.
+        let factor = if kit.debug && self.mem < 4096 {
+            DEBUG_FACTOR
+        } else {
+            1
+        };
+        format!("{}M", self.mem * factor)
     }
 
     /// The test that the guest was well, whatever the script found.
@@ -87,29 +145,38 @@ impl Boot {
     /// How a person runs the same.
     pub fn repeat(&self, kits: &Kits) -> Result<String> {
         let kit = kits.get(self.arch)?;
-        let mut command = format!(
+        let mut line = format!(
             "tools/vm/vm run --arch {} --mem {} --smp {}",
-            self.arch, self.mem, self.smp
+            self.arch,
+            self.mem(kit),
+            self.smp
         );
+        if kits.kernel() != vm::DEFAULT {
+            line += &format!(" --kernel {}", kits.kernel());
+        }
         if !self.append.is_empty() {
-            command += &format!(" --append '{}'", self.append);
+            line += &format!(" --append '{}'", self.append);
         }
         if self.pci_noncoherent {
-            command += " --pci-noncoherent";
+            line += " --pci-noncoherent";
+        }
+        if let Some(iommu) = self.iommu {
+            line += &format!(" --iommu {iommu}");
         }
         for argument in &self.qemu {
-            command += &format!(" --qemu={argument}");
+            line += &format!(" --qemu={argument}");
         }
         for add in &self.adds {
-            command += &format!(" --add {add}");
+            line += &format!(" --add {add}");
         }
         for program in kit.programs() {
-            command += &format!(" --add {}", program.display());
+            line += &format!(" --add {}", program.display());
         }
-        Ok(format!(
-            "to repeat it:\n  {command} -- sh -c '{}'",
-            self.script.replace('\'', r"'\''")
-        ))
+        line += " --";
+        for word in self.command(kits, kit) {
+            line += &format!(" '{}'", word.replace('\'', r"'\''"));
+        }
+        Ok(format!("to repeat it:\n  {line}"))
     }
 }
 

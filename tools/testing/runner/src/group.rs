@@ -43,30 +43,34 @@ impl Group {
     }
 }
 
-/// All groups, those that take long first.
-fn all() -> Vec<Group> {
-    let mut groups = suite::groups();
+/// All groups, those that take long first; with another kernel than usual, those
+/// that test the module.
+fn all(kernel: &str) -> Vec<Group> {
+    let usual = kernel == vm::DEFAULT;
+    let mut groups = suite::groups(!usual);
     groups.extend(board::groups());
     groups.extend(pipeline::groups());
     groups.extend(client::groups());
-    groups.extend(vm_tool::groups());
     groups.extend(kernel_selftest::groups());
     groups.extend(survey::groups());
-    groups.extend(bench::groups());
-    groups.extend(host::groups());
+    if usual {
+        groups.extend(vm_tool::groups());
+        groups.extend(bench::groups());
+        groups.extend(host::groups());
+    }
     groups
 }
 
-pub fn list() {
-    for group in all() {
+pub fn list(kernel: &str) {
+    for group in all(kernel) {
         println!("{:24} {}", group.name, group.about);
     }
 }
 
 /// Runs the groups that have `filter` in their names, as many at a time as there
 /// are CPUs, and counts the tests.
-pub fn run(filter: &str, verbose: bool) -> Result<Count> {
-    let mut groups = all();
+pub fn run(filter: &str, verbose: bool, kits: &Kits) -> Result<Count> {
+    let mut groups = all(kits.kernel());
     groups.retain(|group| group.name.contains(filter));
     if groups.is_empty() {
         bail!("no group of tests has {filter} in its name: see runner test --list");
@@ -76,14 +80,13 @@ pub fn run(filter: &str, verbose: bool) -> Result<Count> {
         .min(groups.len());
     println!("{} groups of tests, {workers} at a time", groups.len());
     let start = Instant::now();
-    let kits = Kits::default();
     let next = AtomicUsize::new(0);
     let done = Mutex::new((0, Count::default()));
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (cases, elapsed) = group.run(&kits);
+                    let (cases, elapsed) = group.run(kits);
                     let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                     let count = Count::of(&cases);
                     done.0 += 1;

@@ -2,10 +2,12 @@
 
 //! What guests of an architecture are made from, built when first needed.
 
+use crate::coverage::Coverage;
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
-use vm::{Arch, Image};
+use vm::{Arch, Image, Kernel, Line};
 
 /// The package of the test program, and its name in a guest.
 pub const SELFTEST: &str = "dmabuf_coherency_selftest";
@@ -16,6 +18,10 @@ pub const BENCH: &str = "dmabuf_coherency_bench";
 /// For one architecture.
 pub struct Kit {
     pub image: Image,
+    kernel: Kernel,
+    blocks: OnceLock<BTreeMap<i64, Line>>,
+    /// Whether its kernel looks for mistakes, and is slow by that.
+    pub debug: bool,
     pub selftest: PathBuf,
     pub bench: PathBuf,
     /// The camera without hardware, and what captures from it.
@@ -32,21 +38,37 @@ pub struct Kit {
 }
 
 impl Kit {
-    fn new(arch: Arch) -> Result<Self> {
-        let kernel = vm::kernel(arch, vm::DEFAULT)?;
+    fn new(arch: Arch, kits: &Kits) -> Result<Self> {
+        let mut kernel = vm::kernel(arch, &kits.kernel)?;
         let camera = vm::rust_program(arch, "dmabuf_coherency_camera")?;
+        let dmabuf_heap = vm::selftest_dmabuf_heaps(&kernel)?;
+        if kits.coverage.is_some() {
+            kernel = kernel.with_coverage();
+        }
         Ok(Self {
             image: Image::new(&kernel)?,
+            debug: kernel.debug,
             selftest: vm::rust_program(arch, SELFTEST)?,
             bench: vm::rust_program(arch, BENCH)?,
             capture: camera.with_file_name("capture"),
             camera,
             pipeline: vm::rust_program(arch, "pipeline")?,
-            dmabuf_heap: vm::selftest_dmabuf_heaps(&kernel)?,
+            dmabuf_heap,
             dmaheap: vm::rust_program(arch, "dmaheap")?,
             dmaheap_test: vm::checkout().join("tools/dmaheap/tests/guest.sh"),
             choose: vm::c_program(arch, "tools/dmaheap/examples/choose.c")?,
+            kernel,
+            blocks: OnceLock::new(),
         })
+    }
+
+    /// The basic blocks of the module, for coverage.
+    pub fn blocks(&self) -> Result<&BTreeMap<i64, Line>> {
+        if let Some(blocks) = self.blocks.get() {
+            return Ok(blocks);
+        }
+        let blocks = vm::blocks(&self.kernel)?;
+        Ok(self.blocks.get_or_init(|| blocks))
     }
 
     /// What a guest has in `/`.
@@ -66,8 +88,10 @@ impl Kit {
 }
 
 /// For all architectures.
-#[derive(Default)]
 pub struct Kits {
+    kernel: String,
+    /// What of the module's code the guests have run, if that is asked for.
+    pub coverage: Option<Coverage>,
     x86_64: OnceLock<Kit>,
     arm64: OnceLock<Kit>,
     /// Held while something is built, which uses all CPUs by itself.
@@ -75,6 +99,21 @@ pub struct Kits {
 }
 
 impl Kits {
+    /// With kernels of this name, or of the build tree at this path.
+    pub fn new(kernel: &str, coverage: bool) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            coverage: coverage.then(Coverage::default),
+            x86_64: OnceLock::new(),
+            arm64: OnceLock::new(),
+            building: Mutex::new(()),
+        }
+    }
+
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
     pub fn get(&self, arch: Arch) -> Result<&Kit> {
         let cell = match arch {
             Arch::X86_64 => &self.x86_64,
@@ -84,7 +123,7 @@ impl Kits {
         if let Some(kit) = cell.get() {
             return Ok(kit);
         }
-        let kit = Kit::new(arch)?;
+        let kit = Kit::new(arch, self)?;
         Ok(cell.get_or_init(|| kit))
     }
 }

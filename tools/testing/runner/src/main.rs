@@ -6,12 +6,14 @@ mod bench;
 mod board;
 mod boot;
 mod client;
+mod coverage;
 mod demo;
 mod group;
 mod host;
 mod kernel_selftest;
 mod kit;
 mod ktap;
+mod noise;
 mod pictures;
 mod pipeline;
 mod results;
@@ -42,6 +44,13 @@ enum Command {
         /// Lists the groups of tests, and runs none
         #[arg(long)]
         list: bool,
+        /// Tells which lines of the module's code no test has reached
+        #[arg(long)]
+        coverage: bool,
+        /// The kernels of the guests: a configuration in tools/vm/kernel, or the
+        /// path of a build tree
+        #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
+        kernel: String,
         /// Only groups whose names contain this
         filter: Option<String>,
     },
@@ -54,15 +63,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let run = || match Cli::parse().command {
-        Command::Test { list: true, .. } => {
-            group::list();
+        Command::Test {
+            list: true, kernel, ..
+        } => {
+            group::list(&kernel);
             Ok(true)
         }
         Command::Test {
-            verbose, filter, ..
-        } => test(verbose, filter.as_deref()),
-        Command::Stress(stress) => stress.run(&Kits::default()),
-        Command::Demo => demo::run(&Kits::default()),
+            verbose,
+            coverage,
+            kernel,
+            filter,
+            ..
+        } => test(verbose, &Kits::new(&kernel, coverage), filter.as_deref()),
+        Command::Stress(stress) => stress.run(&Kits::new(&stress.kernel, false)),
+        Command::Demo => demo::run(&Kits::new(vm::DEFAULT, false)),
     };
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -74,8 +89,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn test(verbose: bool, filter: Option<&str>) -> Result<bool> {
-    let total = group::run(filter.unwrap_or_default(), verbose)?;
+fn test(verbose: bool, kits: &Kits, filter: Option<&str>) -> Result<bool> {
+    let total = group::run(filter.unwrap_or_default(), verbose, kits)?;
+    if let Some(coverage) = &kits.coverage {
+        print!("{}", coverage.table()?);
+    }
     println!("{total}");
     Ok(total.failed == 0)
 }

@@ -21,6 +21,10 @@ pub struct Stress {
     /// What the random numbers follow from; another one each time by default
     #[arg(long)]
     seed: Option<u64>,
+    /// The kernels of the guests: a configuration in tools/vm/kernel, or the path of
+    /// a build tree
+    #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
+    pub kernel: String,
     /// Only this architecture
     #[arg(long)]
     arch: Option<Arch>,

@@ -9,7 +9,7 @@ use crate::ktap::Output;
 use crate::results::{Case, Verdict};
 use anyhow::Result;
 use std::time::Duration;
-use vm::Arch;
+use vm::{Arch, Iommu};
 
 /// A guest, what of the program runs in it, and what may be skipped there.
 /// Whatever else is skipped counts as failed, so that no device goes missing
@@ -21,8 +21,16 @@ struct Suite {
     may_skip: &'static [&'static str],
 }
 
-pub fn groups() -> Vec<Group> {
-    suites().into_iter().map(Suite::into_group).collect()
+/// What only a kernel can run that makes calls fail on demand.
+const FAULTS: &str = "fail_nth.";
+
+/// All guests, with those that only a kernel is worth that looks for mistakes.
+pub fn groups(debug: bool) -> Vec<Group> {
+    let mut suites = suites();
+    if debug {
+        suites.extend(LOADS.map(loaded_at_last));
+    }
+    suites.into_iter().map(Suite::into_group).collect()
 }
 
 fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
@@ -41,6 +49,7 @@ const WHOLE: Duration = Duration::from_secs(900);
 /// A guest for all tests. Those that repeat themselves do so for much longer by hand.
 fn whole(arch: Arch) -> Boot {
     Boot {
+        check_pages: true,
         timeout: WHOLE,
         ..boot(arch, VIVID_MAPS, "--rounds 10")
     }
@@ -62,6 +71,41 @@ fn bare(arch: Arch) -> Boot {
     )
 }
 
+/// Guests in which loading the module fails again and again, until it does not,
+/// and how many faults after the module's first each begins.
+const LOADS: [(&str, Arch, usize); 6] = [
+    ("x86_64-load-fails", Arch::X86_64, 0),
+    ("x86_64-load-fails-later", Arch::X86_64, 60),
+    ("x86_64-load-fails-late", Arch::X86_64, 240),
+    ("arm64-load-fails", Arch::Arm64, 0),
+    ("arm64-load-fails-later", Arch::Arm64, 60),
+    ("arm64-load-fails-late", Arch::Arm64, 240),
+];
+
+fn loaded_at_last((name, arch, skip): (&'static str, Arch, usize)) -> Suite {
+    Suite {
+        name,
+        about: "where loading the module fails at each place that may fail",
+        boot: Boot::new(
+            arch,
+            format!("exec /{SELFTEST} --skip-faults {skip} fail_nth.load"),
+        ),
+        may_skip: &[],
+    }
+}
+
+/// A guest whose PCI devices are behind an IOMMU, and seen to be.
+fn behind(iommu: Iommu, arch: Arch, arguments: &str) -> Boot {
+    Boot {
+        iommu: Some(iommu),
+        script: format!(
+            "grep -q DMA /sys/bus/pci/drivers/virtio-pci/*/iommu_group/type && \
+             {LOAD} {VIVID_MAPS} && exec /{SELFTEST} {arguments}"
+        ),
+        ..Boot::new(arch, "")
+    }
+}
+
 /// Loading the module must fail where its heap's name is taken, and leave
 /// everything as it was, so that it can be tried again.
 const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
@@ -69,7 +113,7 @@ const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHEREN
 
 const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED: &str = "--heap system-uncached alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
-const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. import. importer. parallel. map. video.";
+const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video.";
 const REACH: &str = "--heap system-noncoherent matrix. brackets. parallel. video.brackets \
     library.brackets fence.before_maintenance";
 
@@ -82,6 +126,11 @@ const ALL_BOUNCES: &[&str] = &[
     "brackets.one_of_two",
     "parallel.own_pages",
 ];
+
+/// What has to do with devices.
+const DEVICES: &str =
+    "import. importer. matrix. parallel. answer. map. video. race. links.agree links.shape";
+const NO_DEVICE_SNOOPS: &str = "import. answer. race. matrix. links.agree links.shape";
 
 /// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.
 const ANY_HEAP: &[&str] = &[
@@ -98,7 +147,7 @@ const ANY_HEAP: &[&str] = &[
 pub fn crowded(arch: Arch, arguments: &str) -> Boot {
     Boot {
         smp: 4,
-        mem: "1G",
+        mem: 1 << 10,
         timeout: Duration::from_secs(900),
         ..boot(arch, VIVID_MAPS, &format!("stress {arguments}"))
     }
@@ -106,6 +155,29 @@ pub fn crowded(arch: Arch, arguments: &str) -> Boot {
 
 /// The same each time: `make stress` is for others.
 const STRESS: &str = "--seed 1 --rounds 30";
+
+/// Skipped behind an IOMMU, where nothing bounces.
+const BEHIND_IOMMU: &[&str] = &[
+    "import.refused",
+    "import.cpu_only",
+    "importer.mask_changed",
+    "matrix.bouncing",
+    "matrix.narrow",
+    "matrix.maintenance",
+    "answer.logged",
+    "video.",
+];
+
+/// Skipped where no device snoops.
+const REFUSED: &[&str] = &[
+    "import.accepted",
+    "import.cpu_only",
+    "import.twice",
+    "import.together",
+    "import.outlives_fd",
+    "matrix.bouncing",
+    "matrix.narrow",
+];
 
 fn suites() -> Vec<Suite> {
     use Arch::{Arm64, X86_64};
@@ -126,7 +198,7 @@ fn suites() -> Vec<Suite> {
                 "answer.logged",
                 "video.forced_bounce",
                 "fence.before_maintenance",
-                "power.suspend",
+                "fail_nth.load",
             ],
         },
         Suite {
@@ -142,7 +214,7 @@ fn suites() -> Vec<Suite> {
                 "brackets.",
                 "video.",
                 "fence.before_maintenance",
-                "power.",
+                "fail_nth.load",
             ],
         },
         Suite {
@@ -173,7 +245,7 @@ fn suites() -> Vec<Suite> {
             name: "x86_64-5g",
             about: "imports, where some devices do not reach all memory",
             boot: Boot {
-                mem: "5G",
+                mem: 5 << 10,
                 ..boot(
                     X86_64,
                     VIVID_MAPS,
@@ -183,25 +255,32 @@ fn suites() -> Vec<Suite> {
             may_skip: &["import.cpu_only", "matrix.bouncing", "matrix.maintenance"],
         },
         Suite {
-            name: "arm64-noncoherent",
-            about: "imports and races, where no device snoops",
+            name: "arm64-5g",
+            about: "imports, where some devices do not reach all memory",
             boot: Boot {
-                pci_noncoherent: true,
+                mem: 5 << 10,
                 ..boot(
                     Arm64,
                     VIVID_MAPS,
-                    "import. answer. race. matrix. links.agree links.shape",
+                    "--bounces vivid import. importer. matrix. brackets. parallel. answer.",
                 )
             },
             may_skip: &[
-                "import.accepted",
                 "import.cpu_only",
                 "import.twice",
                 "import.together",
                 "import.outlives_fd",
                 "matrix.bouncing",
-                "matrix.narrow",
             ],
+        },
+        Suite {
+            name: "arm64-noncoherent",
+            about: "imports and races, where no device snoops",
+            boot: Boot {
+                pci_noncoherent: true,
+                ..boot(Arm64, VIVID_MAPS, NO_DEVICE_SNOOPS)
+            },
+            may_skip: REFUSED,
         },
         Suite {
             name: "x86_64-parameters",
@@ -257,6 +336,39 @@ fn suites() -> Vec<Suite> {
                 ..boot(Arm64, VIVID_MAPS, REACH)
             },
             may_skip: ALL_BOUNCES,
+        },
+        Suite {
+            name: "x86_64-intel-iommu",
+            about: "devices behind an Intel IOMMU",
+            boot: behind(Iommu::Intel, X86_64, DEVICES),
+            may_skip: BEHIND_IOMMU,
+        },
+        Suite {
+            name: "x86_64-virtio-iommu",
+            about: "devices behind a virtio IOMMU",
+            boot: behind(Iommu::Virtio, X86_64, DEVICES),
+            may_skip: BEHIND_IOMMU,
+        },
+        Suite {
+            name: "arm64-smmuv3",
+            about: "devices behind an SMMU",
+            boot: behind(Iommu::Smmuv3, Arm64, DEVICES),
+            may_skip: BEHIND_IOMMU,
+        },
+        Suite {
+            name: "arm64-smmuv3-noncoherent",
+            about: "devices behind an SMMU that do not snoop",
+            boot: Boot {
+                pci_noncoherent: true,
+                ..behind(Iommu::Smmuv3, Arm64, NO_DEVICE_SNOOPS)
+            },
+            may_skip: REFUSED,
+        },
+        Suite {
+            name: "arm64-virtio-iommu",
+            about: "devices behind a virtio IOMMU",
+            boot: behind(Iommu::Virtio, Arm64, DEVICES),
+            may_skip: BEHIND_IOMMU,
         },
         Suite {
             name: "x86_64-subsystems",
@@ -363,6 +475,7 @@ impl Suite {
 
     fn run(&self, kits: &Kits) -> Result<Vec<Case>> {
         let outcome = self.boot.run(kits)?;
+        let debug = kits.get(self.boot.arch)?.debug;
         let output = Output::parse(&text(&outcome.stdout));
         let mut problem = output.problem();
         let failed = output
@@ -375,7 +488,7 @@ impl Suite {
         let mut cases: Vec<Case> = output
             .cases
             .into_iter()
-            .map(|case| self.judge(case))
+            .map(|case| self.judge(case, debug))
             .collect();
         let problem = match problem {
             Some(problem) => Some(format!("{problem}\n{}", text(&outcome.stderr))),
@@ -393,11 +506,12 @@ impl Suite {
         Ok(cases)
     }
 
-    fn judge(&self, case: Case) -> Case {
-        let expected = self
-            .may_skip
-            .iter()
-            .any(|start| case.name.starts_with(start));
+    fn judge(&self, case: Case, debug: bool) -> Case {
+        let mut may_skip = self.may_skip.to_vec();
+        if !debug {
+            may_skip.push(FAULTS);
+        }
+        let expected = may_skip.iter().any(|start| case.name.starts_with(start));
         if case.verdict != Verdict::Skipped || expected {
             return case;
         }

@@ -188,7 +188,7 @@ impl Check {
     fn run(&self, kits: &Kits, arch: Arch) -> Result<Case> {
         let boot = Boot {
             append: self.append,
-            mem: "256M",
+            mem: 256,
             timeout: Duration::from_secs(self.seconds),
             ..Boot::new(arch, self.script)
         };

@@ -10,6 +10,7 @@ mod bufinfo;
 mod camera;
 mod cgroup;
 mod drm_node;
+mod faults;
 mod frames;
 mod harness;
 mod heap_files;
@@ -19,6 +20,7 @@ mod ktap;
 mod leaks;
 mod memory_type;
 mod options;
+mod pages;
 mod pattern;
 mod process;
 mod reach;
@@ -74,6 +76,9 @@ enum Command {
     /// What goes on around them. For the use of this program itself.
     #[command(hide = true)]
     StressWeather(stress::Weather),
+    /// Prints the pages that the module holds. Needs the parameter page_owner=on.
+    /// The exit status is 0 if there are none, and 4 if the kernel does not know.
+    Pages,
     /// Runs one test in this process. For the use of this program itself.
     #[command(hide = true)]
     ExecTest { name: String },
@@ -99,6 +104,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Some(Command::Stress(stress)) => stress.run(&cli.options),
         Some(Command::StressWorker(worker)) => worker.run().map(|()| ktap::PASSED),
         Some(Command::StressWeather(weather)) => weather.run().map(|()| ktap::PASSED),
+        Some(Command::Pages) => pages::print(),
         Some(Command::ExecTest { name }) => harness::execute(&cli.options, name),
         Some(Command::Helper(helper)) => helper.run().map(|()| ktap::PASSED),
         None if cli.list => {

@@ -42,6 +42,10 @@ pub struct Options {
     /// The module has been told to keep no memory for new buffers.
     #[arg(long = "unpooled", global = true, action = ArgAction::SetFalse)]
     pub pooled: bool,
+    /// Where the test that loads the module begins, in faults. A fault that does not
+    /// keep it from loading ends the test, so that it takes several to try all.
+    #[arg(long, global = true, default_value_t = 0, value_name = "COUNT")]
+    pub skip_faults: usize,
 
     /// How often the tests that repeat something do it.
     #[arg(long, global = true, default_value_t = 50, value_name = "COUNT")]
@@ -62,6 +66,7 @@ impl Options {
             arguments.push("--unpooled".to_owned());
         }
         arguments.push(format!("--rounds={}", self.rounds));
+        arguments.push(format!("--skip-faults={}", self.skip_faults));
         arguments.extend(
             self.bounces
                 .iter()

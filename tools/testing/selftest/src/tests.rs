@@ -6,6 +6,7 @@ mod alloc;
 mod answer;
 mod bad_input;
 mod brackets;
+mod fail_nth;
 mod fences;
 mod hotplug;
 mod huge_mmap;
@@ -86,6 +87,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         module::TESTS,
         race::TESTS,
         memory::TESTS,
+        fail_nth::TESTS,
     ];
     subjects.into_iter().flatten()
 }

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a kernel that looks for mistakes says of its own code. The in-tree heap
+//! `system` makes it say the same.
+
+use vm::{Kind, Report};
+
+/// What is not held against the module: the kind of a report, and how its
+/// message begins.
+const NOISE: &[(Kind, &str)] = &[
+    // dma_buf_vmap() takes every error of an exporter for a bug, a lack of memory too, and says so
+    // once. That fail_nth.vmap provokes.
+    (Kind::Warning, "WARNING: at dma_buf_vmap+"),
+    // The DMA API takes a driver that states no limit for one whose device takes segments of 64 KiB,
+    // and complains of longer ones. The heaps of the tree give it those as well, in importer.snooping.
+    (Kind::Warning, "WARNING: at debug_dma_map_sg+"),
+];
+
+/// Whether a report is about the kernel's own code.
+pub fn is_noise(report: &Report) -> bool {
+    let known =
+        |(kind, start): &(Kind, &str)| report.kind == *kind && report.message().starts_with(start);
+    NOISE.iter().any(known)
+}
