@@ -29,13 +29,20 @@ insmod $DMABUF_COHERENCY_KO || exit
 mkdir -p /run/udev
 capture() {
 	cam -c 1 --capture=1000000 >/tmp/frames 2>/tmp/errors & cam=$!
+	tries=0
 	until grep -q 'seq: 00002' /tmp/frames; do
-		kill -0 $cam || { cat /tmp/errors >&2; exit 1; }
+		tries=$((tries + 1))
+		if ! kill -0 $cam || [ $tries = 1500 ]; then
+			cat /tmp/errors /proc/$cam/task/*/stack >&2
+			exit 1
+		fi
 		usleep 20000
 	done
 	sed -n "s/^exp_name:\t*/$1 /p" /proc/$cam/fdinfo/*
-	kill -INT $cam
+	# It may miss one.
+	while kill -INT $cam; do usleep 200000; done 2>/dev/null & nag=$!
 	wait $cam || exit
+	kill $nag
 }
 PATH=$PATH:/usr/bin
 capture without
