@@ -96,7 +96,7 @@ help: ## Show this
 	@echo '  KDIR=<tree>       full build tree of the kernel to build against'
 	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
 	@echo '  prefix=<path>     where the command goes (default: /usr)'
-	@echo '  TESTS=<filter>    which tests to run (default: all)'
+	@echo '  TESTS=<filters>   which groups of tests to run (default: all)'
 	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'
 

@@ -169,8 +169,8 @@ impl<T: Reclaim> Shrinker<T> {
     }
 
     /// Calls `visit` for up to `count` items on the list that a cgroup has for a memory node, with
-    /// its lock held. It says where on the list the item goes: an item that goes to the end is visited again if the count
-    /// allows it.
+    /// its lock held. It says where on the list the item goes: an item that goes to the end is
+    /// visited again if the count allows it.
     ///
     /// # Safety
     ///
@@ -217,9 +217,7 @@ impl<T: Reclaim> Shrinker<T> {
             )
         };
     }
-}
 
-impl<T: Reclaim> Shrinker<T> {
     /// Lets what is on the list that a cgroup has for a memory node give back so many pages, or
     /// all; says how many it gave.
     ///

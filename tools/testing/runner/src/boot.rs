@@ -26,13 +26,13 @@ const DEBUG_SLOWER: u32 = 8;
 
 /// Runs the script that is its argument, on a kernel that looks for mistakes. The
 /// DMA API is to report each mistake, not only the first.
-const LOOK: &str = r#"echo 1 >/sys/kernel/debug/dma-api/all_errors; exec sh -c "$0""#;
-
-/// The same, and looks for pages that the module then still holds, with no process
-/// left that could use them. That is said as the kernel says what is wrong, so that
-/// the guest is not healthy.
-const LOOK_FOR_PAGES: &str = r#"echo 1 >/sys/kernel/debug/dma-api/all_errors; sh -c "$0"; status=$?
-/dmabuf_coherency_selftest pages >/run/pages 2>&1 ||
+///
+/// With the argument `pages` it then looks for those that the module still holds, with
+/// no process left that could use them. That is said as the kernel says what is
+/// wrong, so that the guest is not healthy.
+const LOOK: &str = r#"echo 1 >/sys/kernel/debug/dma-api/all_errors
+sh -c "$0"; status=$?
+[ "$1" != pages ] || /dmabuf_coherency_selftest pages >/run/pages 2>&1 ||
 	while read -r line; do echo "BUG: never freed: $line" >/dev/kmsg; done </run/pages
 exit $status"#;
 
@@ -108,18 +108,16 @@ impl Boot {
     }
 
     fn command<'a>(&'a self, kits: &Kits, kit: &Kit) -> Vec<&'a str> {
-        let mut command = vec!["sh", "-c"];
+        let script = self.script.as_str();
         if kits.coverage.is_some() {
-            command.push(coverage::TELL);
+            vec!["sh", "-c", coverage::TELL, script]
+        } else if kit.debug && self.check_pages {
+            vec!["sh", "-c", LOOK, script, "pages"]
         } else if kit.debug {
-            command.push(if self.check_pages {
-                LOOK_FOR_PAGES
-            } else {
-                LOOK
-            });
+            vec!["sh", "-c", LOOK, script]
+        } else {
+            vec!["sh", "-c", script]
         }
-        command.push(&self.script);
-        command
     }
 
     fn mem(&self, kit: &Kit) -> String {

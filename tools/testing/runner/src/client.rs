@@ -39,10 +39,9 @@ capture() {
 		usleep 20000
 	done
 	sed -n "s/^exp_name:\t*/$1 /p" /proc/$cam/fdinfo/*
-	# It may miss one.
-	while kill -INT $cam; do usleep 200000; done 2>/dev/null & nag=$!
+	# It may miss one. When it has been waited for, there is nobody to kill.
+	while kill -INT $cam; do usleep 200000; done 2>/dev/null &
 	wait $cam || exit
-	kill $nag
 }
 PATH=$PATH:/usr/bin
 capture without

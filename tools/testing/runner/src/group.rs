@@ -67,14 +67,18 @@ pub fn list(kernel: &str) {
     }
 }
 
-/// Runs the groups that have `filter` in their names, as many at a time as there
-/// are CPUs, and counts the tests.
-pub fn run(filter: &str, verbose: bool, kits: &Kits) -> Result<Count> {
+/// Runs the groups that have one of `filters` in their names, or all if there is
+/// none, as many at a time as there are CPUs, and counts the tests.
+pub fn run(filters: &[String], verbose: bool, kits: &Kits) -> Result<Count> {
     let mut groups = all(kits.kernel());
-    groups.retain(|group| group.name.contains(filter));
-    if groups.is_empty() {
-        bail!("no group of tests has {filter} in its name: see runner test --list");
+    for filter in filters {
+        if !groups.iter().any(|group| group.name.contains(filter)) {
+            bail!("no group of tests has {filter} in its name: see runner test --list");
+        }
     }
+    groups.retain(|group| {
+        filters.is_empty() || filters.iter().any(|filter| group.name.contains(filter))
+    });
     let workers = std::thread::available_parallelism()
         .map_or(1, NonZero::get)
         .min(groups.len());

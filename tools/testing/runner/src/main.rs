@@ -51,8 +51,8 @@ enum Command {
         /// path of a build tree
         #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
         kernel: String,
-        /// Only groups whose names contain this
-        filter: Option<String>,
+        /// Only groups whose names contain one of these
+        filters: Vec<String>,
     },
     /// Does random things with buffers for a long time, in a guest of each architecture
     Stress(stress::Stress),
@@ -73,9 +73,9 @@ fn main() -> ExitCode {
             verbose,
             coverage,
             kernel,
-            filter,
+            filters,
             ..
-        } => test(verbose, &Kits::new(&kernel, coverage), filter.as_deref()),
+        } => test(verbose, &Kits::new(&kernel, coverage), &filters),
         Command::Stress(stress) => stress.run(&Kits::new(&stress.kernel, false)),
         Command::Demo => demo::run(&Kits::new(vm::DEFAULT, false)),
     };
@@ -89,8 +89,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn test(verbose: bool, kits: &Kits, filter: Option<&str>) -> Result<bool> {
-    let total = group::run(filter.unwrap_or_default(), verbose, kits)?;
+fn test(verbose: bool, kits: &Kits, filters: &[String]) -> Result<bool> {
+    let total = group::run(filters, verbose, kits)?;
     if let Some(coverage) = &kits.coverage {
         print!("{}", coverage.table()?);
     }

@@ -18,7 +18,7 @@ struct Suite {
     name: &'static str,
     about: &'static str,
     boot: Boot,
-    may_skip: &'static [&'static str],
+    may_skip: Vec<&'static str>,
 }
 
 /// What only a kernel can run that makes calls fail on demand.
@@ -43,15 +43,12 @@ fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
     }
 }
 
-/// How long all tests may take.
-const WHOLE: Duration = Duration::from_secs(900);
-
 /// A guest for all tests. Those that repeat themselves do so for much longer by hand.
-fn whole(arch: Arch) -> Boot {
+fn whole(arch: Arch, arguments: &str) -> Boot {
     Boot {
         check_pages: true,
-        timeout: WHOLE,
-        ..boot(arch, VIVID_MAPS, "--rounds 10")
+        timeout: Duration::from_secs(900),
+        ..boot(arch, VIVID_MAPS, &format!("--rounds 10 {arguments}"))
     }
 }
 
@@ -90,7 +87,7 @@ fn loaded_at_last((name, arch, skip): (&'static str, Arch, usize)) -> Suite {
             arch,
             format!("exec /{SELFTEST} --skip-faults {skip} fail_nth.load"),
         ),
-        may_skip: &[],
+        may_skip: vec![],
     }
 }
 
@@ -179,33 +176,49 @@ const REFUSED: &[&str] = &[
     "matrix.narrow",
 ];
 
+/// Skipped where all devices snoop and nothing bounces.
+const WHOLE_X86_64: &[&str] = &[
+    "import.refused",
+    "import.cpu_only",
+    "importer.mask_changed",
+    "matrix.bouncing",
+    "matrix.narrow",
+    "matrix.maintenance",
+    "brackets.",
+    "answer.logged",
+    "video.forced_bounce",
+    "fence.before_maintenance",
+    "fail_nth.load",
+];
+
+/// Skipped where the module keeps no memory.
+const NO_POOL: &[&str] = &[
+    "pool.reused",
+    "pool.midway",
+    "pool.bounded",
+    "pool.dropped",
+    "pool.pressure",
+    "pool.idle",
+    "pool.own_group",
+    "pool.group_",
+    "pool.short_group",
+    "power.",
+];
+
 fn suites() -> Vec<Suite> {
     use Arch::{Arm64, X86_64};
     vec![
         Suite {
-            name: "x86_64",
+            name: "x86_64-whole",
             about: "the whole suite, where all devices snoop",
-            boot: whole(X86_64),
-            may_skip: &[
-                "import.refused",
-                "import.cpu_only",
-                "pool.off",
-                "importer.mask_changed",
-                "matrix.bouncing",
-                "matrix.narrow",
-                "matrix.maintenance",
-                "brackets.",
-                "answer.logged",
-                "video.forced_bounce",
-                "fence.before_maintenance",
-                "fail_nth.load",
-            ],
+            boot: whole(X86_64, ""),
+            may_skip: [WHOLE_X86_64, &["pool.off"]].concat(),
         },
         Suite {
-            name: "arm64",
+            name: "arm64-whole",
             about: "the whole suite, where only PCI devices snoop",
-            boot: whole(Arm64),
-            may_skip: &[
+            boot: whole(Arm64, ""),
+            may_skip: vec![
                 "import.cpu_only",
                 "pool.off",
                 "importer.mask_changed",
@@ -221,25 +234,25 @@ fn suites() -> Vec<Suite> {
             name: "x86_64-stress",
             about: "random sequences, by four processes on four CPUs",
             boot: crowded(X86_64, STRESS),
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "arm64-stress",
             about: "random sequences, by four processes on four CPUs",
             boot: crowded(Arm64, STRESS),
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "x86_64-vmap",
             about: "imports and video, vivid using the CPU",
             boot: boot(X86_64, "", "import. video."),
-            may_skip: &["import.refused", "video.forced_bounce"],
+            may_skip: vec!["import.refused", "video.forced_bounce"],
         },
         Suite {
             name: "arm64-vmap",
             about: "imports and video, vivid using the CPU",
             boot: boot(Arm64, "", "import. video."),
-            may_skip: &["video.forced_bounce"],
+            may_skip: vec!["video.forced_bounce"],
         },
         Suite {
             name: "x86_64-5g",
@@ -252,7 +265,7 @@ fn suites() -> Vec<Suite> {
                     "--bounces vivid import. importer. matrix. brackets. parallel. answer.",
                 )
             },
-            may_skip: &["import.cpu_only", "matrix.bouncing", "matrix.maintenance"],
+            may_skip: vec!["import.cpu_only", "matrix.bouncing", "matrix.maintenance"],
         },
         Suite {
             name: "arm64-5g",
@@ -265,7 +278,7 @@ fn suites() -> Vec<Suite> {
                     "--bounces vivid import. importer. matrix. brackets. parallel. answer.",
                 )
             },
-            may_skip: &[
+            may_skip: vec![
                 "import.cpu_only",
                 "import.twice",
                 "import.together",
@@ -280,7 +293,7 @@ fn suites() -> Vec<Suite> {
                 pci_noncoherent: true,
                 ..boot(Arm64, VIVID_MAPS, NO_DEVICE_SNOOPS)
             },
-            may_skip: REFUSED,
+            may_skip: REFUSED.to_vec(),
         },
         Suite {
             name: "x86_64-parameters",
@@ -293,31 +306,31 @@ fn suites() -> Vec<Suite> {
                     "alloc. video.forced_bounce limits.accounted",
                 )
             },
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "x86_64-maintained",
             about: "a maintained heap, which takes all devices",
             boot: boot(X86_64, VIVID_MAPS, MAINTAINED),
-            may_skip: ANY_HEAP,
+            may_skip: ANY_HEAP.to_vec(),
         },
         Suite {
             name: "arm64-maintained",
             about: "a maintained heap, which takes all devices",
             boot: boot(Arm64, VIVID_MAPS, MAINTAINED),
-            may_skip: ANY_HEAP,
+            may_skip: ANY_HEAP.to_vec(),
         },
         Suite {
             name: "x86_64-uncached",
             about: "an uncached heap, which takes all devices",
             boot: boot(X86_64, VIVID_MAPS, UNCACHED),
-            may_skip: ANY_HEAP,
+            may_skip: ANY_HEAP.to_vec(),
         },
         Suite {
             name: "arm64-uncached",
             about: "an uncached heap of contiguous memory, which takes all devices",
             boot: boot(Arm64, VIVID_MAPS, UNCACHED_CONTIGUOUS),
-            may_skip: ANY_HEAP,
+            may_skip: ANY_HEAP.to_vec(),
         },
         Suite {
             name: "x86_64-bounce",
@@ -326,7 +339,7 @@ fn suites() -> Vec<Suite> {
                 append: "swiotlb=force",
                 ..boot(X86_64, VIVID_MAPS, REACH)
             },
-            may_skip: ALL_BOUNCES,
+            may_skip: ALL_BOUNCES.to_vec(),
         },
         Suite {
             name: "arm64-bounce",
@@ -335,25 +348,25 @@ fn suites() -> Vec<Suite> {
                 append: "swiotlb=force",
                 ..boot(Arm64, VIVID_MAPS, REACH)
             },
-            may_skip: ALL_BOUNCES,
+            may_skip: ALL_BOUNCES.to_vec(),
         },
         Suite {
             name: "x86_64-intel-iommu",
             about: "devices behind an Intel IOMMU",
             boot: behind(Iommu::Intel, X86_64, DEVICES),
-            may_skip: BEHIND_IOMMU,
+            may_skip: BEHIND_IOMMU.to_vec(),
         },
         Suite {
             name: "x86_64-virtio-iommu",
             about: "devices behind a virtio IOMMU",
             boot: behind(Iommu::Virtio, X86_64, DEVICES),
-            may_skip: BEHIND_IOMMU,
+            may_skip: BEHIND_IOMMU.to_vec(),
         },
         Suite {
             name: "arm64-smmuv3",
             about: "devices behind an SMMU",
             boot: behind(Iommu::Smmuv3, Arm64, DEVICES),
-            may_skip: BEHIND_IOMMU,
+            may_skip: BEHIND_IOMMU.to_vec(),
         },
         Suite {
             name: "arm64-smmuv3-noncoherent",
@@ -362,25 +375,25 @@ fn suites() -> Vec<Suite> {
                 pci_noncoherent: true,
                 ..behind(Iommu::Smmuv3, Arm64, NO_DEVICE_SNOOPS)
             },
-            may_skip: REFUSED,
+            may_skip: REFUSED.to_vec(),
         },
         Suite {
             name: "arm64-virtio-iommu",
             about: "devices behind a virtio IOMMU",
             boot: behind(Iommu::Virtio, Arm64, DEVICES),
-            may_skip: BEHIND_IOMMU,
+            may_skip: BEHIND_IOMMU.to_vec(),
         },
         Suite {
             name: "x86_64-subsystems",
             about: "links, where drm, videodev and usbcore come and go",
             boot: bare(X86_64),
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "arm64-subsystems",
             about: "links, where drm, videodev and usbcore come and go",
             boot: bare(Arm64),
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "x86_64-off",
@@ -391,40 +404,13 @@ fn suites() -> Vec<Suite> {
                     "insmod $DMABUF_COHERENCY_KO accounting=0 pool_percent=0 && exec /{SELFTEST} --uncharged --unpooled alloc. limits. pool.off"
                 ),
             ),
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "x86_64-unpooled",
             about: "the whole suite, where the module is told to keep no memory",
-            boot: told(
-                "pool_percent=0",
-                Boot {
-                    timeout: WHOLE,
-                    ..boot(X86_64, VIVID_MAPS, "--rounds 10 --unpooled")
-                },
-            ),
-            may_skip: &[
-                "import.refused",
-                "import.cpu_only",
-                "importer.mask_changed",
-                "matrix.bouncing",
-                "matrix.narrow",
-                "matrix.maintenance",
-                "brackets.",
-                "answer.logged",
-                "video.forced_bounce",
-                "fence.before_maintenance",
-                "pool.reused",
-                "pool.midway",
-                "pool.bounded",
-                "pool.dropped",
-                "pool.pressure",
-                "pool.idle",
-                "pool.own_group",
-                "pool.group_",
-                "pool.short_group",
-                "power.",
-            ],
+            boot: told("pool_percent=0", whole(X86_64, "--unpooled")),
+            may_skip: [WHOLE_X86_64, NO_POOL].concat(),
         },
         Suite {
             name: "arm64-uncharged",
@@ -437,7 +423,7 @@ fn suites() -> Vec<Suite> {
                     "--heap system-uncached --uncharged alloc. limits. pool. mmap.memory_type",
                 ),
             ),
-            may_skip: &[
+            may_skip: vec![
                 "pool.own_group",
                 "pool.group_",
                 "pool.short_group",
@@ -448,13 +434,13 @@ fn suites() -> Vec<Suite> {
             name: "x86_64-dmaheap",
             about: "the command dmaheap, where all devices snoop",
             boot: Boot::new(X86_64, "exec sh /guest.sh"),
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "arm64-dmaheap",
             about: "the command dmaheap, where only PCI devices snoop",
             boot: Boot::new(Arm64, "exec sh /guest.sh"),
-            may_skip: &[],
+            may_skip: vec![],
         },
         Suite {
             name: "x86_64-name-taken",
@@ -463,7 +449,7 @@ fn suites() -> Vec<Suite> {
                 X86_64,
                 format!("{NAME_TAKEN} && exec /{SELFTEST} --heap system alloc. sync."),
             ),
-            may_skip: &[],
+            may_skip: vec![],
         },
     ]
 }
@@ -507,7 +493,7 @@ impl Suite {
     }
 
     fn judge(&self, case: Case, debug: bool) -> Case {
-        let mut may_skip = self.may_skip.to_vec();
+        let mut may_skip = self.may_skip.clone();
         if !debug {
             may_skip.push(FAULTS);
         }

@@ -19,7 +19,7 @@ impl Live {
     /// as long as no device uses the buffer.
     pub fn is_readable(&self) -> bool {
         let mapped = self.attached.iter().any(|one| !one.mapped.is_empty());
-        !self.descriptors.is_empty() || (!self.views.is_empty() && !mapped)
+        self.is_open() || (!self.views.is_empty() && !mapped)
     }
 
     pub fn window(&self, pick: usize, page: usize, pages: usize) -> Result<Mapping> {
@@ -29,7 +29,7 @@ impl Live {
 
     /// A range that the CPU can get at.
     pub fn reachable(&self, action: &Action) -> Result<(usize, usize)> {
-        if !self.descriptors.is_empty() {
+        if self.is_open() {
             return Ok(self.range(action.page, action.pages));
         }
         let view = &self.views[action.pick % self.views.len()];

@@ -100,7 +100,7 @@ impl State {
     }
 
     fn attach(&mut self, action: &Action) -> Result<Outcome> {
-        let slot = self.find(action.slot, |live| !live.descriptors.is_empty());
+        let slot = self.find(action.slot, Live::is_open);
         let (Some(slot), Some((number, device))) = (slot, self.some_device(action.pick)) else {
             return Ok(Outcome::Idle);
         };
@@ -224,7 +224,7 @@ impl State {
     }
 
     fn vmap(&mut self, action: &Action) -> Result<Outcome> {
-        let slot = self.find(action.slot, |live| !live.descriptors.is_empty());
+        let slot = self.find(action.slot, Live::is_open);
         let (Some(slot), Some((number, device))) = (slot, self.some_device(action.pick)) else {
             return Ok(Outcome::Idle);
         };
@@ -249,7 +249,7 @@ impl State {
     /// Access by the kernel, in a bracket.
     fn kernel_access(&mut self, action: &Action) -> Result<Outcome> {
         let writes = action.kind == Kind::KernelWrite;
-        let fits = |live: &Live| !live.vmaps.is_empty() && !live.descriptors.is_empty();
+        let fits = |live: &Live| !live.vmaps.is_empty() && live.is_open();
         let slot = self.find(action.slot, fits);
         let Some(slot) = slot.filter(|slot| !(writes && *slot == SHARED)) else {
             return Ok(Outcome::Idle);

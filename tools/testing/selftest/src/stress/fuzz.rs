@@ -4,7 +4,7 @@
 //! fail, in the ways that are written down here; they must not change anything.
 
 use super::action::Action;
-use super::state::State;
+use super::state::{Live, State};
 use super::tally::Outcome;
 use crate::heap::ALLOC;
 use crate::ioctl;
@@ -105,7 +105,7 @@ impl State {
     /// Makes a few calls.
     pub fn fuzz(&mut self, action: &Action) -> Result<Outcome> {
         let rng = &mut Rng::with_seed(action.tag);
-        let buffer = self.find(action.slot, |live| !live.descriptors.is_empty());
+        let buffer = self.find(action.slot, Live::is_open);
         let buffer = buffer.map(|slot| self.lives[slot].as_ref().map(|live| &live.descriptors[0]));
         // An in-tree heap would kill processes to find the memory.
         let ours = self.heaps.iter().filter(|(name, _)| is_ours(name));

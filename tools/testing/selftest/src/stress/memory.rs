@@ -88,7 +88,7 @@ impl State {
     }
 
     fn close(&mut self, action: &Action) -> Result<Outcome> {
-        let Some(slot) = self.find(action.slot, |live| !live.descriptors.is_empty()) else {
+        let Some(slot) = self.find(action.slot, Live::is_open) else {
             return Ok(Outcome::Idle);
         };
         let descriptors = &mut self.live(slot).descriptors;
@@ -98,7 +98,7 @@ impl State {
     }
 
     fn duplicate(&mut self, action: &Action) -> Result<Outcome> {
-        let Some(slot) = self.find(action.slot, |live| !live.descriptors.is_empty()) else {
+        let Some(slot) = self.find(action.slot, Live::is_open) else {
             return Ok(Outcome::Idle);
         };
         let live = self.live(slot);
@@ -108,7 +108,7 @@ impl State {
     }
 
     fn send(&mut self, action: &Action) -> Result<Outcome> {
-        let slot = self.find(action.slot, |live| !live.descriptors.is_empty());
+        let slot = self.find(action.slot, Live::is_open);
         let (Some(slot), ..MAX_IN_FLIGHT) = (slot, self.in_flight.len()) else {
             return Ok(Outcome::Idle);
         };
@@ -156,7 +156,7 @@ impl State {
     }
 
     fn map(&mut self, action: &Action) -> Result<Outcome> {
-        let Some(slot) = self.find(action.slot, |live| !live.descriptors.is_empty()) else {
+        let Some(slot) = self.find(action.slot, Live::is_open) else {
             return Ok(Outcome::Idle);
         };
         let live = self.live(slot);
@@ -240,7 +240,7 @@ impl State {
     }
 
     fn fork(&mut self, action: &Action) -> Result<Outcome> {
-        let slot = self.find(action.slot, |live| !live.descriptors.is_empty());
+        let slot = self.find(action.slot, Live::is_open);
         let (Some(slot), ..MAX_CHILDREN) = (slot, self.children.len()) else {
             return Ok(Outcome::Idle);
         };
@@ -319,7 +319,7 @@ impl State {
                 continue;
             };
             let what = || format!("the buffer in slot {slot}");
-            if !live.descriptors.is_empty() {
+            if live.is_open() {
                 live.check(0, 0, live.content.pages()).with_context(what)?;
             } else if live.is_readable() {
                 for view in 0..live.views.len() {

@@ -3,7 +3,7 @@
 //! Brackets, fences, and what there is to know about buffers, heaps and devices.
 
 use super::action::{Action, Kind};
-use super::state::State;
+use super::state::{Live, State};
 use super::tally::Outcome;
 use crate::expect::expect_errno;
 use crate::heap::{END, READ, WRITE};
@@ -27,7 +27,7 @@ impl State {
             Kind::Links => return links(action),
             _ => (),
         }
-        let Some(slot) = self.find(action.slot, |live| !live.descriptors.is_empty()) else {
+        let Some(slot) = self.find(action.slot, Live::is_open) else {
             return Ok(Outcome::Idle);
         };
         match action.kind {
@@ -60,7 +60,7 @@ impl State {
             .live(slot)
             .descriptor(action.pick)
             .export_fence(READ | WRITE)?;
-        let other = self.find(action.pick, |live| !live.descriptors.is_empty());
+        let other = self.find(action.pick, Live::is_open);
         let other = self.live(other.unwrap_or(slot)).descriptor(action.page);
         let seen = other.import_fence(fence, flags);
         if flags == 0 {

@@ -70,9 +70,14 @@ impl Live {
         }
     }
 
+    /// Whether this process has a descriptor of it.
+    pub fn is_open(&self) -> bool {
+        !self.descriptors.is_empty()
+    }
+
     /// Whether anybody still holds it.
     fn is_held(&self) -> bool {
-        !self.descriptors.is_empty()
+        self.is_open()
             || !self.views.is_empty()
             || !self.attached.is_empty()
             || !self.vmaps.is_empty()

@@ -181,12 +181,12 @@ fn repeat(
         start.elapsed().as_secs_f32()
     );
 
-    let mut after = settled(&links)?;
+    let mut left = None;
     wait_until(Duration::from_secs(10), || {
-        after = settled(&links)?;
-        Ok(lost(&before, &after, options.rounds).is_none())
+        left = lost(&before, &settled(&links)?, options.rounds);
+        Ok(left.is_none())
     })?;
-    if let Some(lost) = lost(&before, &after, options.rounds) {
+    if let Some(lost) = left {
         bail!("{lost}");
     }
     let now = links::linked_devices()?;
