@@ -5,20 +5,32 @@
 
 use vm::{Kind, Report};
 
-/// What is not held against the module: the kind of a report, and how its
-/// message begins.
-const NOISE: &[(Kind, &str)] = &[
+/// What is not held against the module: the kind of a report, how its message begins, and what its
+/// call trace has to show besides.
+const NOISE: &[(Kind, &str, &str)] = &[
     // dma_buf_vmap() takes every error of an exporter for a bug, a lack of memory too, and says so
     // once. That fail_nth.vmap provokes.
-    (Kind::Warning, "WARNING: at dma_buf_vmap+"),
+    (Kind::Warning, "WARNING: at dma_buf_vmap+", ""),
     // The DMA API takes a driver that states no limit for one whose device takes segments of 64 KiB,
     // and complains of longer ones. The heaps of the tree give it those as well, in importer.snooping.
-    (Kind::Warning, "WARNING: at debug_dma_map_sg+"),
+    (
+        Kind::Warning,
+        "WARNING: at debug_dma_map_sg+",
+        "dma_buf_map_attachment+",
+    ),
+    // The heap of the tree syncs each attachment in both directions, whatever it is mapped for.
+    (
+        Kind::Warning,
+        "WARNING: at check_sync+",
+        " system_heap_dma_buf_",
+    ),
 ];
 
 /// Whether a report is about the kernel's own code.
 pub fn is_noise(report: &Report) -> bool {
-    let known =
-        |(kind, start): &(Kind, &str)| report.kind == *kind && report.message().starts_with(start);
-    NOISE.iter().any(known)
+    NOISE.iter().any(|(kind, start, function)| {
+        report.kind == *kind
+            && report.message().starts_with(start)
+            && report.text.contains(function)
+    })
 }

@@ -7,6 +7,7 @@ use crate::expect::Skip;
 use crate::ktap::{FAILED, PASSED, Report, SKIPPED, Verdict};
 use crate::leaks::Before;
 use crate::options::Options;
+use crate::pages;
 use crate::tests::{self, Test};
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -17,9 +18,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// Far longer than any test takes, even under emulation on a busy machine: what does not depend
-/// on the number of rounds, and what each round adds.
+/// on the number of rounds, and what each round adds; and how many times longer that may be on a
+/// kernel that looks for mistakes.
 const LIMIT: i64 = 180;
 const LIMIT_PER_ROUND: i64 = 10;
+const DEBUG_SLOWER: i64 = 4;
 
 /// Runs all tests whose name contains one of `filters`; returns the exit status.
 pub fn run(options: &Options, filters: &[String]) -> Result<u8> {
@@ -74,7 +77,8 @@ fn run_once(options: &Options, test: &Test, report: &Report) -> Result<(Verdict,
         .process_group(0)
         .spawn()
         .context("starting a test")?;
-    let limit = LIMIT + LIMIT_PER_ROUND * i64::try_from(options.rounds)?;
+    let slower = if pages::are_known()? { DEBUG_SLOWER } else { 1 };
+    let limit = slower * (LIMIT + LIMIT_PER_ROUND * i64::try_from(options.rounds)?);
     let (status, mut output) = wait(child, limit)?;
     let verdict = if status == i32::from(SKIPPED) {
         // The reason is the last line, and no diagnostic.

@@ -50,8 +50,8 @@ pub fn references() -> Result<References> {
     Ok(modules.collect())
 }
 
-/// Whether the kernel delays the release of objects, as a debug kernel does. vim2m's device is part
-/// of the module, and such a kernel may free the module first.
+/// Whether the kernel delays the release of objects, as a debug kernel does. It may free a module
+/// before an object that is part of it or calls it: a device of V4L2, or what dummy_hcd and usbcore have.
 pub fn releases_late() -> bool {
     let config = Command::new("zcat").arg("/proc/config.gz").output();
     config.is_ok_and(|output| {

@@ -3,7 +3,7 @@
 //! What a test has left behind in the kernel.
 
 use crate::bufinfo::{self, Listed};
-use crate::memory::{settled_free, wait_until};
+use crate::memory::{settled_free, shrink_slabs, wait_until};
 use crate::options::is_ours;
 use crate::pages;
 use anyhow::{Context as _, Result};
@@ -66,12 +66,19 @@ impl<'a> Before<'a> {
                 self.references
             ));
         }
-        let free = settled_free()?;
-        if !pages::are_known()? && free + TOLERANCE < self.free {
-            let lost = (self.free - free) >> 10;
-            left.push(format!("{lost} KiB of memory have not come back"));
+        if !pages::are_known()? && self.lost()? > TOLERANCE {
+            shrink_slabs()?;
+            let lost = self.lost()?;
+            if lost > TOLERANCE {
+                left.push(format!("{} KiB of memory have not come back", lost >> 10));
+            }
         }
         Ok(left)
+    }
+
+    /// How many bytes are no longer free.
+    fn lost(&self) -> Result<u64> {
+        Ok(self.free.saturating_sub(settled_free()?))
     }
 }
 

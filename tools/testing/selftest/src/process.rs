@@ -5,10 +5,10 @@
 
 use crate::expect::outcome;
 use crate::heap::{Buffer, Heap, Request};
-use crate::mapping::{Mapping, page_size};
+use crate::mapping::Mapping;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit};
+use rustix::process::{Pid, Signal, WaitOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,8 @@ pub fn in_fork(body: impl FnOnce() -> bool) -> Result<bool> {
     Ok(status.exit_status() == Some(0))
 }
 
-/// The size of the buffers that are to press.
-const PRESSED: usize = 256 << 10;
+/// The size of a small buffer: far more than what the kernel needs to know about it.
+const SMALL: usize = 256 << 10;
 
 /// What a helper process does.
 #[derive(Subcommand)]
@@ -69,8 +69,8 @@ pub enum Helper {
         /// The control group to do it in.
         group: Option<PathBuf>,
     },
-    /// Allocates buffers of one page until there are so many bytes, and then as above.
-    AllocatePages {
+    /// Allocates buffers of [`SMALL`] bytes until there are so many bytes, and then as above.
+    AllocateSmall {
         heap: String,
         len: u64,
         /// The control group to do it in.
@@ -94,7 +94,7 @@ impl Helper {
             Self::Press { heap, group, len } => {
                 std::fs::write(group.join("cgroup.procs"), "0")?;
                 let heap = Heap::open(heap)?;
-                let buffers = (0..len / PRESSED).map(|_| heap.alloc(PRESSED));
+                let buffers = (0..len / SMALL).map(|_| heap.alloc(SMALL));
                 drop(buffers.take_while(Result::is_ok).collect::<Vec<_>>());
                 Mapping::anonymous(*len)?.fill(1);
                 println!("ready");
@@ -109,16 +109,12 @@ impl Helper {
                 std::io::stdin().read_to_end(&mut Vec::new())?;
                 Ok(())
             }
-            Self::AllocatePages { heap, len, group } => {
+            Self::AllocateSmall { heap, len, group } => {
                 enter(group)?;
                 let heap = Heap::open(heap)?;
-                let count = len / page_size() as u64;
-                // Each takes a descriptor.
-                let limit = Some(2 * count);
-                let (current, maximum) = (limit, limit);
-                setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
+                let count = len / SMALL as u64;
                 let buffers: Result<Vec<Buffer>, _> =
-                    (0..count).map(|_| heap.alloc(page_size())).collect();
+                    (0..count).map(|_| heap.alloc(SMALL)).collect();
                 println!("{}", outcome(&buffers));
                 std::io::stdin().read_to_end(&mut Vec::new())?;
                 Ok(())
@@ -142,8 +138,8 @@ impl Helper {
                 .arg(heap)
                 .arg(len.to_string())
                 .args(group),
-            Self::AllocatePages { heap, len, group } => command
-                .arg("allocate-pages")
+            Self::AllocateSmall { heap, len, group } => command
+                .arg("allocate-small")
                 .arg(heap)
                 .arg(len.to_string())
                 .arg(group),

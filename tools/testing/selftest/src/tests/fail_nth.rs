@@ -18,7 +18,7 @@ use crate::test_importer::{Direction, Importer, Kind, Setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -173,30 +173,29 @@ fn query(_: &Options) -> Result<()> {
     })
 }
 
-/// The links of all devices.
-fn all_links() -> Result<BTreeMap<PathBuf, Option<Links>>> {
-    let devices = linked_devices()?.into_iter();
-    devices
-        .map(|device| Ok((device.clone(), Links::of(&device)?)))
-        .collect()
+/// The links of these devices.
+fn links_of(devices: &BTreeSet<PathBuf>) -> Result<Vec<Option<Links>>> {
+    devices.iter().map(|device| Links::of(device)).collect()
 }
 
 fn links(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let faults = Faults::new()?;
     let rules = Rules::save()?;
-    let Some(device) = linked_devices()?.into_iter().next() else {
+    // To find them takes far longer than to look at their links.
+    let devices = linked_devices()?;
+    let Some(device) = devices.first() else {
         return skip("no device has links here: load vgem");
     };
-    let driver = crate::links::driver_of(&device)?;
-    let before = all_links()?;
+    let driver = crate::links::driver_of(device)?;
+    let before = links_of(&devices)?;
     rules.set(&format!("{driver}=system"))?;
-    let changed = all_links()?;
+    let changed = links_of(&devices)?;
     ensure!(before != changed, "the rule for {driver} changes nothing");
-    let set = |rule: &str, expected: &BTreeMap<_, _>| {
+    let set = |rule: &str, expected: &[_]| {
         rules.set(rule)?;
-        let seen = all_links()?;
-        ensure!(seen == *expected, "expected {expected:?}, got {seen:?}");
+        let seen = links_of(&devices)?;
+        ensure!(seen == expected, "expected {expected:?}, got {seen:?}");
         Ok(())
     };
     let rule = format!("{driver}=system");
@@ -212,6 +211,11 @@ fn links(options: &Options) -> Result<()> {
         set(&rule, &changed).with_context(|| format!("after fault {nth}"))?;
         if !hit {
             println!("{} faults", nth - 1);
+            let found = linked_devices()?;
+            ensure!(
+                found == devices,
+                "expected links of {devices:?}, got {found:?}"
+            );
             return Ok(());
         }
     }

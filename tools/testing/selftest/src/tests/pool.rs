@@ -288,8 +288,8 @@ fn short_group(options: &Options) -> Result<()> {
     leave_in(options, &group, LEN)?;
     group.write("memory.max", &(LEN + LEN / 2).to_string())?;
 
-    // Pages are never taken from larger blocks, so that the kernel has to reclaim some.
-    let helper = Helper::AllocatePages {
+    // Small buffers are never taken from larger blocks, so that the kernel has to reclaim some.
+    let helper = Helper::AllocateSmall {
         heap: options.heap.clone(),
         len: LEN,
         group: group.path().to_owned(),
@@ -298,7 +298,7 @@ fn short_group(options: &Options) -> Result<()> {
     let answer = process.answer()?;
     ensure!(
         answer == "success",
-        "{LEN} bytes in pages where {LEN} are kept and {} are the limit: expected success, got {answer}",
+        "{LEN} bytes in small buffers where {LEN} are kept and {} are the limit: expected success, got {answer}",
         LEN + LEN / 2
     );
     let kept = files.number("pool")? as u64;

@@ -104,6 +104,9 @@ const DRIVERS: [(&str, &[&str]); 4] = [
     ("vim2m", &[]),
 ];
 
+/// Those of them that are called once more when a device of theirs is released.
+const CALLED_LATE: [&str; 2] = ["vivid", "vim2m"];
+
 fn reload(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     if !releases_late() {
@@ -112,7 +115,8 @@ fn reload(options: &Options) -> Result<()> {
     }
     let mut drivers = Vec::new();
     for (driver, parameters) in DRIVERS {
-        if !kernel_module::loaded(driver) || (driver == "vim2m" && releases_late()) {
+        let goes_early = releases_late() && CALLED_LATE.contains(&driver);
+        if goes_early || !kernel_module::loaded(driver) {
             continue;
         }
         let directory = Path::new("/sys/module").join(driver).join("parameters");
