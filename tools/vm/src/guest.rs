@@ -87,6 +87,8 @@ pub struct Outcome {
     pub died: bool,
     /// Whether the command was not done in time.
     pub timed_out: bool,
+    /// The signal that QEMU died of, which is a mistake of QEMU's, or somebody's who killed it.
+    pub signal: Option<i32>,
     /// The kernel's messages.
     pub console: PathBuf,
     /// What QEMU complained about.
@@ -96,7 +98,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether nothing is wrong but perhaps the command's own status.
     pub fn is_healthy(&self) -> bool {
-        self.reports.is_empty() && !self.died && !self.timed_out
+        self.reports.is_empty() && !self.died && !self.timed_out && self.signal.is_none()
     }
 }
 
@@ -112,6 +114,12 @@ impl fmt::Display for Outcome {
         }
         if self.died {
             writeln!(f, "the guest died before the command was done")?;
+        }
+        if let Some(signal) = self.signal {
+            writeln!(
+                f,
+                "QEMU died of signal {signal}: try again, or another QEMU"
+            )?;
         }
         if self.timed_out {
             writeln!(f, "the command was not done in time (see --timeout)")?;
@@ -253,6 +261,7 @@ impl Guest {
             reports: end.reports,
             died,
             timed_out: end.timed_out,
+            signal: end.signal,
             console: run.path("console.log"),
             qemu: if died {
                 progress::tail(&run.path("qemu.log"), 20)

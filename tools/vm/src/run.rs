@@ -12,7 +12,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -60,6 +60,8 @@ pub(crate) struct Run {
 pub(crate) struct End {
     pub(crate) status: Option<i32>,
     pub(crate) timed_out: bool,
+    /// The signal that QEMU died of, if it was not ours.
+    pub(crate) signal: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
     pub(crate) reports: Vec<Report>,
@@ -116,6 +118,7 @@ impl Run {
         let exit = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let mut answered = false;
         let mut timed_out = false;
+        let mut signal = None;
         let mut gone = false;
         loop {
             let text = read(&mut console)?;
@@ -157,12 +160,16 @@ impl Run {
                 PollFd::new(&status.fifo, PollFlags::IN),
             ];
             poll(&mut fds, left.as_ref())?;
-            gone = child.try_wait()?.is_some();
+            if let Some(status) = child.try_wait()? {
+                signal = status.signal();
+                gone = true;
+            }
         }
         let status = answered.then(|| String::from_utf8_lossy(&status.bytes).trim().parse());
         Ok(End {
             status: status.transpose().context("init.sh told no exit status")?,
             timed_out,
+            signal,
             stdout: stdout.bytes,
             stderr: stderr.bytes,
             reports: scanner.finish(),

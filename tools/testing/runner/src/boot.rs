@@ -79,8 +79,18 @@ impl Boot {
         self.run_with(kits, |_, _| {})
     }
 
-    /// The same, and gives each piece of output to `output` as it comes.
-    pub fn run_with(&self, kits: &Kits, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
+    /// The same, and gives each piece of output to `output` as it comes. QEMU itself may crash; then
+    /// all is done once more.
+    pub fn run_with(&self, kits: &Kits, mut output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
+        let mut outcome = self.run_once(kits, &mut output)?;
+        if let Some(signal) = outcome.signal {
+            eprintln!("runner: QEMU died of signal {signal}, so the guest is booted once more");
+            outcome = self.run_once(kits, &mut output)?;
+        }
+        Ok(outcome)
+    }
+
+    fn run_once(&self, kits: &Kits, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         let kit = kits.get(self.arch)?;
         let mut guest = Guest::new(&kit.image)
             .command(self.command(kits, kit))
