@@ -50,7 +50,7 @@ uninstall: ## Remove all but the module again; that goes with its kernel's modul
 		share/zsh/site-functions/_dmaheap)
 
 .PHONY: clean
-clean: ## Remove what these two have made
+clean: ## Remove what building has made
 	@$(call kbuild,$(KDIR)) clean
 
 .PHONY: demo
@@ -78,7 +78,7 @@ bench: ## Measure our heaps beside those in the tree, in guests that count instr
 	@$(VM) setup && $(CARGO) run --quiet --locked --package bench -- $(BENCH)
 
 .PHONY: setup
-setup: ## Install and build what the two need, and nothing else
+setup: ## Install and build what guests of the usual kernel need, and nothing else
 	@$(VM) setup
 
 .PHONY: shell

@@ -92,7 +92,7 @@ enum Verb {
     },
     /// List kernels
     List,
-    /// Run the tests or the demo: see `vm runner -- --help`
+    /// Run the tests, the stress program or the demo: see `vm runner -- --help`
     Runner {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,

@@ -55,7 +55,7 @@ fn try_in(root: &Path, arch: Arch, kits: &Kits) -> Result<Vec<Case>> {
         .args(["-C", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), "install"])
         .arg(format!(
             "KDIR={}",
-            vm::kernel(arch, vm::DEFAULT)?.tree.display()
+            vm::kernel(arch, kits.kernel())?.tree.display()
         ))
         .arg(format!("INSTALL_PATH={}", directory.display()))
         .arg(format!("OUTPUT={}", root.join("build").display()))

@@ -26,7 +26,7 @@ pub struct Options {
     #[arg(long, global = true, default_value = "system-coherent")]
     pub heap: String,
 
-    /// The module's file, for the tests that load it a second time.
+    /// The module's file, for the tests that load it.
     #[arg(long, global = true, env = "DMABUF_COHERENCY_KO")]
     pub module: Option<PathBuf>,
 
