@@ -93,16 +93,20 @@ fn is_lost(buffer: &Listed) -> bool {
     buffer.name.as_bytes() == LOST.to_bytes()
 }
 
+/// The lost buffers of the module's heaps.
+pub fn lost() -> Result<impl Iterator<Item = Listed>> {
+    let listed = bufinfo::list()?.into_iter();
+    Ok(listed.filter(|buffer| is_ours(&buffer.exporter) && is_lost(buffer)))
+}
+
 /// The module's reference count, where it is loaded, without the lost buffers.
 fn references() -> Result<Option<u64>> {
     let Ok(count) = fs::read_to_string("/sys/module/dmabuf_coherency/refcnt") else {
         return Ok(None);
     };
-    let listed = bufinfo::list()?.into_iter();
-    let lost = listed.filter(|buffer| is_ours(&buffer.exporter) && is_lost(buffer));
     let count: u64 = count
         .trim()
         .parse()
         .context("the module's reference count")?;
-    Ok(Some(count.saturating_sub(lost.count() as u64)))
+    Ok(Some(count.saturating_sub(lost()?.count() as u64)))
 }
