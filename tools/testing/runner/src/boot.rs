@@ -80,10 +80,12 @@ impl Boot {
     }
 
     /// The same, and gives each piece of output to `output` as it comes. QEMU itself may crash; then
-    /// all is done once more.
+    /// all is done once more, unless the kernel had something to report.
     pub fn run_with(&self, kits: &Kits, mut output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         let mut outcome = self.run_once(kits, &mut output)?;
-        if let Some(signal) = outcome.signal {
+        if let Some(signal) = outcome.signal
+            && outcome.reports.is_empty()
+        {
             eprintln!("runner: QEMU died of signal {signal}, so the guest is booted once more");
             outcome = self.run_once(kits, &mut output)?;
         }

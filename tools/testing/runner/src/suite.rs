@@ -161,8 +161,8 @@ fn stress(arch: Arch, debug: bool) -> Boot {
     crowded(arch, &format!("--seed 1 --rounds {rounds}"))
 }
 
-/// Skipped behind an IOMMU, where nothing bounces.
-const BEHIND_IOMMU: &[&str] = &[
+/// Skipped where all devices snoop and nothing bounces.
+const ALL_COHERENT: &[&str] = &[
     "import.refused",
     "import.cpu_only",
     "importer.mask_changed",
@@ -170,8 +170,12 @@ const BEHIND_IOMMU: &[&str] = &[
     "matrix.narrow",
     "matrix.maintenance",
     "answer.logged",
-    "video.",
 ];
+
+/// Skipped behind an IOMMU.
+fn behind_iommu() -> Vec<&'static str> {
+    [ALL_COHERENT, &["video."]].concat()
+}
 
 /// Skipped where no device snoops.
 const REFUSED: &[&str] = &[
@@ -184,16 +188,9 @@ const REFUSED: &[&str] = &[
     "matrix.narrow",
 ];
 
-/// Skipped where all devices snoop and nothing bounces.
+/// Skipped of the whole suite, besides, where that is so.
 const WHOLE_X86_64: &[&str] = &[
-    "import.refused",
-    "import.cpu_only",
-    "importer.mask_changed",
-    "matrix.bouncing",
-    "matrix.narrow",
-    "matrix.maintenance",
     "brackets.",
-    "answer.logged",
     "video.forced_bounce",
     "fence.before_maintenance",
     "fail_nth.load",
@@ -220,7 +217,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             name: "x86_64-whole",
             about: "the whole suite, where all devices snoop",
             boot: whole(X86_64, debug, ""),
-            may_skip: [WHOLE_X86_64, &["pool.off"]].concat(),
+            may_skip: [ALL_COHERENT, WHOLE_X86_64, &["pool.off"]].concat(),
         },
         Suite {
             name: "arm64-whole",
@@ -362,19 +359,19 @@ fn suites(debug: bool) -> Vec<Suite> {
             name: "x86_64-intel-iommu",
             about: "devices behind an Intel IOMMU",
             boot: behind(Iommu::Intel, X86_64, DEVICES),
-            may_skip: BEHIND_IOMMU.to_vec(),
+            may_skip: behind_iommu(),
         },
         Suite {
             name: "x86_64-virtio-iommu",
             about: "devices behind a virtio IOMMU",
             boot: behind(Iommu::Virtio, X86_64, DEVICES),
-            may_skip: BEHIND_IOMMU.to_vec(),
+            may_skip: behind_iommu(),
         },
         Suite {
             name: "arm64-smmuv3",
             about: "devices behind an SMMU",
             boot: behind(Iommu::Smmuv3, Arm64, DEVICES),
-            may_skip: BEHIND_IOMMU.to_vec(),
+            may_skip: behind_iommu(),
         },
         Suite {
             name: "arm64-smmuv3-noncoherent",
@@ -389,7 +386,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             name: "arm64-virtio-iommu",
             about: "devices behind a virtio IOMMU",
             boot: behind(Iommu::Virtio, Arm64, DEVICES),
-            may_skip: BEHIND_IOMMU.to_vec(),
+            may_skip: behind_iommu(),
         },
         Suite {
             name: "x86_64-subsystems",
@@ -418,7 +415,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             name: "x86_64-unpooled",
             about: "the whole suite, where the module is told to keep no memory",
             boot: told("pool_percent=0", whole(X86_64, debug, "--unpooled")),
-            may_skip: [WHOLE_X86_64, NO_POOL].concat(),
+            may_skip: [ALL_COHERENT, WHOLE_X86_64, NO_POOL].concat(),
         },
         Suite {
             name: "arm64-uncharged",

@@ -66,18 +66,21 @@ impl<'a> Before<'a> {
                 self.references
             ));
         }
-        if !pages::are_known()? && self.lost()? > TOLERANCE {
+        if !pages::are_known()? && self.missing()? > TOLERANCE {
             shrink_slabs()?;
-            let lost = self.lost()?;
-            if lost > TOLERANCE {
-                left.push(format!("{} KiB of memory have not come back", lost >> 10));
+            let missing = self.missing()?;
+            if missing > TOLERANCE {
+                left.push(format!(
+                    "{} KiB of memory have not come back",
+                    missing >> 10
+                ));
             }
         }
         Ok(left)
     }
 
     /// How many bytes are no longer free.
-    fn lost(&self) -> Result<u64> {
+    fn missing(&self) -> Result<u64> {
         Ok(self.free.saturating_sub(settled_free()?))
     }
 }

@@ -109,13 +109,14 @@ const CALLED_LATE: [&str; 2] = ["vivid", "vim2m"];
 
 fn reload(options: &Options) -> Result<()> {
     options.need_our_heap()?;
-    if !releases_late() {
+    let late = releases_late();
+    if !late {
         // Where there is none, the others will do.
         let _ = modprobe("vim2m", &[]);
     }
     let mut drivers = Vec::new();
     for (driver, parameters) in DRIVERS {
-        let goes_early = releases_late() && CALLED_LATE.contains(&driver);
+        let goes_early = late && CALLED_LATE.contains(&driver);
         if goes_early || !kernel_module::loaded(driver) {
             continue;
         }
