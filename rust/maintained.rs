@@ -25,7 +25,8 @@ use kernel::{
     }, //
 };
 
-type Tables = KVVec<NonNull<MappedTable<'static>>>;
+/// None from the start, as even an empty vector is not dropped for nothing.
+type Tables = Option<KVVec<NonNull<MappedTable<'static>>>>;
 
 /// A list of mapped tables.
 ///
@@ -52,7 +53,7 @@ impl Maintained {
     /// Creates an empty list.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            tables <- new_mutex!(KVVec::new()),
+            tables <- new_mutex!(None),
             any: Atomic::new(false),
         })
     }
@@ -81,7 +82,7 @@ impl Maintained {
 
     /// Makes what devices have written visible to the CPU. May sleep.
     pub(crate) fn sync_for_cpu(&self) {
-        for table in &**self.tables.lock() {
+        for table in self.tables.lock().iter().flatten() {
             // SAFETY: By the type invariants.
             let table = unsafe { table.as_ref() };
 
@@ -102,7 +103,7 @@ impl Maintained {
     }
 
     fn sync_all_for_device(&self) {
-        for table in &**self.tables.lock() {
+        for table in self.tables.lock().iter().flatten() {
             // SAFETY: By the type invariants.
             unsafe { table.as_ref() }.sync_for_device();
         }
@@ -127,19 +128,25 @@ impl Change<'_> {
     /// `table` must neither move nor be dropped before it has been removed.
     pub(crate) unsafe fn add(&mut self, table: &MappedTable<'static>) -> Result {
         // INVARIANT: By this function's safety requirements.
-        self.tables.push(NonNull::from(table), GFP_KERNEL)?;
+        self.tables
+            .get_or_insert_with(KVVec::new)
+            .push(NonNull::from(table), GFP_KERNEL)?;
         Ok(())
     }
 
     /// Removes a table from the list.
     pub(crate) fn remove(&mut self, table: &MappedTable<'static>) {
-        self.tables
-            .retain(|other| !core::ptr::eq(other.as_ptr(), table));
+        if let Some(tables) = &mut *self.tables {
+            tables.retain(|other| !core::ptr::eq(other.as_ptr(), table));
+        }
     }
 }
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        self.any.store(!self.tables.is_empty(), Release);
+        self.any.store(
+            !self.tables.as_ref().is_none_or(|tables| tables.is_empty()),
+            Release,
+        );
     }
 }
