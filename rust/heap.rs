@@ -364,12 +364,11 @@ impl Exporter for Buffer {
         // warns of a device that would bounce against `REQUIRE_COHERENT`.
         coherency::accepts(mode, dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
 
-        // A bounce buffer stands between CPU and device just as caches do, in any mode.
-        let bounces = dev.may_bounce();
+        // A bounce buffer stands between CPU and device just as caches do.
         let (attrs, maintained) = match mode {
             Mode::Strict => (Attrs::REQUIRE_COHERENT, false),
-            Mode::Maintained => (Attrs::NONE, bounces || !dev.is_dma_coherent()),
-            Mode::Uncached if bounces => (Attrs::NONE, true),
+            Mode::Maintained => (Attrs::NONE, !dev.is_dma_coherent() || dev.may_bounce()),
+            Mode::Uncached if dev.may_bounce() => (Attrs::NONE, true),
             Mode::Uncached => (Attrs::SKIP_CPU_SYNC, false),
         };
         request.map(&buf.pages, attrs, maintained)
