@@ -11,6 +11,11 @@ use dmabuf_coherency_selftest::memory;
 /// The largest buffer that is allocated more than once.
 const LARGE: usize = 64 << 20;
 
+/// How often a small buffer is allocated without a pause, and how many bytes in
+/// all for larger ones.
+const SUSTAINED: usize = 512;
+const SUSTAINED_BYTES: usize = 8 << 20;
+
 /// How often caches are dropped at most.
 const COLD_SAMPLES: usize = 5;
 
@@ -65,10 +70,10 @@ fn warm(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// One buffer after the other without a pause. What the background thread has
-/// left to do at the end is counted.
+/// One buffer after the other without a pause, for some milliseconds at least.
+/// What the background thread has left to do at the end is counted.
 fn sustained(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
-    let rounds = repetitions(size);
+    let rounds = repetitions(size).max(SUSTAINED.min(SUSTAINED_BYTES / size));
     let used = recorder.background.used()?;
     let ((), time) = recorder.time(|| {
         for _ in 0..rounds {
