@@ -261,13 +261,12 @@ impl dma_heap::Heap for Heap {
                     .map(|dmem| dmem.charge(len as u64))
                     .transpose()?;
                 let block = area.alloc_zeroed(len >> PAGE_SHIFT)?;
-                let mut blocks = KVVec::with_capacity(1, GFP_KERNEL)?;
+                let mut pages = Pages::new(caching, None)?;
 
-                blocks.push(self.pool.prepare(block, caching)?, GFP_KERNEL)?;
-                (Pages::new(blocks, caching, None)?, charge)
+                pages.push(self.pool.prepare(block, caching)?, 1)?;
+                (pages, charge)
             }
         };
-        let pages = Arc::new(pages, GFP_KERNEL)?;
 
         DmaBuf::export(
             self.kind.name,
@@ -275,7 +274,7 @@ impl dma_heap::Heap for Heap {
             fd_flags,
             Ok(Buffer {
                 heap: self,
-                pages,
+                pages: pages.into(),
                 _counted: counted,
                 _charge: charge,
             }),

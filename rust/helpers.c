@@ -326,18 +326,20 @@ unsigned long dmacoh_totalram_pages(void)
 }
 
 #ifdef CONFIG_MEMCG
+/* The task may be moved, and what it was in may go, at any time. */
+struct mem_cgroup *dmacoh_current_memcg_rcu(void)
+{
+	return mem_cgroup_disabled() ? NULL : mem_cgroup_from_task(current);
+}
+
 struct mem_cgroup *dmacoh_current_memcg(void)
 {
 	struct mem_cgroup *memcg;
 
-	if (mem_cgroup_disabled())
-		return NULL;
-
-	/* The task may be moved, and what it was in may go, at any time. */
 	rcu_read_lock();
 	do {
-		memcg = mem_cgroup_from_task(current);
-	} while (!css_tryget(&memcg->css));
+		memcg = dmacoh_current_memcg_rcu();
+	} while (memcg && !css_tryget(&memcg->css));
 	rcu_read_unlock();
 	return memcg;
 }
@@ -368,6 +370,11 @@ bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page)
 	return ret;
 }
 #else
+struct mem_cgroup *dmacoh_current_memcg_rcu(void)
+{
+	return NULL;
+}
+
 struct mem_cgroup *dmacoh_current_memcg(void)
 {
 	return NULL;

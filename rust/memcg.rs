@@ -8,6 +8,7 @@ use crate::{
     bindings,
     page::PageBlock, //
 };
+use kernel::sync::rcu;
 
 /// A reference to a memory cgroup, or to none where the kernel has no such controller.
 ///
@@ -28,6 +29,13 @@ impl Memcg {
         // INVARIANT: The callee returns a reference.
         // SAFETY: Callable in process context.
         Self(unsafe { bindings::dmacoh_current_memcg() })
+    }
+
+    /// The [`id`](Self::id) of the current task's cgroup. No other cgroup gets it as long as `_guard`
+    /// lives, or there is a reference to the cgroup.
+    pub(crate) fn current_id(_guard: &rcu::Guard) -> usize {
+        // SAFETY: Callable in process context, and in an RCU read-side critical section.
+        unsafe { bindings::dmacoh_current_memcg_rcu() }.addr()
     }
 
     /// No cgroup: that of memory that is not charged.

@@ -14,8 +14,14 @@ use crate::{
     pool::Bin, //
 };
 use core::{
-    mem::ManuallyDrop,
-    ops::Range,
+    mem::{
+        size_of,
+        ManuallyDrop, //
+    },
+    ops::{
+        Deref,
+        Range, //
+    },
     ptr::NonNull, //
 };
 use kernel::{
@@ -25,7 +31,10 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        UniqueArc, //
+    }, //
 };
 
 /// How hard the page allocator tries. Neither calls the OOM killer, and neither logs a failure.
@@ -54,18 +63,21 @@ enum Origin {
 /// # Invariants
 ///
 /// - `page` is the first of `nr_pages` pages from `origin` that nobody else frees.
-/// - The direct mapping of the pages is write-back unless `write_combining` is set.
+/// - The direct mapping of the pages is write-back if `caching` says so.
 ///
-/// The first two fields are those of a `struct dmacoh_block`.
+/// The first two fields are those of a `struct dmacoh_block`. Small, so that moving it is a matter of
+/// a few registers.
 #[repr(C)]
 pub(crate) struct PageBlock {
     page: NonNull<bindings::page>,
     nr_pages: usize,
-    /// In which page of a buffer it begins. Set by [`Pages::new`].
-    index: usize,
+    /// In which page of a buffer it begins. Set by [`Pages::push`].
+    index: u32,
+    caching: Caching,
     origin: Origin,
-    write_combining: bool,
 }
+
+const _: () = assert!(size_of::<PageBlock>() == 32);
 
 // SAFETY: Pages belong to no task, and may be freed by any.
 unsafe impl Send for PageBlock {}
@@ -90,8 +102,8 @@ impl PageBlock {
             page,
             nr_pages,
             index: 0,
+            caching: Caching::WriteBack,
             origin: Origin::Cma(cma),
-            write_combining: false,
         }
     }
 
@@ -138,8 +150,8 @@ impl PageBlock {
             page: NonNull::new(page).ok_or(ENOMEM)?,
             nr_pages,
             index: 0,
+            caching: Caching::WriteBack,
             origin: Origin::Allocator,
-            write_combining: false,
         })
     }
 
@@ -171,11 +183,7 @@ impl PageBlock {
     /// What the block has been prepared for.
     #[inline]
     pub(crate) fn caching(&self) -> Caching {
-        if self.write_combining {
-            Caching::WriteCombining
-        } else {
-            Caching::WriteBack
-        }
+        self.caching
     }
 
     /// Fills some pages with zeroes, as far as the block has them. On a write-combining block, they
@@ -208,10 +216,7 @@ impl PageBlock {
     /// Whether the kernel's own mapping is of this kind.
     #[inline]
     pub(crate) fn is_mapped(&self, caching: Caching) -> bool {
-        match caching {
-            Caching::WriteBack => !self.write_combining,
-            Caching::WriteCombining => self.write_combining && cfg!(CONFIG_X86),
-        }
+        self.caching == caching && (caching == Caching::WriteBack || cfg!(CONFIG_X86))
     }
 
     /// Whether it goes back to the page allocator.
@@ -239,7 +244,7 @@ impl PageBlock {
     /// [`ENOMEM`] if the kernel's page tables cannot be changed.
     pub(crate) fn set_write_combining(&mut self) -> Result {
         // INVARIANT: Even if this fails, part of it may have been done.
-        self.write_combining = true;
+        self.caching = Caching::WriteCombining;
         // SAFETY: The pages are ours and in the direct mapping.
         to_result(unsafe {
             bindings::dmacoh_set_memory_wc(self.address().addr().get(), self.nr_pages as c_int)
@@ -249,7 +254,7 @@ impl PageBlock {
 
 impl Drop for PageBlock {
     fn drop(&mut self) {
-        if self.write_combining {
+        if self.caching == Caching::WriteCombining {
             // SAFETY: The pages are ours and in the direct mapping.
             let result = to_result(unsafe {
                 bindings::dmacoh_set_memory_wb(self.address().addr().get(), self.nr_pages as c_int)
@@ -286,6 +291,7 @@ impl Drop for PageBlock {
 
 /// How the CPU maps memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Caching {
     /// Cached.
     WriteBack,
@@ -352,8 +358,8 @@ impl Stack {
             page,
             nr_pages,
             index: 0,
+            caching: self.caching,
             origin: Origin::Allocator,
-            write_combining: self.caching == Caching::WriteCombining,
         })
     }
 }
@@ -364,6 +370,81 @@ impl Drop for Stack {
     }
 }
 
+/// A list of blocks. To keep a single one, as for most buffers, takes no memory.
+#[derive(Default)]
+pub(crate) enum Blocks {
+    #[default]
+    None,
+    One(PageBlock),
+    Many(KVVec<PageBlock>),
+}
+
+impl Blocks {
+    /// Adds a block behind the others. So many more are expected, this one included.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for the list. The others stay on it.
+    fn push(&mut self, block: PageBlock, expected: usize) -> Result {
+        match self {
+            Self::None if expected == 1 => *self = Self::One(block),
+            Self::None | Self::One(_) => {
+                let flags = GFP_KERNEL | __GFP_NOWARN;
+                let mut blocks = KVVec::with_capacity(expected.saturating_add(1), flags)?;
+
+                if let Self::One(first) = core::mem::take(self) {
+                    blocks.push(first, GFP_KERNEL)?;
+                }
+                blocks.push(block, GFP_KERNEL)?;
+                *self = Self::Many(blocks);
+            }
+            Self::Many(blocks) => {
+                blocks.reserve(expected, GFP_KERNEL | __GFP_NOWARN)?;
+                blocks.push(block, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the last block.
+    pub(crate) fn pop(&mut self) -> Option<PageBlock> {
+        match self {
+            Self::None => None,
+            Self::One(_) => match core::mem::take(self) {
+                Self::One(block) => Some(block),
+                _ => None,
+            },
+            Self::Many(blocks) => blocks.pop(),
+        }
+    }
+
+    /// Keeps the blocks that `keep` wants, and frees the others.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&PageBlock) -> bool) {
+        match self {
+            Self::None => (),
+            Self::One(block) => {
+                if !keep(block) {
+                    *self = Self::None;
+                }
+            }
+            Self::Many(blocks) => blocks.retain(|block| keep(block)),
+        }
+    }
+}
+
+impl Deref for Blocks {
+    type Target = [PageBlock];
+
+    #[inline]
+    fn deref(&self) -> &[PageBlock] {
+        match self {
+            Self::None => &[],
+            Self::One(block) => core::slice::from_ref(block),
+            Self::Many(blocks) => blocks,
+        }
+    }
+}
+
 /// The memory of one buffer: blocks in the order of their offsets in it.
 ///
 /// # Invariants
@@ -371,7 +452,7 @@ impl Drop for Stack {
 /// - Each block's `index` is the number of pages in all blocks before it.
 /// - Each block has been prepared for `caching`.
 pub(crate) struct Pages {
-    blocks: KVVec<PageBlock>,
+    blocks: Blocks,
     size: usize,
     /// See [`Pages::largest_block`].
     largest: usize,
@@ -384,38 +465,48 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Takes the blocks over. What they hold is what the user of the buffer will see.
+    /// Creates the memory of a buffer that has none yet. `home` gets its blocks in the end.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if a block has not been prepared for `caching`.
-    pub(crate) fn new(
-        mut blocks: KVVec<PageBlock>,
-        caching: Caching,
-        home: Option<Arc<Bin>>,
-    ) -> Result<Self> {
-        if blocks.iter().any(|block| block.caching() != caching) {
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new(caching: Caching, home: Option<Arc<Bin>>) -> Result<UniqueArc<Self>> {
+        // INVARIANT: There are no blocks.
+        UniqueArc::init(
+            init!(Self {
+                blocks: Blocks::None,
+                size: 0,
+                largest: 0,
+                span: 0,
+                caching,
+                home,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Adds a block behind the others. What it holds is what the user of the buffer will see. So
+    /// many more are expected, this one included.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the block has not been prepared for [`Pages::caching`], or there are 2^32
+    ///   pages before it.
+    /// - [`ENOMEM`] if there is no memory for the list.
+    pub(crate) fn push(&mut self, mut block: PageBlock, expected: usize) -> Result {
+        if block.caching != self.caching {
             return Err(EINVAL);
         }
-        let (mut nr_pages, mut largest, mut span) = (0, 0, 0);
-        for block in &mut blocks {
-            // INVARIANT: The blocks before it have so many pages.
-            block.index = nr_pages;
-            nr_pages += block.nr_pages;
-            largest = largest.max(block.size());
-            let start = block.pfn() << PAGE_SHIFT;
-            span |= start ^ (start + block.size() - 1);
-        }
+        let start = block.pfn() << PAGE_SHIFT;
+        let size = block.size();
 
-        // INVARIANT: All blocks have just been looked at.
-        Ok(Self {
-            blocks,
-            size: nr_pages << PAGE_SHIFT,
-            largest,
-            span,
-            caching,
-            home,
-        })
+        // INVARIANT: The blocks before it have so many pages.
+        block.index = (self.size >> PAGE_SHIFT).try_into()?;
+        self.blocks.push(block, expected)?;
+        self.size += size;
+        self.largest = self.largest.max(size);
+        self.span |= start ^ (start + size - 1);
+        Ok(())
     }
 
     /// The blocks, by rising offset.
@@ -427,11 +518,12 @@ impl Pages {
     /// The blocks from that with the page of this index on, and which of its pages that is. No
     /// blocks, if it is beyond the end.
     pub(crate) fn blocks_from(&self, index: usize) -> (&[PageBlock], usize) {
-        let behind = self.blocks.partition_point(|block| block.index <= index);
+        let start = |block: &PageBlock| block.index as usize;
+        let behind = self.blocks.partition_point(|block| start(block) <= index);
 
         match behind.checked_sub(1).and_then(|i| self.blocks.get(i..)) {
-            Some(blocks @ [block, ..]) if index - block.index < block.nr_pages => {
-                (blocks, index - block.index)
+            Some(blocks @ [block, ..]) if index - start(block) < block.nr_pages => {
+                (blocks, index - start(block))
             }
             _ => (&[], 0),
         }
@@ -470,13 +562,12 @@ impl Drop for Pages {
     }
 }
 
-/// An estimate of the bytes that can be allocated without swapping, for refusing a request at once
-/// that cannot succeed.
+/// An estimate of the pages that can be allocated without swapping, what can be reclaimed included.
 pub(crate) fn available() -> usize {
     // SAFETY: Callable in any context.
     let pages = unsafe { bindings::si_mem_available() };
 
-    usize::try_from(pages).map_or(0, |pages| pages.saturating_mul(PAGE_SIZE))
+    pages.try_into().unwrap_or(0)
 }
 
 /// The pages that the kernel manages.

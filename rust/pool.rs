@@ -24,6 +24,7 @@ use crate::{
     module::Forever,
     page::{
         self,
+        Blocks,
         Caching,
         Effort,
         PageBlock,
@@ -53,9 +54,11 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
+        rcu,
         Arc,
         CondVar,
-        SpinLock, //
+        SpinLock,
+        UniqueArc, //
     },
     time::{
         delay::fsleep,
@@ -176,39 +179,45 @@ impl Pool {
     /// - [`ENOMEM`] if there is not enough memory, at once if that is plain beforehand.
     /// - [`EINTR`] if the task is about to be killed.
     /// - Those of [`Pool::prepare`].
-    pub(crate) fn allocate(&self, len: usize, caching: Caching) -> Result<Pages> {
+    pub(crate) fn allocate(&self, len: usize, caching: Caching) -> Result<UniqueArc<Pages>> {
         let bin = self.bin();
-        let kept = bin
-            .as_ref()
-            .map_or(0, |bin| bin.reclaimable() << PAGE_SHIFT);
-        if len > page::available().saturating_add(kept) {
-            return Err(ENOMEM);
-        }
-
-        let mut blocks = KVVec::new();
+        let mut pages = Pages::new(caching, bin.clone())?;
         let mut left = len >> PAGE_SHIFT;
         let mut limit = MAX_BLOCK_PAGES;
+        // How many pages to take before asking whether there are enough for the rest.
+        let mut unasked = if left > MAX_BLOCK_PAGES { 0 } else { left };
 
         while left > 0 {
             if fatal_signal_pending() {
                 return Err(EINTR);
             }
+            if unasked == 0 {
+                let kept = bin.as_ref().map_or(0, |bin| bin.reclaimable());
+                if left > kept && left > page::available() {
+                    return Err(ENOMEM);
+                }
+                unasked = MAX_BLOCK_PAGES;
+            }
 
             let nr_pages = left.min(limit);
             match self.block(bin.as_deref(), nr_pages, caching) {
                 Ok(block) => {
-                    blocks.push(block, GFP_KERNEL | __GFP_NOWARN)?;
+                    pages.push(block, left.div_ceil(nr_pages))?;
                     left -= nr_pages;
+                    unasked = unasked.saturating_sub(nr_pages);
                 }
+                // The page allocator can split what is kept in larger blocks.
+                Err(_) if bin.as_ref().is_some_and(|bin| bin.free_larger(nr_pages)) => (),
                 Err(err) if nr_pages == 1 => return Err(err),
-                // What is kept in other sizes may be in the way.
-                Err(_) if bin.as_ref().is_some_and(|bin| bin.reclaim(usize::MAX) > 0) => (),
-                // The next smaller power of two.
-                Err(_) => limit = 1 << (nr_pages - 1).ilog2(),
+                Err(_) => {
+                    // The next smaller power of two.
+                    limit = 1 << (nr_pages - 1).ilog2();
+                    unasked = 0;
+                }
             }
         }
 
-        Pages::new(blocks, caching, bin)
+        Ok(pages)
     }
 
     /// Finds or allocates one zeroed block.
@@ -272,18 +281,26 @@ impl Pool {
         if self.shared.limit.load(Relaxed) == 0 {
             return None;
         }
+        let known = {
+            let guard = rcu::read_lock();
+            let id = if self.account {
+                Memcg::current_id(&guard)
+            } else {
+                Memcg::none().id()
+            };
+            let bins = self.bins.lock();
+
+            bins.get(&id).map(|member| (**member).clone())
+        };
+        known.or_else(|| self.add_bin().ok())
+    }
+
+    fn add_bin(&self) -> Result<Arc<Bin>> {
         let memcg = if self.account {
             Memcg::current()
         } else {
             Memcg::none()
         };
-        if let Some(member) = self.bins.lock().get(&memcg.id()) {
-            return Some((**member).clone());
-        }
-        self.add_bin(memcg).ok()
-    }
-
-    fn add_bin(&self, memcg: Memcg) -> Result<Arc<Bin>> {
         let id = memcg.id();
         let bin = Arc::pin_init(
             pin_init!(Bin {
@@ -397,13 +414,11 @@ impl Shared {
             pages.fetch_sub(block.nr_pages(), Relaxed);
             return false;
         }
-        block.set_reclaimable(true);
         true
     }
 
     /// Counts a block that is no longer kept.
     fn uncount(&self, block: &PageBlock) {
-        block.set_reclaimable(false);
         self.pages(block.caching())
             .fetch_sub(block.nr_pages(), Relaxed);
     }
@@ -447,7 +462,7 @@ pub(crate) struct Bin {
 
 impl Bin {
     /// Takes the blocks of a buffer that has gone, and frees those that cannot be kept. May sleep.
-    pub(crate) fn give_back(&self, blocks: &mut KVVec<PageBlock>) {
+    pub(crate) fn give_back(&self, blocks: &mut Blocks) {
         blocks.retain(|block| {
             block.is_from_allocator()
                 && block.nr_pages() <= MAX_BLOCK_PAGES
@@ -490,7 +505,7 @@ impl Bin {
         let Some((mut block, done)) = stock
             .current
             .take()
-            .or_else(|| Some((stock.pop_largest(State::Dirty)?, 0)))
+            .or_else(|| Some((stock.pop_largest(State::Dirty, 0)?, 0)))
         else {
             return;
         };
@@ -539,11 +554,24 @@ impl Reclaim for Bin {
     }
 
     fn reclaim(&self, nr_pages: usize) -> usize {
+        self.free(nr_pages, 0)
+    }
+}
+
+impl Bin {
+    /// Frees a block of more pages, if there is one. Returns whether there was.
+    fn free_larger(&self, nr_pages: usize) -> bool {
+        self.free(1, stack_index(nr_pages.next_power_of_two()) + 1) > 0
+    }
+
+    /// Frees at least so many pages, or all, of blocks from the stack of this index on. Returns how
+    /// many.
+    fn free(&self, nr_pages: usize, from: usize) -> usize {
         let mut freed = 0;
 
         while freed < nr_pages {
             let mut stock = self.stock.lock();
-            let block = stock.take_any();
+            let block = stock.take_any(from);
             drop(stock);
 
             let Some(block) = block else { break };
@@ -644,6 +672,9 @@ impl Stock {
     /// Takes a block of this size, a clean one if there is one, and says how many of its pages are
     /// clean, from the first on.
     fn take(&mut self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, usize)> {
+        if self.pages < nr_pages {
+            return None;
+        }
         if let Some(block) = self.take_from(State::Clean, nr_pages, caching) {
             return Some((block, nr_pages));
         }
@@ -660,19 +691,26 @@ impl Stock {
     /// Takes a block of this size from those that are all clean, or all dirty.
     fn take_from(&mut self, state: State, nr_pages: usize, caching: Caching) -> Option<PageBlock> {
         let stacks = self.kind(caching).stacks(state);
-        let block = take_sized(stacks.get_mut(stack_index(nr_pages))?, nr_pages, caching)?;
+        let stack = stacks.get_mut(stack_index(nr_pages))?;
+        let block = if nr_pages.is_power_of_two() {
+            stack.pop()
+        } else {
+            take_odd(stack, nr_pages, caching)
+        }?;
 
         self.uncount(&block, state);
         Some(block)
     }
 
-    /// Takes a block of any size, of the largest first, a dirty one if there is one.
-    fn take_any(&mut self) -> Option<PageBlock> {
+    /// Takes a block from the stack of this index on, of the largest first, a dirty one if there is
+    /// one.
+    fn take_any(&mut self, from: usize) -> Option<PageBlock> {
+        let is_after = |(block, _): &mut (PageBlock, _)| stack_index(block.nr_pages()) >= from;
         let (block, state) = self
-            .pop_largest(State::Dirty)
-            .or_else(|| self.current.take().map(|(block, _)| block))
+            .pop_largest(State::Dirty, from)
+            .or_else(|| self.current.take_if(is_after).map(|(block, _)| block))
             .map(|block| (block, State::Dirty))
-            .or_else(|| Some((self.pop_largest(State::Clean)?, State::Clean)))?;
+            .or_else(|| Some((self.pop_largest(State::Clean, from)?, State::Clean)))?;
 
         self.uncount(&block, state);
         Some(block)
@@ -682,33 +720,40 @@ impl Stock {
     fn uncount(&mut self, block: &PageBlock, state: State) {
         self.pages -= block.nr_pages();
         self.least = self.least.min(self.pages);
-        self.dirty_blocks -= usize::from(state == State::Dirty);
+        match state {
+            State::Clean => block.set_reclaimable(false),
+            State::Dirty => self.dirty_blocks -= 1,
+        }
     }
 
     /// Puts a block where it belongs, without counting it.
     fn push(&mut self, block: PageBlock, state: State) {
         let stacks = self.kind(block.caching()).stacks(state);
 
+        // What is dirty will be clean in a moment, or in use again.
+        if state == State::Clean {
+            block.set_reclaimable(true);
+        }
         if let Some(stack) = stacks.get_mut(stack_index(block.nr_pages())) {
             // It is one that the stack takes.
             let _ = stack.push(block);
         }
     }
 
-    /// Takes a block of the largest there are, without counting it.
-    fn pop_largest(&mut self, state: State) -> Option<PageBlock> {
+    /// Takes a block of the largest there are from the stack of this index on, without counting it.
+    fn pop_largest(&mut self, state: State, from: usize) -> Option<PageBlock> {
         [Caching::WriteBack, Caching::WriteCombining]
             .into_iter()
             .find_map(|caching| {
                 let stacks = self.kind(caching).stacks(state);
 
-                stacks.iter_mut().rev().find_map(Stack::pop)
+                stacks.iter_mut().skip(from).rev().find_map(Stack::pop)
             })
     }
 }
 
-/// Takes a block of this size from among the uppermost of a stack.
-fn take_sized(stack: &mut Stack, nr_pages: usize, caching: Caching) -> Option<PageBlock> {
+/// Takes a block of this size from among the uppermost of a stack for any.
+fn take_odd(stack: &mut Stack, nr_pages: usize, caching: Caching) -> Option<PageBlock> {
     let mut others = Stack::new(caching);
     let mut found = None;
 
