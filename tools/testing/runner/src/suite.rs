@@ -201,6 +201,7 @@ const NO_POOL: &[&str] = &[
     "pool.reused",
     "pool.midway",
     "pool.bounded",
+    "pool.counted",
     "pool.dropped",
     "pool.pressure",
     "pool.idle",

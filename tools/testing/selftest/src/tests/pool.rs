@@ -32,6 +32,11 @@ pub const TESTS: &[Test] = &[
         bounded,
     ),
     Test::new(
+        "pool.counted",
+        "the kernel counts what is kept among the memory that it can get back",
+        counted,
+    ),
+    Test::new(
         "pool.dropped",
         "all of it is given back when the kernel drops its caches",
         dropped,
@@ -171,6 +176,42 @@ fn bounded(options: &Options) -> Result<()> {
         bound / (1 << 20) * 2
     );
     Ok(())
+}
+
+fn counted(options: &Options) -> Result<()> {
+    const KEPT: u64 = 8 << 20;
+    // The kernel counts a few pages for each CPU apart.
+    const INEXACT: u64 = 1 << 20;
+    let files = files(options)?;
+    let heap = options.heap()?;
+    let others = reclaimable()?;
+    let expect = |what: &str, bytes: u64| {
+        let mut counted = 0;
+        let right = wait_until(LONG, || {
+            counted = reclaimable()?;
+            Ok(counted.abs_diff(others + bytes) < INEXACT)
+        })?;
+        ensure!(
+            right,
+            "{what}: expected {bytes} bytes more than {others}, got {counted}"
+        );
+        Ok(())
+    };
+
+    leave(&heap, KEPT as usize)?;
+    expect("what has been zeroed", KEPT)?;
+    let buffer = heap.alloc(KEPT as usize)?;
+    expect("what is in use again", 0)?;
+    drop(buffer);
+    expect("what has been zeroed again", KEPT)?;
+    empty(&files)?;
+    expect("what has been given back", 0)
+}
+
+/// The memory, but for that of slabs, which the kernel says it can get back.
+fn reclaimable() -> Result<u64> {
+    let slabs = meminfo("SReclaimable")?;
+    Ok(meminfo("KReclaimable")?.saturating_sub(slabs))
 }
 
 fn dropped(options: &Options) -> Result<()> {
