@@ -363,11 +363,13 @@ impl Exporter for Buffer {
         // warns of a device that would bounce against `REQUIRE_COHERENT`.
         coherency::accepts(mode, dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
 
-        // A bounce buffer stands between CPU and device just as caches do.
+        // A bounce buffer stands between CPU and device just as caches do. Where nothing does, the
+        // DMA API need not look at each segment again to unmap it.
         let (attrs, maintained) = match mode {
             Mode::Strict => (Attrs::REQUIRE_COHERENT, false),
-            Mode::Maintained => (Attrs::NONE, !dev.is_dma_coherent() || dev.may_bounce()),
-            Mode::Uncached if dev.may_bounce() => (Attrs::NONE, true),
+            _ if dev.may_bounce() => (Attrs::NONE, true),
+            _ if dev.is_dma_coherent() => (Attrs::REQUIRE_COHERENT, false),
+            Mode::Maintained => (Attrs::NONE, true),
             Mode::Uncached => (Attrs::SKIP_CPU_SYNC, false),
         };
         request.map(&buf.pages, attrs, maintained)
