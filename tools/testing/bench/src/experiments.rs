@@ -33,6 +33,12 @@ pub const ALL: &[Experiment] = &[
         sized: true,
     },
     Experiment {
+        name: "charged",
+        about: "the same, by a process in a control group",
+        run: alloc::charged,
+        sized: true,
+    },
+    Experiment {
         name: "mmap",
         about: "mmap and first touch, munmap, access by the CPU",
         run: mapping::run,

@@ -112,6 +112,13 @@ pub const OPERATIONS: &[Operation] = &[
     bytes("alloc.cold", "allocate, cold"),
     bytes("alloc.sustained", "allocate and free, sustained"),
     bytes("free", "free"),
+    bytes("charged.warm", "allocate, warm, in a control group"),
+    bytes("charged.cold", "allocate, cold, in a control group"),
+    bytes(
+        "charged.sustained",
+        "allocate and free, sustained, in a control group",
+    ),
+    bytes("charged.free", "free, in a control group"),
     bytes("mmap.aligned", "mmap and touch, aligned to 2 MiB"),
     bytes("mmap.unaligned", "mmap and touch, unaligned"),
     bytes("munmap.aligned", "munmap, aligned to 2 MiB"),

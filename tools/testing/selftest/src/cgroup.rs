@@ -9,13 +9,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// A control group of this test's own, removed when dropped.
 pub struct Group(PathBuf);
 
 impl Group {
     /// Makes one, unless the kernel does not have `controller`.
     pub fn new(controller: &str) -> Result<Self> {
-        let root = Path::new("/sys/fs/cgroup");
+        let root = Path::new(ROOT);
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
         if !controllers
             .split_whitespace()
@@ -42,9 +44,32 @@ impl Group {
         fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 
+    /// Takes this process in, until what is returned is dropped.
+    pub fn join(&self) -> Result<Member> {
+        let own = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let before = Path::new(ROOT).join(own.context("expected a control group of version 2")?);
+        self.write("cgroup.procs", "0")?;
+        Ok(Member { before })
+    }
+
     pub fn write(&self, file: &str, text: &str) -> Result<()> {
         let path = self.0.join(file);
         fs::write(&path, text).with_context(|| format!("{}: {text}", path.display()))
+    }
+}
+
+/// This process, in a [`Group`]; where it was before, when dropped.
+pub struct Member {
+    before: PathBuf,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let procs = self.before.join("cgroup.procs");
+        if let Err(error) = fs::write(&procs, "0") {
+            println!("cannot go back to {}: {error}", procs.display());
+        }
     }
 }
 

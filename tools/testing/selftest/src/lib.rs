@@ -4,6 +4,7 @@
 //! what the tests and the benchmark have in common.
 
 pub mod background;
+pub mod cgroup;
 pub mod device;
 pub mod expect;
 pub mod heap;

@@ -8,7 +8,6 @@
 
 mod bufinfo;
 mod camera;
-mod cgroup;
 mod drm_node;
 mod faults;
 mod frames;

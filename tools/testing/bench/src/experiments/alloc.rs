@@ -5,6 +5,7 @@
 use super::{allocate, samples};
 use crate::recorder::Recorder;
 use anyhow::Result;
+use dmabuf_coherency_selftest::cgroup::Group;
 use dmabuf_coherency_selftest::heap::Heap;
 use dmabuf_coherency_selftest::memory;
 
@@ -19,10 +20,50 @@ const SUSTAINED_BYTES: usize = 8 << 20;
 /// How often caches are dropped at most.
 const COLD_SAMPLES: usize = 5;
 
+/// The largest buffer that is charged. It costs the same for all larger ones.
+const LARGEST_CHARGED: usize = 8 << 20;
+
+/// What the operations are called.
+struct Names {
+    cold: &'static str,
+    warm: &'static str,
+    sustained: &'static str,
+    free: &'static str,
+}
+
+const NAMES: Names = Names {
+    cold: "alloc.cold",
+    warm: "alloc.warm",
+    sustained: "alloc.sustained",
+    free: "free",
+};
+
+const CHARGED: Names = Names {
+    cold: "charged.cold",
+    warm: "charged.warm",
+    sustained: "charged.sustained",
+    free: "charged.free",
+};
+
 pub fn run(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
-    cold(recorder, heap, size)?;
-    warm(recorder, heap, size)?;
-    sustained(recorder, heap, size)
+    measure(recorder, heap, size, &NAMES)
+}
+
+/// In a control group of its own. What the root group's allocate is charged to
+/// nobody.
+pub fn charged(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
+    if size > LARGEST_CHARGED {
+        return Ok(());
+    }
+    let group = Group::new("memory")?;
+    let _member = group.join()?;
+    measure(recorder, heap, size, &CHARGED)
+}
+
+fn measure(recorder: &mut Recorder, heap: &Heap, size: usize, names: &Names) -> Result<()> {
+    cold(recorder, heap, size, names)?;
+    warm(recorder, heap, size, names)?;
+    sustained(recorder, heap, size, names)
 }
 
 /// How often it is done. Zeroing a large buffer takes long under emulation.
@@ -36,13 +77,13 @@ fn repetitions(size: usize) -> usize {
 /// After the kernel was asked to drop what it need not keep. What the
 /// background thread does after the buffer is freed is not counted: it is for
 /// whoever allocates next, warm.
-fn cold(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
+fn cold(recorder: &mut Recorder, heap: &Heap, size: usize, names: &Names) -> Result<()> {
     for _ in 0..repetitions(size).min(COLD_SAMPLES) {
         recorder.background.settle()?;
         memory::settled_free()?;
         let (buffer, time) = recorder.time(|| allocate(heap, size))?;
-        recorder.add("alloc.cold", size as u64, time.own);
-        recorder.add_background("alloc.cold", size as u64, time.background);
+        recorder.add(names.cold, size as u64, time.own);
+        recorder.add_background(names.cold, size as u64, time.background);
         drop(buffer);
     }
     recorder.background.settle()
@@ -50,29 +91,29 @@ fn cold(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
 
 /// After as large a buffer was freed, and the background thread had time for
 /// what it does then; all of which is counted.
-fn warm(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
+fn warm(recorder: &mut Recorder, heap: &Heap, size: usize, names: &Names) -> Result<()> {
     let at = size as u64;
     drop(allocate(heap, size)?);
     recorder.background.settle()?;
     for _ in 0..repetitions(size) {
         let used = recorder.background.used()?;
         let (buffer, time) = recorder.time(|| allocate(heap, size))?;
-        recorder.add("alloc.warm", at, time.own);
+        recorder.add(names.warm, at, time.own);
         let ((), time) = recorder.time(|| {
             drop(buffer);
             Ok(())
         })?;
-        recorder.add("free", at, time.own);
+        recorder.add(names.free, at, time.own);
         recorder.background.settle()?;
         let background = recorder.background.used()? - used;
-        recorder.add_background("alloc.warm", at, background as f64);
+        recorder.add_background(names.warm, at, background as f64);
     }
     Ok(())
 }
 
 /// One buffer after the other without a pause, for some milliseconds at least.
 /// What the background thread has left to do at the end is counted.
-fn sustained(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
+fn sustained(recorder: &mut Recorder, heap: &Heap, size: usize, names: &Names) -> Result<()> {
     let rounds = repetitions(size).max(SUSTAINED.min(SUSTAINED_BYTES / size));
     let used = recorder.background.used()?;
     let ((), time) = recorder.time(|| {
@@ -84,7 +125,7 @@ fn sustained(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     recorder.background.settle()?;
     let background = recorder.background.used()? - used;
     let at = size as u64;
-    recorder.add("alloc.sustained", at, time.own / rounds as f64);
-    recorder.add_background("alloc.sustained", at, background as f64 / rounds as f64);
+    recorder.add(names.sustained, at, time.own / rounds as f64);
+    recorder.add_background(names.sustained, at, background as f64 / rounds as f64);
     Ok(())
 }

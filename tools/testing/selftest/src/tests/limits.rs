@@ -3,13 +3,13 @@
 //! What buffers are counted and charged as, and the limits to it.
 
 use super::Test;
-use crate::cgroup::Group;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::heap::{Buffer, Heap, Request};
 use crate::heap_files::Files;
 use crate::options::Options;
 use crate::process::{Helper, Running};
 use anyhow::{Context as _, Result, ensure};
+use dmabuf_coherency_selftest::cgroup::Group;
 use rustix::io::Errno;
 
 pub const TESTS: &[Test] = &[

@@ -3,12 +3,12 @@
 //! Memory that is kept from one buffer to the next.
 
 use super::Test;
-use crate::cgroup::Group;
 use crate::expect::skip;
 use crate::heap_files::Files;
 use crate::options::Options;
 use crate::process::Helper;
 use anyhow::{Context as _, Result, ensure};
+use dmabuf_coherency_selftest::cgroup::Group;
 use dmabuf_coherency_selftest::heap::Heap;
 use dmabuf_coherency_selftest::mapping::{Mapping, page_size};
 use dmabuf_coherency_selftest::memory::{meminfo, vmstat, wait_until};
