@@ -97,14 +97,14 @@ fn loaded_at_last((name, arch, skip): (&'static str, Arch, usize)) -> Suite {
 }
 
 /// A guest whose PCI devices are behind an IOMMU, and seen to be.
-fn behind(iommu: Iommu, arch: Arch, arguments: &str) -> Boot {
+fn behind(iommu: Iommu, boot: Boot) -> Boot {
     Boot {
         iommu: Some(iommu),
         script: format!(
-            "grep -q DMA /sys/bus/pci/drivers/virtio-pci/*/iommu_group/type && \
-             {LOAD} {VIVID_MAPS} && exec /{SELFTEST} {arguments}"
+            "grep -q DMA /sys/bus/pci/drivers/virtio-pci/*/iommu_group/type && {}",
+            boot.script
         ),
-        ..Boot::new(arch, "")
+        ..boot
     }
 }
 
@@ -116,8 +116,7 @@ const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHEREN
 const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED: &str = "--heap system-uncached alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video.";
-const REACH: &str = "--heap system-noncoherent matrix. brackets. parallel. video.brackets \
-    library.brackets fence.before_maintenance";
+const BOUNCED: &str = "--heap system-noncoherent";
 
 /// Skipped where everything bounces.
 const ALL_BOUNCES: &[&str] = &[
@@ -129,9 +128,7 @@ const ALL_BOUNCES: &[&str] = &[
     "parallel.own_pages",
 ];
 
-/// What has to do with devices.
-const DEVICES: &str =
-    "import. importer. matrix. parallel. answer. map. video. race. links.agree links.shape";
+/// What devices that do not snoop have to do with.
 const NO_DEVICE_SNOOPS: &str = "import. answer. race. matrix. links.agree links.shape";
 
 /// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.
@@ -340,38 +337,38 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-bounce",
-            about: "all heaps, where bounce buffers make a missing bracket visible",
+            about: "the whole suite, where bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: "swiotlb=force",
-                ..boot(X86_64, VIVID_MAPS, REACH)
+                ..whole(X86_64, debug, BOUNCED)
             },
             may_skip: ALL_BOUNCES.to_vec(),
         },
         Suite {
             name: "arm64-bounce",
-            about: "all heaps, where bounce buffers make a missing bracket visible",
+            about: "the whole suite, where bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: "swiotlb=force",
-                ..boot(Arm64, VIVID_MAPS, REACH)
+                ..whole(Arm64, debug, BOUNCED)
             },
             may_skip: ALL_BOUNCES.to_vec(),
         },
         Suite {
             name: "x86_64-intel-iommu",
-            about: "devices behind an Intel IOMMU",
-            boot: behind(Iommu::Intel, X86_64, DEVICES),
+            about: "the whole suite, where devices are behind an Intel IOMMU",
+            boot: behind(Iommu::Intel, whole(X86_64, debug, "")),
             may_skip: behind_iommu(),
         },
         Suite {
             name: "x86_64-virtio-iommu",
-            about: "devices behind a virtio IOMMU",
-            boot: behind(Iommu::Virtio, X86_64, DEVICES),
+            about: "the whole suite, where devices are behind a virtio IOMMU",
+            boot: behind(Iommu::Virtio, whole(X86_64, debug, "")),
             may_skip: behind_iommu(),
         },
         Suite {
             name: "arm64-smmuv3",
-            about: "devices behind an SMMU",
-            boot: behind(Iommu::Smmuv3, Arm64, DEVICES),
+            about: "the whole suite, where devices are behind an SMMU",
+            boot: behind(Iommu::Smmuv3, whole(Arm64, debug, "")),
             may_skip: behind_iommu(),
         },
         Suite {
@@ -379,14 +376,14 @@ fn suites(debug: bool) -> Vec<Suite> {
             about: "devices behind an SMMU that do not snoop",
             boot: Boot {
                 pci_noncoherent: true,
-                ..behind(Iommu::Smmuv3, Arm64, NO_DEVICE_SNOOPS)
+                ..behind(Iommu::Smmuv3, boot(Arm64, VIVID_MAPS, NO_DEVICE_SNOOPS))
             },
             may_skip: REFUSED.to_vec(),
         },
         Suite {
             name: "arm64-virtio-iommu",
-            about: "devices behind a virtio IOMMU",
-            boot: behind(Iommu::Virtio, Arm64, DEVICES),
+            about: "the whole suite, where devices are behind a virtio IOMMU",
+            boot: behind(Iommu::Virtio, whole(Arm64, debug, "")),
             may_skip: behind_iommu(),
         },
         Suite {
