@@ -142,13 +142,16 @@ const ANY_HEAP: &[&str] = &[
     "fence.before_maintenance",
 ];
 
-/// A guest in which CPUs meet, for random sequences.
+/// A guest in which CPUs meet, for random sequences. It also has a converter of video, which a
+/// frame does not take long.
 pub fn crowded(arch: Arch, arguments: &str) -> Boot {
+    let boot = boot(arch, VIVID_MAPS, &format!("stress {arguments}"));
     Boot {
         smp: 4,
         mem: 1 << 10,
         timeout: Duration::from_secs(900),
-        ..boot(arch, VIVID_MAPS, &format!("stress {arguments}"))
+        script: format!("modprobe vim2m default_transtime=1 && {}", boot.script),
+        ..boot
     }
 }
 

@@ -37,23 +37,31 @@ impl Camera {
     fn find(driver: impl Fn(&Video) -> Result<Option<String>, Errno>) -> Result<Vec<Self>> {
         let mut cameras = Vec::new();
         for node in v4l2::nodes().context("listing /dev")? {
-            let what = || node.display().to_string();
-            let video = Video::open(&node, Memory::DmaBuf).with_context(what)?;
-            let Some(driver) = driver(&video).with_context(what)? else {
-                continue;
-            };
-            let device = Device::behind(&Path::new(CLASS).join(base_name(&node)), driver)?;
-            let format = video
-                .set_format(320, 180, fourcc(b"GREY"))
-                .with_context(what)?;
-            cameras.push(Self {
-                video,
-                node,
-                device,
-                format,
-            });
+            cameras.extend(Self::open(node, &driver)?);
         }
         Ok(cameras)
+    }
+
+    /// Opens the device behind a node, if it is one of those that `driver` names.
+    pub fn open(
+        node: PathBuf,
+        driver: impl Fn(&Video) -> Result<Option<String>, Errno>,
+    ) -> Result<Option<Self>> {
+        let what = || node.display().to_string();
+        let video = Video::open(&node, Memory::DmaBuf).with_context(what)?;
+        let Some(driver) = driver(&video).with_context(what)? else {
+            return Ok(None);
+        };
+        let device = Device::behind(&Path::new(CLASS).join(base_name(&node)), driver)?;
+        let format = video
+            .set_format(320, 180, fourcc(b"GREY"))
+            .with_context(what)?;
+        Ok(Some(Self {
+            video,
+            node,
+            device,
+            format,
+        }))
     }
 
     /// What its frames are like.

@@ -27,8 +27,13 @@ pub struct Card {
 }
 
 impl Card {
-    /// Opens one node of each DRM device, the primary one where there is one.
+    /// Opens one node of each DRM device.
     pub fn all() -> Result<Vec<Self>> {
+        Self::names()?.iter().map(|name| Self::open(name)).collect()
+    }
+
+    /// The name of one node of each DRM device, of the primary one where there is one.
+    pub fn names() -> Result<Vec<String>> {
         let Ok(entries) = fs::read_dir(CLASS) else {
             return Ok(Vec::new());
         };
@@ -44,10 +49,10 @@ impl Card {
                 *best = name.min(best.clone());
             }
         }
-        nodes.values().map(|name| Self::open(name)).collect()
+        Ok(nodes.into_values().collect())
     }
 
-    fn open(name: &str) -> Result<Self> {
+    pub fn open(name: &str) -> Result<Self> {
         let node = Path::new("/dev/dri").join(name);
         let what = || node.display().to_string();
         let file = File::options()
@@ -68,14 +73,23 @@ impl Card {
 
     /// Imports whatever `fd` is.
     pub fn prime(&self, fd: BorrowedFd<'_>) -> Result<ImportedHandle<'_>, Errno> {
-        let handle = self.prime_fd_to_buffer(fd).map_err(errno)?;
+        let handle = self.handle(fd)?;
         Ok(ImportedHandle { card: self, handle })
     }
 
+    /// The same, until the handle or the node is closed.
+    pub fn handle(&self, fd: BorrowedFd<'_>) -> Result<Handle, Errno> {
+        self.prime_fd_to_buffer(fd).map_err(errno)
+    }
+
+    pub fn close(&self, handle: Handle) -> Result<(), Errno> {
+        self.close_buffer(handle).map_err(errno)
+    }
+
     /// The buffer behind a handle.
-    pub fn export(&self, imported: &ImportedHandle<'_>) -> Result<Buffer, Errno> {
+    pub fn export(&self, handle: Handle) -> Result<Buffer, Errno> {
         let fd = self
-            .buffer_to_prime_fd(imported.handle, OFlags::RDWR.bits())
+            .buffer_to_prime_fd(handle, OFlags::RDWR.bits())
             .map_err(errno)?;
         Buffer::from_fd(fd)
     }
@@ -122,16 +136,16 @@ impl Importer for Card {
 /// An imported buffer, closed when dropped.
 pub struct ImportedHandle<'a> {
     card: &'a Card,
-    handle: Handle,
+    pub handle: Handle,
 }
 
 impl Imported for ImportedHandle<'_> {}
 
 impl Drop for ImportedHandle<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.card.close_buffer(self.handle) {
+        if let Err(errno) = self.card.close(self.handle) {
             println!(
-                "closing a GEM handle of {}: {error}",
+                "closing a GEM handle of {}: {errno}",
                 self.card.node.display()
             );
         }

@@ -100,20 +100,30 @@ pub fn reach(setup: &Setup) -> Result<Reach> {
     if bouncing_is_forced()? || memory_is_beyond(bits)? {
         return Ok(Reach::Bouncing);
     }
-    let snoops = if setup.edu {
-        match Device::at(&test_importer::edu()?, "edu".into())?.snooping() {
-            Snooping::Yes(_) => true,
-            Snooping::No(_) => false,
-            Snooping::Unknown(reason) => return skip(reason),
-        }
-    } else {
-        setup.snoops
-    };
-    Ok(if snoops {
+    if setup.edu {
+        return unless_bouncing(&Device::at(&test_importer::edu()?, "edu".into())?);
+    }
+    Ok(if setup.snoops {
         Reach::Snooping
     } else {
         Reach::NotSnooping
     })
+}
+
+/// How the device behind a node gets at memory; skips the test where nobody knows.
+pub fn device_reach(device: &Device) -> Result<Reach> {
+    if bouncing_is_forced()? || device.bounces()?.is_some() {
+        return Ok(Reach::Bouncing);
+    }
+    unless_bouncing(device)
+}
+
+fn unless_bouncing(device: &Device) -> Result<Reach> {
+    match device.snooping() {
+        Snooping::Yes(_) => Ok(Reach::Snooping),
+        Snooping::No(_) => Ok(Reach::NotSnooping),
+        Snooping::Unknown(reason) => skip(reason),
+    }
 }
 
 /// A device that the heap under test must accept and map for.

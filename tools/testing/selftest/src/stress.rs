@@ -15,9 +15,11 @@ mod content;
 mod devices;
 mod fuzz;
 mod memory;
+mod prime;
 mod questions;
 mod state;
 mod tally;
+mod video;
 mod weather;
 mod worker;
 

@@ -18,8 +18,8 @@ impl Live {
     /// Whether the CPU may access it: where there is no descriptor to bracket by, only
     /// as long as no device uses the buffer.
     pub fn is_readable(&self) -> bool {
-        let mapped = self.attached.iter().any(|one| !one.mapped.is_empty());
-        self.is_open() || (!self.views.is_empty() && !mapped)
+        let used = self.queued > 0 || self.attached.iter().any(|one| !one.mapped.is_empty());
+        self.is_open() || (!self.views.is_empty() && !used)
     }
 
     pub fn window(&self, pick: usize, page: usize, pages: usize) -> Result<Mapping> {

@@ -5,7 +5,8 @@
 
 use fastrand::Rng;
 
-/// What can be done with a buffer, or with a device that imports it.
+/// What can be done with a buffer, or with a device that imports it: one of the test importer, or
+/// of an in-tree driver.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     Allocate,
@@ -37,6 +38,14 @@ pub enum Kind {
     Vunmap,
     KernelWrite,
     KernelRead,
+    Card,
+    Prime,
+    Export,
+    CloseHandle,
+    Camera,
+    Converter,
+    Stream,
+    Unqueue,
     Fence,
     Pending,
     Query,
@@ -77,6 +86,14 @@ const WEIGHTS: &[(Kind, u32)] = &[
     (Kind::Vunmap, 2),
     (Kind::KernelWrite, 3),
     (Kind::KernelRead, 3),
+    (Kind::Card, 3),
+    (Kind::Prime, 7),
+    (Kind::Export, 3),
+    (Kind::CloseHandle, 3),
+    (Kind::Camera, 3),
+    (Kind::Converter, 3),
+    (Kind::Stream, 4),
+    (Kind::Unqueue, 1),
     (Kind::Fence, 3),
     (Kind::Pending, 2),
     (Kind::Query, 3),

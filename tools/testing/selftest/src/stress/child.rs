@@ -104,6 +104,8 @@ fn hold(state: &mut State, slot: usize) -> Live {
     let held = state.lives[slot].take();
     state.lives.clear();
     state.devices.clear();
+    state.cards.clear();
+    state.streams.clear();
     // The children are the parent's.
     state.children.drain(..).for_each(std::mem::forget);
     held.expect("a child is made of a buffer")

@@ -6,6 +6,7 @@ use super::action::{Action, Kind, RUN};
 use super::content::bytes;
 use super::state::{Attached, DEVICES, Device, Live, SHARED, State};
 use super::tally::Outcome;
+use crate::expect::Skip;
 use crate::links::is_strict;
 use crate::mapping::page_size;
 use crate::options::is_ours;
@@ -44,7 +45,7 @@ fn is_refused(heap: &str, setup: &Setup) -> Result<bool> {
 }
 
 /// Fails unless a call ended as it had to; says how that was.
-fn expect<T>(what: &str, seen: Result<T, Errno>, expected: Option<Errno>) -> Result<Option<T>> {
+pub fn expect<T>(what: &str, seen: Result<T, Errno>, expected: Option<Errno>) -> Result<Option<T>> {
     match (seen, expected) {
         (Ok(value), None) => Ok(Some(value)),
         (Err(errno), Some(expected)) if errno == expected => Ok(None),
@@ -56,7 +57,26 @@ fn expect<T>(what: &str, seen: Result<T, Errno>, expected: Option<Errno>) -> Res
     }
 }
 
-fn outcome(refused: Option<Errno>) -> Outcome {
+/// Which errno something has failed with, if it has.
+pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
+    let by_io = || Errno::from_io_error(error.downcast_ref::<std::io::Error>()?);
+    error.downcast_ref::<Errno>().copied().or_else(by_io)
+}
+
+/// What was found of a device that may be going; nothing either where nobody knows how it gets at
+/// memory.
+pub fn there<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is::<Skip>() => Ok(None),
+        Err(error) => match errno_of(&error) {
+            Some(Errno::NODEV | Errno::NOENT | Errno::NXIO) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+pub fn outcome(refused: Option<Errno>) -> Outcome {
     refused.map_or(Outcome::Done, Outcome::Refused)
 }
 
@@ -79,13 +99,10 @@ impl State {
     fn device(&mut self, action: &Action) -> Result<Outcome> {
         let which = action.pick % DEVICES;
         self.devices[which] = None;
-        for slot in self.slots(0) {
-            if let Some(live) = &mut self.lives[slot] {
-                live.attached.retain(|one| one.device != which);
-                live.vmaps.retain(|(device, _)| *device != which);
-            }
-            self.bury(slot);
-        }
+        self.take_away(|live| {
+            live.attached.retain(|one| one.device != which);
+            live.vmaps.retain(|(device, _)| *device != which);
+        });
         let setup = SETUPS[action.tag as usize % SETUPS.len()];
         let importer = Importer::new(&setup)?;
         self.devices[which] = Some(Device { importer, setup });
@@ -190,16 +207,14 @@ impl State {
     fn device_access(&mut self, action: &Action) -> Result<Outcome> {
         let writes = action.kind == Kind::DeviceWrite;
         let fits = |live: &Live| live.is_mapped();
-        let Some(mut slot) = self.find(action.slot, fits) else {
+        let slot = if writes {
+            self.find_own(action.slot, fits)
+        } else {
+            self.find(action.slot, fits)
+        };
+        let Some(slot) = slot else {
             return Ok(Outcome::Idle);
         };
-        if writes && slot == SHARED {
-            let next = self.find(0, fits);
-            match next {
-                Some(own) if own != SHARED => slot = own,
-                _ => return Ok(Outcome::Idle),
-            }
-        }
         let (live, devices) = (self.lives[slot].as_mut(), &self.devices);
         let live = live.context("it was found")?;
         let (page, pages) = live.range(action.page, action.pages);

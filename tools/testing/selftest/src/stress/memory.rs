@@ -304,6 +304,8 @@ impl State {
             self.live(slot).descriptors.clear();
         }
         self.let_devices_go(slot)?;
+        self.close_handles(slot)?;
+        self.unqueue_all(slot);
         if let Some(live) = &mut self.lives[slot] {
             live.views.clear();
             live.descriptors.clear();

@@ -5,12 +5,15 @@
 use super::action::SLOTS;
 use super::child::Child;
 use super::content::Content;
+use super::prime::Node;
+use super::video::Stream;
 use crate::heap::{Buffer, Heap};
 use crate::mapping::{Mapping, page_size};
 use crate::options::is_ours;
 use crate::query;
 use crate::test_importer::{Attachment, Direction, Importer, KernelMapping, Mapped, Setup};
 use anyhow::{Context as _, Result};
+use drm::buffer::Handle;
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +27,9 @@ pub const MAX_PAGES: usize = 3072;
 
 /// How many devices a worker has.
 pub const DEVICES: usize = 4;
+
+/// How many DRM nodes a worker has open.
+pub const CARDS: usize = 3;
 
 /// A mapping of this process, and the page of the buffer that it starts with.
 pub struct View {
@@ -49,6 +55,10 @@ pub struct Live {
     pub views: Vec<View>,
     pub attached: Vec<Attached>,
     pub vmaps: Vec<(usize, KernelMapping)>,
+    /// Which of the worker's DRM nodes have imported it, and as what. Each does so once.
+    pub imported: Vec<(usize, Handle)>,
+    /// How often it is queued for video.
+    pub queued: usize,
     /// How many descriptors are on their way through the socket.
     pub in_flight: usize,
     /// How many children have it.
@@ -65,6 +75,8 @@ impl Live {
             views: Vec::new(),
             attached: Vec::new(),
             vmaps: Vec::new(),
+            imported: Vec::new(),
+            queued: 0,
             in_flight: 0,
             children: 0,
         }
@@ -81,7 +93,8 @@ impl Live {
             || !self.views.is_empty()
             || !self.attached.is_empty()
             || !self.vmaps.is_empty()
-            || self.in_flight + self.children > 0
+            || !self.imported.is_empty()
+            || self.queued + self.in_flight + self.children > 0
     }
 
     /// Brings a range of pages into the buffer.
@@ -105,6 +118,8 @@ pub struct State {
     pub heaps: Vec<(String, Heap)>,
     pub lives: Vec<Option<Live>>,
     pub devices: Vec<Option<Device>>,
+    pub cards: Vec<Option<Node>>,
+    pub streams: Vec<Stream>,
     pub children: Vec<Child>,
     /// A socket that leads to itself, and the slots whose descriptors are in it.
     pub socket: (OwnedFd, OwnedFd),
@@ -137,6 +152,8 @@ impl State {
             heaps: names.map(open).collect::<Result<_>>()?,
             lives: (0..=SLOTS).map(|_| None).collect(),
             devices: (0..DEVICES).map(|_| None).collect(),
+            cards: (0..CARDS).map(|_| None).collect(),
+            streams: Vec::new(),
             children: Vec::new(),
             socket: rustix::net::socketpair(
                 AddressFamily::UNIX,
@@ -153,6 +170,23 @@ impl State {
     pub fn find(&self, from: usize, fits: impl Fn(&Live) -> bool) -> Option<usize> {
         self.slots(from)
             .find(|slot| self.lives[*slot].as_ref().is_some_and(&fits))
+    }
+
+    /// The same, without the buffer that others have, too.
+    pub fn find_own(&self, from: usize, fits: impl Fn(&Live) -> bool) -> Option<usize> {
+        self.slots(from)
+            .filter(|slot| *slot != SHARED)
+            .find(|slot| self.lives[*slot].as_ref().is_some_and(&fits))
+    }
+
+    /// Lets all buffers lose something, and forgets those that nobody holds any more.
+    pub fn take_away(&mut self, lose: impl Fn(&mut Live)) {
+        for slot in self.slots(0) {
+            if let Some(live) = &mut self.lives[slot] {
+                lose(live);
+            }
+            self.bury(slot);
+        }
     }
 
     /// All slots, from one on.

@@ -3,6 +3,8 @@
 //! What came of actions, and how often.
 
 use super::action::{self, Kind};
+use super::video::{can_capture, can_convert};
+use crate::drm_node::Card;
 use crate::expect::name;
 use crate::ktap::Report;
 use crate::links;
@@ -35,6 +37,12 @@ fn may_be_refused(kind: Kind, errno: Errno) -> bool {
         Kind::DeviceMap => &[Errno::INVAL],
         // Against the direction.
         Kind::DeviceRead | Kind::DeviceWrite => &[Errno::ACCESS],
+        // A device that has gone, or a virtio GPU, which imports nothing in the end.
+        Kind::Prime => &[Errno::OPNOTSUPP, Errno::NODEV],
+        Kind::Export | Kind::CloseHandle => &[Errno::NODEV],
+        Kind::Converter | Kind::Stream | Kind::Unqueue => &[Errno::NODEV],
+        // It has gone, somebody else uses it, or memory is not in one piece.
+        Kind::Camera => &[Errno::NODEV, Errno::BUSY, Errno::FAULT],
         // No direction.
         Kind::Bracket | Kind::Fence => &[Errno::INVAL],
         _ => &[],
@@ -95,6 +103,12 @@ impl Tally {
         let can = |kind: &Kind| match kind {
             Kind::Pending => Timeline::open().is_ok(),
             Kind::Links => links::devices().is_ok_and(|devices| !devices.is_empty()),
+            Kind::Card | Kind::Prime | Kind::Export | Kind::CloseHandle => {
+                Card::names().is_ok_and(|names| !names.is_empty())
+            }
+            Kind::Camera => can_capture(),
+            Kind::Converter => can_convert(),
+            Kind::Stream | Kind::Unqueue => can_capture() || can_convert(),
             _ => true,
         };
         let done = |kind: &Kind| {

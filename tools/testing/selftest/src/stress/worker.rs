@@ -134,6 +134,8 @@ fn perform(state: &mut State, action: &Action) -> Result<Outcome> {
         | Kind::Vunmap
         | Kind::KernelWrite
         | Kind::KernelRead => state.use_devices(action),
+        Kind::Card | Kind::Prime | Kind::Export | Kind::CloseHandle => state.use_cards(action),
+        Kind::Camera | Kind::Converter | Kind::Stream | Kind::Unqueue => state.use_video(action),
         _ => state.use_memory(action),
     }
 }

@@ -319,7 +319,7 @@ fn outlives_fd(options: &Options) -> Result<()> {
         drop((buffer, mapping));
         expect_attached(inode, vec![card.device().name()], "closed while imported")?;
         let again = card
-            .export(&imported)
+            .export(imported.handle)
             .with_context(|| format!("{what}, exporting"))?;
         ensure!(
             again.inode() == inode,

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What video devices do with buffers: they hold those that are queued, capture a frame into one,
+//! or convert what is in another. They may be taken away in the midst of it.
+
+use super::action::{Action, Kind};
+use super::devices::{errno_of, there};
+use super::state::{Live, State};
+use super::tally::Outcome;
+use crate::camera::Camera;
+use crate::heap::{READ, WRITE};
+use crate::importer::Importer as _;
+use crate::mapping::page_size;
+use crate::options::is_ours;
+use crate::reach::{Answer, Reach, answer, device_reach, memory_is_beyond};
+use anyhow::{Context as _, Result, ensure};
+use rustix::io::Errno;
+use v4l2::{PixelFormat, Video, fourcc};
+
+/// As many devices may a worker have buffers queued for.
+const MAX_STREAMS: usize = 3;
+
+/// The width of what is converted, of 2 bytes per pixel.
+const WIDTH: usize = 64;
+
+/// Buffers that a device holds, and has not been let loose on.
+pub struct Stream {
+    /// What it is to write.
+    target: Queue,
+    /// What it is to read, if it converts.
+    source: Option<Queue>,
+    format: PixelFormat,
+}
+
+/// One queue of a device, and whose buffer is in it.
+struct Queue {
+    video: Video,
+    slot: usize,
+}
+
+impl Queue {
+    /// Hands a buffer to the device that has room for a frame.
+    fn new(video: Video, state: &State, slot: usize, size: u32, pick: usize) -> Result<Self> {
+        let live = state.lives[slot].as_ref().context("it was found")?;
+        video.request_buffers(1)?;
+        let call = || format!("VIDIOC_QBUF of a buffer of {}", state.heaps[live.heap].0);
+        video
+            .queue_as(0, live.descriptor(pick), size)
+            .with_context(call)?;
+        Ok(Self { video, slot })
+    }
+}
+
+impl Stream {
+    fn queues(&self) -> impl Iterator<Item = &Queue> {
+        [&self.target].into_iter().chain(&self.source)
+    }
+
+    /// Lets the device do one frame.
+    fn run(&self) -> Result<(), Errno> {
+        for queue in self.queues() {
+            queue.video.start()?;
+        }
+        for queue in self.queues() {
+            queue.video.dequeue()?;
+        }
+        self.queues().try_for_each(|queue| queue.video.stop())
+    }
+
+    fn let_go(&self) -> Result<(), Errno> {
+        let mut queues = self.queues();
+        queues.try_for_each(|queue| queue.video.request_buffers(0).map(drop))
+    }
+
+    fn pages(&self) -> usize {
+        pages(&self.format)
+    }
+
+    /// Fails unless all rows of a frame were written, and nothing behind it.
+    fn expect_captured(&self, before: &[u8], seen: &[u8]) -> Result<()> {
+        let (frame, behind) = seen.split_at(self.format.size as usize);
+        let row = self.format.bytes_per_line as usize;
+        let mut rows = frame.chunks(row).zip(before.chunks(row));
+        ensure!(
+            rows.all(|(seen, before)| seen != &before[..seen.len()]),
+            "a row of a frame was not written"
+        );
+        ensure!(
+            behind == &before[frame.len()..],
+            "something was written behind a frame"
+        );
+        Ok(())
+    }
+}
+
+/// How many pages of a buffer a frame is on.
+fn pages(format: &PixelFormat) -> usize {
+    (format.size as usize).div_ceil(page_size())
+}
+
+/// Opens the first device that can do this, and is there. Fails with EBUSY if it has to have the
+/// same format as for somebody else, who uses it.
+fn open(driver: fn(&Video) -> Result<Option<String>, Errno>) -> Result<Option<Camera>> {
+    for node in v4l2::nodes()? {
+        if let Some(camera) = there(Camera::open(node, driver))?.flatten() {
+            return Ok(Some(camera));
+        }
+    }
+    Ok(None)
+}
+
+/// A camera of which is known how it gets at memory, and how that is.
+fn known_camera() -> Result<Option<(Camera, Reach)>> {
+    // One without hardware gets no farther, and no file says so.
+    if memory_is_beyond(32)? {
+        return Ok(None);
+    }
+    let Some(camera) = open(Video::capture_driver)? else {
+        return Ok(None);
+    };
+    let reach = there(device_reach(camera.device()))?;
+    Ok(reach.map(|reach| (camera, reach)))
+}
+
+/// Whether this machine can do that at all.
+pub fn can_capture() -> bool {
+    known_camera().is_ok_and(|camera| camera.is_some())
+}
+
+pub fn can_convert() -> bool {
+    open(Video::converter_driver).is_ok_and(|converter| converter.is_some())
+}
+
+impl State {
+    pub fn use_video(&mut self, action: &Action) -> Result<Outcome> {
+        match action.kind {
+            Kind::Camera | Kind::Converter => self.queue(action),
+            Kind::Stream => self.stream(action),
+            _ => self.unqueue(action),
+        }
+    }
+
+    fn queue(&mut self, action: &Action) -> Result<Outcome> {
+        if self.streams.len() == MAX_STREAMS {
+            return Ok(Outcome::Idle);
+        }
+        let stream = match action.kind {
+            Kind::Camera => self.camera(action),
+            _ => self.converter(action),
+        };
+        match stream {
+            Ok(Some(stream)) => {
+                for queue in stream.queues() {
+                    self.live(queue.slot).queued += 1;
+                }
+                self.streams.push(stream);
+                Ok(Outcome::Done)
+            }
+            Ok(None) => Ok(Outcome::Idle),
+            Err(error) => match errno_of(&error) {
+                Some(errno @ (Errno::NODEV | Errno::BUSY | Errno::FAULT)) => {
+                    Ok(Outcome::Refused(errno))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Queues two buffers of which one is to become what the other one is.
+    fn converter(&self, action: &Action) -> Result<Option<Stream>> {
+        let fits = |live: &Live| live.is_open() && live.content.pages() >= action.pages;
+        let target = self.find_own(action.slot, fits);
+        let mut slots = self.slots(action.pick);
+        let source = slots
+            .find(|slot| Some(*slot) != target && self.lives[*slot].as_ref().is_some_and(fits));
+        let (Some(target), Some(source)) = (target, source) else {
+            return Ok(None);
+        };
+        let Some(output) = open(Video::converter_driver)?.map(|converter| converter.video) else {
+            return Ok(None);
+        };
+        let input = output.input()?;
+        let height = action.pages * page_size() / (2 * WIDTH);
+        let set = |video: &Video| video.set_format(WIDTH as u32, height as u32, fourcc(b"RGBP"));
+        let (format, other) = (set(&output)?, set(&input)?);
+        let size = (action.pages * page_size()) as u32;
+        ensure!(
+            (format.size, other.size) == (size, size) && format.fourcc == other.fourcc,
+            "expected a converter of {size} bytes, got {other:?} to {format:?}"
+        );
+        Ok(Some(Stream {
+            target: Queue::new(output, self, target, size, action.pick)?,
+            source: Some(Queue::new(input, self, source, size, action.page)?),
+            format,
+        }))
+    }
+
+    /// Queues a buffer that a camera is to write to. One that it refuses is never tried, as
+    /// videobuf2 would lose it: see [`LOST`](crate::leaks::LOST).
+    fn camera(&self, action: &Action) -> Result<Option<Stream>> {
+        let Some((camera, reach)) = known_camera()? else {
+            return Ok(None);
+        };
+        let format = camera.format();
+        let heap = |live: &Live| self.heaps[live.heap].0.as_str();
+        // As for other devices, an in-tree heap maintains whatever the direction.
+        let target = self.find_own(action.slot, |live| {
+            live.is_open()
+                && live.content.pages() >= pages(&format)
+                && is_ours(heap(live))
+                && answer(heap(live), reach) != Answer::Refused
+        });
+        let Some(target) = target else {
+            return Ok(None);
+        };
+        let queue = Queue::new(camera.video, self, target, format.size, action.pick);
+        let heap = self.lives[target].as_ref().map(heap).unwrap_or_default();
+        let pieces = heap.starts_with("system");
+        let in_pieces = |error| errno_of(error) == Some(Errno::FAULT);
+        ensure!(
+            pieces || !queue.as_ref().is_err_and(in_pieces),
+            "a camera does not find a buffer of {heap} in one piece"
+        );
+        Ok(Some(Stream {
+            target: queue?,
+            source: None,
+            format,
+        }))
+    }
+
+    /// Takes a stream, and leaves the buffers that are queued for it held.
+    fn take_stream(&mut self, pick: usize) -> Option<Stream> {
+        let count = self.streams.len();
+        (count > 0).then(|| self.streams.swap_remove(pick % count))
+    }
+
+    fn close_stream(&mut self, stream: Stream) {
+        let slots: Vec<_> = stream.queues().map(|queue| queue.slot).collect();
+        drop(stream);
+        for slot in slots {
+            self.live(slot).queued -= 1;
+            self.bury(slot);
+        }
+    }
+
+    fn stream(&mut self, action: &Action) -> Result<Outcome> {
+        let Some(stream) = self.take_stream(action.pick) else {
+            return Ok(Outcome::Idle);
+        };
+        let seen = match &stream.source {
+            Some(source) => self.convert(&stream, source.slot),
+            None => self.capture(&stream, action),
+        };
+        let mut outcome = gone_or_done(seen)?;
+        // Else closing the node lets go.
+        if outcome == Outcome::Done && action.tag.is_multiple_of(2) {
+            outcome = gone_or_done(stream.let_go().context("letting go of buffers"))?;
+        }
+        self.close_stream(stream);
+        Ok(outcome)
+    }
+
+    fn convert(&mut self, stream: &Stream, source: usize) -> Result<()> {
+        let from = self.live(source).content.clone();
+        let content = &mut self.live(stream.target.slot).content;
+        content.forget(stream.pages());
+        stream.run().context("converting a frame")?;
+        content.copy(stream.pages(), &from);
+        Ok(())
+    }
+
+    /// What is captured nobody can foretell, but that it is something else than there was. The CPU
+    /// needs a descriptor to see that.
+    fn capture(&mut self, stream: &Stream, action: &Action) -> Result<()> {
+        let pages = stream.pages();
+        let live = self.live(stream.target.slot);
+        live.content.forget(pages);
+        if !live.is_open() {
+            return stream.run().context("capturing a frame");
+        }
+        let before = super::content::bytes(0, pages, action.tag);
+        live.access(action.pick, WRITE, 0, pages, |mapping, at| {
+            mapping.write(at, &before);
+        })?;
+        stream.run().context("capturing a frame")?;
+        let mut seen = vec![0; before.len()];
+        live.access(action.pick, READ, 0, pages, |mapping, at| {
+            mapping.read(at, &mut seen);
+        })?;
+        stream.expect_captured(&before, &seen)
+    }
+
+    fn unqueue(&mut self, action: &Action) -> Result<Outcome> {
+        let Some(stream) = self.take_stream(action.pick) else {
+            return Ok(Outcome::Idle);
+        };
+        let seen = stream.let_go().context("letting go of buffers");
+        self.close_stream(stream);
+        gone_or_done(seen)
+    }
+
+    /// Takes a buffer back from all devices that it is queued for.
+    pub fn unqueue_all(&mut self, slot: usize) {
+        let has = |stream: &Stream| stream.queues().any(|queue| queue.slot == slot);
+        while let Some(which) = self.streams.iter().position(has) {
+            let stream = self.streams.swap_remove(which);
+            self.close_stream(stream);
+        }
+    }
+}
+
+/// A device that has gone is no mistake.
+fn gone_or_done(seen: Result<()>) -> Result<Outcome> {
+    match seen {
+        Ok(()) => Ok(Outcome::Done),
+        Err(error) if errno_of(&error) == Some(Errno::NODEV) => Ok(Outcome::Refused(Errno::NODEV)),
+        Err(error) => Err(error),
+    }
+}
