@@ -149,7 +149,7 @@ pub fn crowded(arch: Arch, arguments: &str) -> Boot {
     Boot {
         smp: 4,
         mem: 1 << 10,
-        timeout: Duration::from_secs(900),
+        timeout: Duration::from_secs(1800),
         script: format!("modprobe vim2m default_transtime=1 && {}", boot.script),
         ..boot
     }

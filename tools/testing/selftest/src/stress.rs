@@ -47,7 +47,7 @@ use tally::Tally;
 use worker::Said;
 
 /// Far longer than a round takes, in seconds.
-const ROUND_LIMIT: i64 = 300;
+const ROUND_LIMIT: i64 = 600;
 
 #[derive(Args, Clone, Debug)]
 pub struct Stress {
