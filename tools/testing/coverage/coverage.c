@@ -27,10 +27,12 @@ notrace void __sanitizer_cov_trace_pc(void)
 		WRITE_ONCE(reached[at], 1);
 }
 
+/* Which one reading begins with. */
+static long next;
+
 /* Each time it is read it goes on: an empty line is the end. */
 static int reached_get(char *buffer, const struct kernel_param *param)
 {
-	static long next;
 	int len = 0;
 
 	for (; next < 2 * REACH && len < PAGE_SIZE - 16; next++) {
@@ -40,7 +42,15 @@ static int reached_get(char *buffer, const struct kernel_param *param)
 	return len ?: sysfs_emit(buffer, "\n");
 }
 
+/* Whatever is written: from the beginning. Some test may have read it before. */
+static int reached_set(const char *text, const struct kernel_param *param)
+{
+	next = 0;
+	return 0;
+}
+
 static const struct kernel_param_ops reached_ops = {
+	.set = reached_set,
 	.get = reached_get,
 };
-module_param_cb(reached, &reached_ops, NULL, 0400);
+module_param_cb(reached, &reached_ops, NULL, 0600);

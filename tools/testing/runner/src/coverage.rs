@@ -16,6 +16,7 @@ const PREFIX: &str = "reached ";
 /// code has been reached, if the module is loaded.
 pub const TELL: &str = r#"sh -c "$0"; status=$?
 reached=/sys/module/dmabuf_coherency/parameters/reached
+[ -e $reached ] && echo 0 >$reached
 while [ -e $reached ] && some=$(cat $reached) && [ "$some" ]; do
 	echo "$some" | sed 's/^/reached /' >&2
 done
