@@ -3,7 +3,11 @@
 //! What of our module's code there is to be reached by tests. How the module
 //! tells what has been is in `tools/testing/coverage/coverage.c`.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 
@@ -20,33 +24,112 @@ const HOOK: &str = "__sanitizer_cov_trace_pc";
 /// A line of the module's source, by its file below the checkout.
 pub type Line = (String, u32);
 
-/// The basic blocks of a module that was built with coverage: the line that
-/// each stands for, by the number that the module tells for it.
+/// The basic blocks of a module that was built with coverage, but for those that
+/// cannot run: the line that each stands for, by the number that the module tells
+/// for it.
 pub fn blocks(kernel: &Kernel) -> Result<BTreeMap<i64, Line>> {
     let module = module(kernel)?;
-    let symbols = toolchain::output(Command::new("readelf").arg("-sW").arg(&module))?;
-    let hook = symbols.lines().find(|line| line.ends_with(HOOK));
-    let hook = hook.and_then(|line| line.split_whitespace().nth(1));
-    let hook = number(hook.context("the module tells no coverage")?)?;
+    let functions = functions(&module)?;
+    let hook = functions.iter().find(|function| function.name == HOOK);
+    let hook = hook.context("the module tells no coverage")?.start;
+    let relocations = relocations(&module)?;
 
-    let relocations = toolchain::output(Command::new("readelf").arg("-rW").arg(&module))?;
-    let mut calls = Vec::new();
-    let mut text = false;
-    for line in relocations.lines() {
-        if line.starts_with("Relocation section") {
-            text = line.contains("'.rela.text'");
-        }
-        let call = line.contains("_PLT32 ") || line.contains("_CALL26 ");
-        if text && call && line.contains(HOOK) {
-            calls.push(number(line.split_whitespace().next().unwrap_or_default())?);
-        }
-    }
+    // Where all callers have a copy of their own of a function, nothing refers to the function.
+    let used: BTreeSet<&str> = relocations.iter().map(|at| at.symbol.as_str()).collect();
+    let unused: Vec<&Function> = functions
+        .iter()
+        .filter(|function| function.global && !used.contains(function.name.as_str()))
+        .collect();
+    let runs = |address| !unused.iter().any(|function| function.holds(address));
+
+    // Some blocks do nothing but panic: the compiler's checks of arithmetic, which has to be right.
+    let text: Vec<&Relocation> = relocations.iter().filter(|at| at.text).collect();
+    let calls: Vec<i64> = text
+        .iter()
+        .enumerate()
+        .filter(|(_, at)| at.call && at.symbol == HOOK && runs(at.address))
+        .filter(|(i, _)| {
+            let mut block = text[i + 1..].iter().take_while(|at| at.symbol != HOOK);
+            !block.any(|at| at.symbol.contains("9panicking"))
+        })
+        .map(|(_, at)| at.address)
+        .collect();
     let lines = lines(kernel.arch, &module, &calls)?;
     // The hook sees where it returns to: four bytes on, on x86_64 from the call's operand.
     let blocks = calls.iter().zip(lines);
     Ok(blocks
         .filter_map(|(call, line)| Some((call + 4 - hook, line?)))
         .collect())
+}
+
+/// A function of the module's text.
+struct Function {
+    name: String,
+    start: i64,
+    size: i64,
+    /// Whether other objects can refer to it.
+    global: bool,
+}
+
+impl Function {
+    fn holds(&self, address: i64) -> bool {
+        (self.start..self.start + self.size).contains(&address)
+    }
+}
+
+fn functions(module: &Path) -> Result<Vec<Function>> {
+    let symbols = toolchain::output(Command::new("readelf").arg("-sW").arg(module))?;
+    let words = symbols
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    words
+        .filter_map(|words| match words[..] {
+            [_, start, size, "FUNC", binding, _, section, name] if section != "UND" => {
+                Some((start, size, binding, name))
+            }
+            _ => None,
+        })
+        .map(|(start, size, binding, name)| {
+            Ok(Function {
+                name: name.to_owned(),
+                start: number(start)?,
+                size: size.parse().context("readelf said no size")?,
+                global: binding == "GLOBAL",
+            })
+        })
+        .collect()
+}
+
+/// A place in the module that refers to a symbol.
+struct Relocation {
+    address: i64,
+    symbol: String,
+    /// Whether it is part of the text, and whether it is a call.
+    text: bool,
+    call: bool,
+}
+
+/// All of them, those of the text by rising address.
+fn relocations(module: &Path) -> Result<Vec<Relocation>> {
+    let mut relocations = Vec::new();
+    let mut text = false;
+    for line in toolchain::output(Command::new("readelf").arg("-rW").arg(module))?.lines() {
+        if line.starts_with("Relocation section") {
+            text = line.contains("'.rela.text'");
+        }
+        if let [address, _, kind, _, symbol, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+            && kind.starts_with("R_")
+        {
+            relocations.push(Relocation {
+                address: number(address)?,
+                symbol: symbol.to_owned(),
+                text,
+                call: kind.ends_with("_PLT32") || kind.ends_with("_CALL26"),
+            });
+        }
+    }
+    relocations.sort_by_key(|at| at.address);
+    Ok(relocations)
 }
 
 fn number(hexadecimal: &str) -> Result<i64> {
