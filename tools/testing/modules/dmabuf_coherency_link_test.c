@@ -13,10 +13,17 @@
 #include <linux/dmabuf_coherency.h>
 #include <linux/kernfs.h>
 #include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/sched.h>
 
 /* A heap that takes every device, and one that takes only those that snoop. */
 #define PATIENT		"system-noncoherent"
 #define STRICT		"system-coherent"
+/* One that devices that snoop are not linked to, unless somebody asks for it. */
+#define UNUSUAL		"system-uncached"
+
+/* From the range for local use in Documentation/admin-guide/devices.txt. */
+#define MAJOR_FOR_TESTS	240
 
 /* Whether @directory/@name exists in sysfs below @dev; @directory may be NULL. */
 static bool exists(struct device *dev, const char *directory, const char *name)
@@ -142,6 +149,152 @@ static void device_gone(struct kunit *test)
 	put_device(dev);
 }
 
+/* The class of this name, if there is a device of it to find it by. */
+static const struct class *class_named(const char *name)
+{
+	struct kset *devices = platform_bus.kobj.kset;
+	const struct class *found = NULL;
+	struct kobject *kobj;
+
+	spin_lock(&devices->list_lock);
+	list_for_each_entry(kobj, &devices->list, entry) {
+		const struct class *class;
+
+		/* The set has links between devices as well. */
+		if (kobj->ktype != platform_bus.kobj.ktype)
+			continue;
+		class = kobj_to_dev(kobj)->class;
+		if (class && !strcmp(class->name, name))
+			found = class;
+	}
+	spin_unlock(&devices->list_lock);
+	return found;
+}
+
+/* A device of @class with this number, as the driver of @parent makes it. */
+static struct device *child_of(struct device *parent, const struct class *class,
+			       dev_t number)
+{
+	return device_create(class, parent, number, NULL,
+			     "dmabuf_coherency_link_test");
+}
+
+static struct device *node_of(struct device *parent, const struct class *class)
+{
+	return child_of(parent, class, MKDEV(MAJOR_FOR_TESTS, 0));
+}
+
+static void no_node(struct kunit *test)
+{
+	const struct class *class = class_named("video4linux");
+	struct device *dev = bound_device(test);
+	struct device *child;
+
+	if (!class)
+		kunit_skip(test, "no video device: load vivid");
+	/* Nobody can open it, and so nobody asks which heaps suit it. */
+	child = child_of(dev, class, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, child);
+	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
+	device_unregister(child);
+}
+
+static void node_and_choice(struct kunit *test)
+{
+	const struct class *class = class_named("video4linux");
+	struct device *dev = bound_device(test);
+	struct device *node;
+
+	if (!class)
+		kunit_skip(test, "no video device: load vivid");
+	dev_set_dma_coherent(dev);
+	node = node_of(dev, class);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, node);
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "system"));
+
+	/* The choice comes on top of what the node has brought, and goes alone. */
+	KUNIT_EXPECT_EQ(test, dma_heap_create_device_link(dev, UNUSUAL), 0);
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", UNUSUAL));
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "system"));
+	dma_heap_remove_device_link(dev);
+	KUNIT_EXPECT_FALSE(test, exists(dev, "dma_heaps", UNUSUAL));
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "system"));
+
+	device_unregister(node);
+	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
+}
+
+/*
+ * Makes the place fail, of those from here on in this thread that may, that has
+ * this number; 0 is none. Says whether the one of the last call has failed.
+ */
+static bool fail_nth(unsigned int nth)
+{
+#ifdef CONFIG_FAULT_INJECTION
+	bool hit = !current->fail_nth;
+
+	current->fail_nth = nth;
+	return hit;
+#else
+	return false;
+#endif
+}
+
+static void no_memory_for_choice(struct kunit *test)
+{
+	struct device *dev = bound_device(test);
+	unsigned int nth = 0, failed = 0;
+	bool hit;
+
+	do {
+		int ret;
+
+		fail_nth(++nth);
+		ret = devm_dma_heap_create_device_link(dev, PATIENT);
+		hit = fail_nth(0);
+		if (ret) {
+			KUNIT_EXPECT_TRUE(test, hit);
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			failed++;
+		}
+		KUNIT_EXPECT_EQ(test, exists(dev, NULL, "dma_heap"), !ret);
+		dma_heap_remove_device_link(dev);
+		KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
+	} while (hit);
+	if (!failed)
+		kunit_skip(test, "no fault fails it: see links.c_driver");
+}
+
+static void no_memory_for_node(struct kunit *test)
+{
+	const struct class *class = class_named("video4linux");
+	struct device *dev = bound_device(test);
+	unsigned int nth = 0, failed = 0;
+	bool hit;
+
+	if (!class)
+		kunit_skip(test, "no video device: load vivid");
+	do {
+		struct device *node;
+		bool linked;
+
+		fail_nth(++nth);
+		node = node_of(dev, class);
+		hit = fail_nth(0);
+		linked = exists(dev, NULL, "dma_heap");
+		if (IS_ERR(node)) {
+			KUNIT_EXPECT_TRUE(test, hit);
+		} else {
+			KUNIT_EXPECT_TRUE(test, linked || hit);
+			failed += !linked;
+			device_unregister(node);
+		}
+		KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
+	} while (hit);
+	if (!failed)
+		kunit_skip(test, "no fault fails it: see links.c_driver");
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE(create_and_remove),
 	KUNIT_CASE(create_twice),
@@ -151,6 +304,10 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(unbind_removes),
 	KUNIT_CASE(managed),
 	KUNIT_CASE(device_gone),
+	KUNIT_CASE(no_node),
+	KUNIT_CASE(node_and_choice),
+	KUNIT_CASE_SLOW(no_memory_for_choice),
+	KUNIT_CASE_SLOW(no_memory_for_node),
 	{ }
 };
 

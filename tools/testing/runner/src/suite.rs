@@ -32,6 +32,7 @@ const NOT_ON_DEBUG: &[&str] = &["links.subsystems", "memory.fragmented"];
 pub fn groups(debug: bool) -> Vec<Group> {
     let mut suites = suites(debug);
     if debug {
+        suites.extend([Arch::X86_64, Arch::Arm64].map(faults));
         suites.extend(LOADS.map(loaded_at_last));
     }
     suites.into_iter().map(Suite::into_group).collect()
@@ -84,6 +85,23 @@ const LOADS: [(&str, Arch, usize); 6] = [
     ("arm64-load-fails-late", Arch::Arm64, 240),
 ];
 
+/// A guest for nothing but calls that fail on demand. The guest for all tests runs them as well; this
+/// one is for who wants to know what of the module's code they reach.
+fn faults(arch: Arch) -> Suite {
+    Suite {
+        name: match arch {
+            Arch::X86_64 => "x86_64-faults",
+            Arch::Arm64 => "arm64-faults",
+        },
+        about: "calls that fail on demand, and nothing else",
+        boot: Boot {
+            timeout: Duration::from_secs(900),
+            ..boot(arch, VIVID_MAPS, &format!("{FAULTS} links.c_driver"))
+        },
+        may_skip: vec!["fail_nth.load"],
+    }
+}
+
 fn loaded_at_last((name, arch, skip): (&'static str, Arch, usize)) -> Suite {
     Suite {
         name,
@@ -113,10 +131,17 @@ fn behind(iommu: Iommu, boot: Boot) -> Boot {
 const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
     [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
 
+/// The rules that the module follows, and where vivid is linked to.
+const LINKS: &str = "/sys/module/dmabuf_coherency/parameters/links";
+const VIVID_ORDER: &str = "/sys/class/video4linux/video0/device/dma_heaps/order";
+
 const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED: &str = "--heap system-uncached alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
-const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video.";
+const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. memory.killed";
 const BOUNCED: &str = "--heap system-noncoherent";
+
+const LACKING: &str = "--heap system-noncoherent alloc. query. limits.counted pool.reused \
+    pool.bounded pool.idle links.shape links.agree";
 
 /// Skipped where everything bounces.
 const ALL_BOUNCES: &[&str] = &[
@@ -190,6 +215,7 @@ const REFUSED: &[&str] = &[
 
 /// Skipped of the whole suite, besides, where that is so.
 const WHOLE_X86_64: &[&str] = &[
+    "links.early_rules",
     "brackets.",
     "video.forced_bounce",
     "fence.before_maintenance",
@@ -271,7 +297,12 @@ fn suites(debug: bool) -> Vec<Suite> {
                     "--bounces vivid import. importer. matrix. brackets. parallel. answer.",
                 )
             },
-            may_skip: vec!["import.cpu_only", "matrix.bouncing", "matrix.maintenance"],
+            may_skip: vec![
+                "import.cpu_only",
+                "matrix.bouncing",
+                "matrix.maintenance",
+                "brackets.no_room",
+            ],
         },
         Suite {
             name: "arm64-5g",
@@ -290,6 +321,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 "import.together",
                 "import.outlives_fd",
                 "matrix.bouncing",
+                "brackets.no_room",
             ],
         },
         Suite {
@@ -309,7 +341,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 ..boot(
                     X86_64,
                     VIVID_MAPS,
-                    "alloc. video.forced_bounce limits.accounted",
+                    "alloc. video.forced_bounce limits.accounted links.early_rules",
                 )
             },
             may_skip: vec![],
@@ -403,13 +435,36 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-off",
-            about: "where the module is told to charge nobody and to keep no memory",
+            about: "where the module is told to charge nobody, and to link to a heap that is not there",
             boot: Boot::new(
                 X86_64,
                 format!(
-                    "insmod $DMABUF_COHERENCY_KO accounting=0 pool_percent=0 && exec /{SELFTEST} --uncharged --unpooled alloc. limits. pool.off"
+                    "insmod $DMABUF_COHERENCY_KO accounting=0 pool_percent=0 links=vgem=nonesuch && [ -z \"$(cat {LINKS})\" ] && exec /{SELFTEST} --heap default_cma_region-coherent --uncharged --unpooled alloc. limits."
                 ),
             ),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "x86_64-told-links",
+            about: "where the module is told when it is loaded what to link, wrong and right",
+            boot: Boot::new(
+                X86_64,
+                format!(
+                    "PARAMETERS='links=vivid=system'; ! insmod $DMABUF_COHERENCY_KO links=vivid && {LOAD} {VIVID_MAPS} && [ \"$(cat {VIVID_ORDER})\" = system ] && exec /{SELFTEST} links.shape links.nodes_only"
+                ),
+            ),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "x86_64-lacking",
+            about: "where the kernel has neither contiguous memory nor memory cgroups",
+            boot: Boot {
+                append: "cma=0 cgroup_disable=memory",
+                script: format!(
+                    "{LOAD} {VIVID_MAPS} && ! ls /dev/dma_heap/*_cma_* && exec /{SELFTEST} {LACKING}"
+                ),
+                ..Boot::new(X86_64, "")
+            },
             may_skip: vec![],
         },
         Suite {

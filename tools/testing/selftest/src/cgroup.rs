@@ -9,7 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Where all groups are.
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// Takes a process out of its group.
+pub fn leave(pid: u32) -> Result<()> {
+    let path = Path::new(ROOT).join("cgroup.procs");
+    fs::write(path, pid.to_string()).with_context(|| format!("taking process {pid} out"))
+}
 
 /// A control group of this test's own, removed when dropped.
 pub struct Group(PathBuf);
@@ -23,7 +30,7 @@ impl Group {
             .split_whitespace()
             .any(|found| found == controller)
         {
-            return skip(format!("no {controller} controller in /sys/fs/cgroup"));
+            return skip(format!("no {controller} controller in {ROOT}"));
         }
         fs::write(
             root.join("cgroup.subtree_control"),

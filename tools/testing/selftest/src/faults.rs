@@ -7,6 +7,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+/// Where a thread says which place is to fail.
+const NTH: &str = "/proc/thread-self/fail-nth";
 
 /// What may fail, and how it has to be set so that it does for `fail-nth`, and
 /// quietly. By itself none of that makes anything fail.
@@ -34,12 +38,21 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Skips the test where the kernel has no such thing.
+    /// Whether the kernel has such a thing.
+    pub fn possible() -> bool {
+        Path::new(NTH).exists()
+    }
+
+    /// Skips the test where it has not.
     pub fn new() -> Result<Self> {
-        let path = "/proc/thread-self/fail-nth";
-        let Ok(nth) = File::options().read(true).write(true).open(path) else {
-            return skip(format!("no {path}: the kernel injects no faults"));
-        };
+        if !Self::possible() {
+            return skip(format!("no {NTH}: the kernel injects no faults"));
+        }
+        let nth = File::options()
+            .read(true)
+            .write(true)
+            .open(NTH)
+            .context(NTH)?;
         for (name, value) in SETTINGS {
             let path = format!("/sys/kernel/debug/{name}");
             fs::write(&path, value).context(path)?;

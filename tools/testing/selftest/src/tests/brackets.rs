@@ -18,6 +18,7 @@ use crate::pattern::{expect_bytes, pattern};
 use crate::reach::{Answer, Reach, answer, bouncing, bouncing_is_forced};
 use crate::test_importer::{Attachment, Direction, Importer, Kind, Mapped, Setup};
 use anyhow::{Context as _, Result, ensure};
+use rustix::io::Errno;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -54,6 +55,11 @@ pub const TESTS: &[Test] = &[
         "brackets.one_of_two",
         "of two devices, the one that bounces and the one that does not are right",
         one_of_two,
+    ),
+    Test::new(
+        "brackets.no_room",
+        "mapping fails where there is no room to bounce, and not once there is",
+        no_room,
     ),
     Test::new(
         "brackets.midway",
@@ -426,6 +432,37 @@ fn nested(stage: &Stage) -> Result<()> {
         stage.device_sees("after an end too much", &mapped, now)?;
     }
     Ok(())
+}
+
+fn no_room(options: &Options) -> Result<()> {
+    if !bouncing_is_forced()? {
+        return skip("devices need not bounce here: try a guest with --append swiotlb=force");
+    }
+    let importer = Importer::new(&Setup::SNOOPING)?;
+    let buffer = options.heap()?.alloc(16 << 20)?;
+    let attachment = importer.attach(&buffer, Kind::Static)?;
+    let map = || importer.map(attachment, Direction::Bidirectional);
+    let mut all = Vec::new();
+    let errno = loop {
+        ensure!(all.len() < 100, "there is room for more than 1.5 GiB");
+        match map() {
+            Ok(mapped) => all.push(mapped),
+            Err(errno) => break errno,
+        }
+    };
+    println!("{} mappings, and then {errno}", all.len());
+    ensure!(
+        !all.is_empty() && [Errno::IO, Errno::NOMEM].contains(&errno),
+        "expected mappings, and then EIO or ENOMEM, got {} and {errno}",
+        all.len()
+    );
+    // What has failed is in nobody's way.
+    buffer.bracketed(|| ())?;
+    for mapped in &all {
+        importer.unmap(mapped)?;
+    }
+    let mapped = map().context("when there is room again")?;
+    mapped.expect_whole(&buffer)
 }
 
 fn closed(stage: &Stage) -> Result<()> {

@@ -10,12 +10,13 @@ use crate::expect::{outcome, skip};
 use crate::faults::{Faults, MANY};
 use crate::heap::{Buffer, END, Heap, READ, Request, WRITE};
 use crate::links::{Links, linked_devices};
-use crate::mapping::page_size;
+use crate::mapping::{Mapping, page_size};
 use crate::options::{Options, is_ours};
 use crate::query::{self, Query};
 use crate::rules::Rules;
 use crate::test_importer::{Direction, Importer, Kind, Setup};
 use anyhow::{Context as _, Result, bail, ensure};
+use dmabuf_coherency_selftest::cgroup::{self, Group};
 use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -24,6 +25,11 @@ use std::path::PathBuf;
 
 pub const TESTS: &[Test] = &[
     Test::new("fail_nth.alloc", "allocating on each heap", alloc),
+    Test::new(
+        "fail_nth.group",
+        "allocating for the first time in a control group",
+        group,
+    ),
     Test::new("fail_nth.mmap", "mapping into user space", mmap),
     Test::new("fail_nth.attach", "attaching each kind of device", attach),
     Test::new("fail_nth.map", "mapping for each kind of device", map),
@@ -87,11 +93,42 @@ fn alloc(_: &Options) -> Result<()> {
     })
 }
 
+fn group(_: &Options) -> Result<()> {
+    let faults = Faults::new()?;
+    each_heap(|name, heap| {
+        for nth in 1..MANY {
+            // The next attempt in a group would not be the first, for which nothing is kept.
+            let group = Group::new("memory")?;
+            group.write("cgroup.procs", "0")?;
+            let (seen, hit) = faults.run(nth, || heap.alloc(3 * page_size()))?;
+            cgroup::leave(std::process::id())?;
+            match seen {
+                Ok(buffer) => buffer.map()?.expect_zeroed("its memory")?,
+                Err(errno) if hit && EITHER.contains(&errno) => (),
+                Err(errno) => bail!("fault {nth}: got {}", outcome::<()>(&Err(errno))),
+            }
+            if !hit {
+                println!("{name}: {} faults", nth - 1);
+                return Ok(());
+            }
+        }
+        bail!("more than {MANY} faults")
+    })
+}
+
 fn mmap(_: &Options) -> Result<()> {
     let faults = Faults::new()?;
     each_heap(|name, heap| {
         let buffer = heap.alloc(4 << 20)?;
-        faults.sweep(name, &[Errno::NOMEM], || buffer.map(), |_| Ok(()))
+        let expected = &[Errno::NOMEM];
+        faults.sweep(name, expected, || buffer.map(), |_| Ok(()))?;
+        // A huge entry, where there are such, and pages behind it.
+        let address = Mapping::anonymous(3 * buffer.size())?
+            .address()
+            .next_multiple_of(buffer.size());
+        let len = buffer.size() - page_size();
+        let map = || Mapping::at(&buffer, len, address);
+        faults.sweep(&format!("{name}, in part"), expected, map, |_| Ok(()))
     })
 }
 

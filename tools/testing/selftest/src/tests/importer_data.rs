@@ -7,7 +7,7 @@
 use super::Test;
 use crate::expect::{expect_errno, skip};
 use crate::heap::{Buffer, Heap};
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, page_size};
 use crate::options::Options;
 use crate::pattern::{expect_bytes, pattern};
 use crate::reach::{bouncing_is_forced, suitable};
@@ -23,6 +23,11 @@ pub const TESTS: &[Test] = &[
         "importer.data",
         "devices, the kernel and processes see each other's bytes",
         data,
+    ),
+    Test::new(
+        "importer.many_segments",
+        "a device that takes a page at a time gets all of them, in their order",
+        many_segments,
     ),
     Test::new(
         "importer.vmap_place",
@@ -116,6 +121,28 @@ impl<'a> Users<'a> {
             _ => self.importer.read(&self.reads, at, len)?,
         })
     }
+}
+
+/// More segments than a page has room for, so that the table is a chain of pages.
+fn many_segments(options: &Options) -> Result<()> {
+    drop(suitable(options)?);
+    let importer = Importer::new(&Setup {
+        max_segment_size: page_size() as u32,
+        ..Setup::SNOOPING
+    })?;
+    let buffer = options.heap()?.alloc(SCATTERED)?;
+    let expected = pattern(SCATTERED, 1);
+    let mapping = buffer.map()?;
+    buffer.bracketed(|| mapping.write(0, &expected))?;
+    let attachment = importer.attach(&buffer, Kind::Static)?;
+    let mapped = importer.map(attachment, Direction::ToDevice)?;
+    mapped.expect_whole(&buffer)?;
+    ensure!(
+        mapped.largest == page_size() as u64,
+        "expected segments of a page, got {mapped:?}"
+    );
+    let seen = importer.read(&mapped, 0, SCATTERED)?;
+    expect_bytes("what the device reads", &seen, &expected)
 }
 
 /// Everybody writes the whole buffer, and then a part of it that begins and

@@ -8,7 +8,7 @@ use crate::heap_files::Files;
 use crate::options::Options;
 use crate::process::Helper;
 use anyhow::{Context as _, Result, ensure};
-use dmabuf_coherency_selftest::cgroup::Group;
+use dmabuf_coherency_selftest::cgroup::{self, Group};
 use dmabuf_coherency_selftest::heap::Heap;
 use dmabuf_coherency_selftest::mapping::{Mapping, page_size};
 use dmabuf_coherency_selftest::memory::{meminfo, vmstat, wait_until};
@@ -60,6 +60,11 @@ pub const TESTS: &[Test] = &[
         "pool.group_gone",
         "what is kept for a control group goes with it",
         group_gone,
+    ),
+    Test::new(
+        "pool.group_outlived",
+        "what a buffer leaves is not kept if its control group has gone before",
+        group_outlived,
     ),
     Test::new(
         "pool.group_follows",
@@ -358,6 +363,31 @@ fn short_group(options: &Options) -> Result<()> {
         (LEN..=LEN + LEN / 2).contains(&kept),
         "expected what the group had to go, and {LEN} bytes of others to stay: {kept} are kept"
     );
+    Ok(())
+}
+
+fn group_outlived(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    let group = Group::new("memory")?;
+    let path = group.path().to_owned();
+    let helper = Helper::Allocate {
+        heap: options.heap.clone(),
+        len: 8 << 20,
+        group: Some(path.clone()),
+    };
+    let mut process = helper.spawn()?;
+    let answer = process.answer()?;
+    ensure!(answer == "success", "expected success, got {answer}");
+    cgroup::leave(process.pid())?;
+    drop(group);
+    ensure!(!path.exists(), "{} cannot be removed", path.display());
+    // Neither at once nor later would somebody need it.
+    drop(process);
+    let pool = files.number("pool")?;
+    ensure!(pool == 0, "the group has gone, and {pool} bytes are kept");
     Ok(())
 }
 
