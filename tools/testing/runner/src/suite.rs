@@ -138,7 +138,8 @@ const VIVID_ORDER: &str = "/sys/class/video4linux/video0/device/dma_heaps/order"
 const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED: &str = "--heap system-uncached alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. memory.killed";
-const BOUNCED: &str = "--heap system-noncoherent";
+const REACH: &str = "--heap system-noncoherent matrix. brackets. parallel. video.brackets \
+    library.brackets fence.before_maintenance";
 
 const LACKING: &str = "--heap system-noncoherent alloc. query. limits.counted pool.reused \
     pool.bounded pool.idle links.shape links.agree";
@@ -197,9 +198,9 @@ const ALL_COHERENT: &[&str] = &[
     "answer.logged",
 ];
 
-/// Skipped behind an IOMMU.
+/// Skipped of the whole suite behind an IOMMU.
 fn behind_iommu() -> Vec<&'static str> {
-    [ALL_COHERENT, &["video."]].concat()
+    [ALL_COHERENT, WHOLE_X86_64, &["video.", "pool.off"]].concat()
 }
 
 /// Skipped where no device snoops.
@@ -372,19 +373,19 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-bounce",
-            about: "the whole suite, where bounce buffers make a missing bracket visible",
+            about: "all heaps, where bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: "swiotlb=force",
-                ..whole(X86_64, debug, BOUNCED)
+                ..boot(X86_64, VIVID_MAPS, REACH)
             },
             may_skip: ALL_BOUNCES.to_vec(),
         },
         Suite {
             name: "arm64-bounce",
-            about: "the whole suite, where bounce buffers make a missing bracket visible",
+            about: "all heaps, where bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: "swiotlb=force",
-                ..whole(Arm64, debug, BOUNCED)
+                ..boot(Arm64, VIVID_MAPS, REACH)
             },
             may_skip: ALL_BOUNCES.to_vec(),
         },
