@@ -325,11 +325,16 @@ unsigned long dmacoh_totalram_pages(void)
 	return totalram_pages();
 }
 
+bool dmacoh_memcg_disabled(void)
+{
+	return mem_cgroup_disabled();
+}
+
 #ifdef CONFIG_MEMCG
 /* The task may be moved, and what it was in may go, at any time. */
 struct mem_cgroup *dmacoh_current_memcg_rcu(void)
 {
-	return mem_cgroup_disabled() ? NULL : mem_cgroup_from_task(current);
+	return dmacoh_memcg_disabled() ? NULL : mem_cgroup_from_task(current);
 }
 
 struct mem_cgroup *dmacoh_current_memcg(void)

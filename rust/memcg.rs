@@ -24,6 +24,12 @@ unsafe impl Send for Memcg {}
 unsafe impl Sync for Memcg {}
 
 impl Memcg {
+    /// Whether there are memory cgroups. That does not change.
+    pub(crate) fn exist() -> bool {
+        // SAFETY: Callable in any context.
+        !unsafe { bindings::dmacoh_memcg_disabled() }
+    }
+
     /// The cgroup of the current task.
     pub(crate) fn current() -> Self {
         // INVARIANT: The callee returns a reference.

@@ -134,7 +134,7 @@ impl Pool {
 
         Arc::pin_init(
             pin_init!(Self {
-                account,
+                account: account && Memcg::exist(),
                 cleaner,
                 shared,
                 shrinker,

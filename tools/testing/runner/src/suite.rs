@@ -135,6 +135,9 @@ const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHEREN
 const LINKS: &str = "/sys/module/dmabuf_coherency/parameters/links";
 const VIVID_ORDER: &str = "/sys/class/video4linux/video0/device/dma_heaps/order";
 
+/// Whom a heap charges.
+const ACCOUNTING: &str = "/sys/class/dma_heap/system-coherent/accounting";
+
 const MAINTAINED: &str = "--heap system-noncoherent alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED: &str = "--heap system-uncached alloc. query. limits. pool. mmap. sync. fence. import. importer. parallel. map. video. race.";
 const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. query. limits. mmap. sync. fence. import. importer. parallel. map. video. memory.killed";
@@ -462,7 +465,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             boot: Boot {
                 append: "cma=0 cgroup_disable=memory",
                 script: format!(
-                    "{LOAD} {VIVID_MAPS} && ! ls /dev/dma_heap/*_cma_* && exec /{SELFTEST} {LACKING}"
+                    "{LOAD} {VIVID_MAPS} && ! ls /dev/dma_heap/*_cma_* && [ \"$(cat {ACCOUNTING})\" = none ] && exec /{SELFTEST} {LACKING}"
                 ),
                 ..Boot::new(X86_64, "")
             },
