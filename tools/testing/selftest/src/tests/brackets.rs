@@ -439,12 +439,12 @@ fn no_room(options: &Options) -> Result<()> {
         return skip("devices need not bounce here: try a guest with --append swiotlb=force");
     }
     let importer = Importer::new(&Setup::SNOOPING)?;
-    let buffer = options.heap()?.alloc(16 << 20)?;
+    let buffer = options.heap()?.alloc(64 << 10)?;
     let attachment = importer.attach(&buffer, Kind::Static)?;
     let map = || importer.map(attachment, Direction::Bidirectional);
     let mut all = Vec::new();
     let errno = loop {
-        ensure!(all.len() < 100, "there is room for more than 1.5 GiB");
+        ensure!(all.len() < 2000, "there is room for more than 125 MiB");
         match map() {
             Ok(mapped) => all.push(mapped),
             Err(errno) => break errno,
