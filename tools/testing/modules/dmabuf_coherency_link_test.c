@@ -282,6 +282,8 @@ static void no_memory_for_node(struct kunit *test)
 		node = node_of(dev, class);
 		hit = fail_nth(0);
 		linked = exists(dev, NULL, "dma_heap");
+		/* There are all links, or none. */
+		KUNIT_EXPECT_EQ(test, linked, exists(dev, NULL, "dma_heaps"));
 		if (IS_ERR(node)) {
 			KUNIT_EXPECT_TRUE(test, hit);
 		} else {
