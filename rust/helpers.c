@@ -320,6 +320,12 @@ void dmacoh_mod_reclaimable(struct page *page, long nr_pages)
 			    nr_pages);
 }
 
+/* Contiguous memory is for pages that can be moved, which these cannot. */
+long dmacoh_available_pages(void)
+{
+	return si_mem_available() - (long)global_zone_page_state(NR_FREE_CMA_PAGES);
+}
+
 unsigned long dmacoh_totalram_pages(void)
 {
 	return totalram_pages();

@@ -562,10 +562,11 @@ impl Drop for Pages {
     }
 }
 
-/// An estimate of the pages that can be allocated without swapping, what can be reclaimed included.
+/// An estimate of the pages that can be allocated without swapping, what can be reclaimed included
+/// and contiguous memory not.
 pub(crate) fn available() -> usize {
     // SAFETY: Callable in any context.
-    let pages = unsafe { bindings::si_mem_available() };
+    let pages = unsafe { bindings::dmacoh_available_pages() };
 
     pages.try_into().unwrap_or(0)
 }
