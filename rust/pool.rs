@@ -559,9 +559,10 @@ impl Reclaim for Bin {
 }
 
 impl Bin {
-    /// Frees a block of more pages, if there is one. Returns whether there was.
+    /// Frees a block from the stacks for more pages, that of other sizes among them, if there is one.
+    /// Returns whether there was.
     fn free_larger(&self, nr_pages: usize) -> bool {
-        self.free(1, stack_index(nr_pages.next_power_of_two()) + 1) > 0
+        self.free(1, nr_pages.ilog2() as usize + 1) > 0
     }
 
     /// Frees at least so many pages, or all, of blocks from the stack of this index on. Returns how
