@@ -144,9 +144,8 @@ impl Change<'_> {
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        self.any.store(
-            !self.tables.as_ref().is_none_or(|tables| tables.is_empty()),
-            Release,
-        );
+        let any = self.tables.iter().flatten().next().is_some();
+
+        self.any.store(any, Release);
     }
 }

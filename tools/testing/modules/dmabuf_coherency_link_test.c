@@ -149,8 +149,8 @@ static void device_gone(struct kunit *test)
 	put_device(dev);
 }
 
-/* The class of this name, if there is a device of it to find it by. */
-static const struct class *class_named(const char *name)
+/* The class of video devices; skips the test if there is none to find it by. */
+static const struct class *video_class(struct kunit *test)
 {
 	struct kset *devices = platform_bus.kobj.kset;
 	const struct class *found = NULL;
@@ -164,10 +164,12 @@ static const struct class *class_named(const char *name)
 		if (kobj->ktype != platform_bus.kobj.ktype)
 			continue;
 		class = kobj_to_dev(kobj)->class;
-		if (class && !strcmp(class->name, name))
+		if (class && !strcmp(class->name, "video4linux"))
 			found = class;
 	}
 	spin_unlock(&devices->list_lock);
+	if (!found)
+		kunit_skip(test, "no video device: load vivid");
 	return found;
 }
 
@@ -186,12 +188,10 @@ static struct device *node_of(struct device *parent, const struct class *class)
 
 static void no_node(struct kunit *test)
 {
-	const struct class *class = class_named("video4linux");
+	const struct class *class = video_class(test);
 	struct device *dev = bound_device(test);
 	struct device *child;
 
-	if (!class)
-		kunit_skip(test, "no video device: load vivid");
 	/* Nobody can open it, and so nobody asks which heaps suit it. */
 	child = child_of(dev, class, 0);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, child);
@@ -201,12 +201,10 @@ static void no_node(struct kunit *test)
 
 static void node_and_choice(struct kunit *test)
 {
-	const struct class *class = class_named("video4linux");
+	const struct class *class = video_class(test);
 	struct device *dev = bound_device(test);
 	struct device *node;
 
-	if (!class)
-		kunit_skip(test, "no video device: load vivid");
 	dev_set_dma_coherent(dev);
 	node = node_of(dev, class);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, node);
@@ -267,13 +265,11 @@ static void no_memory_for_choice(struct kunit *test)
 
 static void no_memory_for_node(struct kunit *test)
 {
-	const struct class *class = class_named("video4linux");
+	const struct class *class = video_class(test);
 	struct device *dev = bound_device(test);
 	unsigned int nth = 0, failed = 0;
 	bool hit;
 
-	if (!class)
-		kunit_skip(test, "no video device: load vivid");
 	do {
 		struct device *node;
 		bool linked;
