@@ -12,10 +12,20 @@ use std::time::Duration;
 /// Where all groups are.
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// Moves this process into the group at `path`.
+pub fn enter(path: &Path) -> Result<()> {
+    take(path, 0)
+}
+
 /// Takes a process out of its group.
 pub fn leave(pid: u32) -> Result<()> {
-    let path = Path::new(ROOT).join("cgroup.procs");
-    fs::write(path, pid.to_string()).with_context(|| format!("taking process {pid} out"))
+    take(Path::new(ROOT), pid)
+}
+
+/// Takes a process into the group at `path`; 0 is this one.
+fn take(path: &Path, pid: u32) -> Result<()> {
+    let procs = path.join("cgroup.procs");
+    fs::write(&procs, pid.to_string()).with_context(|| format!("{}: {pid}", procs.display()))
 }
 
 /// A control group of this test's own, removed when dropped.
@@ -56,7 +66,7 @@ impl Group {
         let own = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
         let before = Path::new(ROOT).join(own.context("expected a control group of version 2")?);
-        self.write("cgroup.procs", "0")?;
+        enter(&self.0)?;
         Ok(Member { before })
     }
 
@@ -73,9 +83,8 @@ pub struct Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let procs = self.before.join("cgroup.procs");
-        if let Err(error) = fs::write(&procs, "0") {
-            println!("cannot go back to {}: {error}", procs.display());
+        if let Err(error) = enter(&self.before) {
+            println!("cannot go back: {error:#}");
         }
     }
 }

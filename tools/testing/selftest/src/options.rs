@@ -20,6 +20,11 @@ pub fn is_ours(heap: &str) -> bool {
         .any(|mode| heap.ends_with(mode))
 }
 
+/// Whether a heap of this name takes from all memory, not from a region of its own.
+pub fn is_of_system_region(heap: &str) -> bool {
+    heap.starts_with("system")
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The heap to test, by its name in /dev/dma_heap.
@@ -117,7 +122,7 @@ impl Options {
     /// Skips a test that fills the memory that a heap takes from, unless that is
     /// all memory.
     pub fn need_system_region(&self) -> Result<()> {
-        if self.heap.starts_with("system") {
+        if is_of_system_region(&self.heap) {
             return Ok(());
         }
         skip(format!("{} takes from a region of its own", self.heap))

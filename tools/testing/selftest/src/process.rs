@@ -8,10 +8,11 @@ use crate::heap::{Buffer, Heap, Request};
 use crate::mapping::Mapping;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
+use dmabuf_coherency_selftest::cgroup::enter;
 use rustix::process::{Pid, Signal, WaitOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The program that runs.
@@ -92,7 +93,7 @@ impl Helper {
                 Ok(())
             }
             Self::Press { heap, group, len } => {
-                std::fs::write(group.join("cgroup.procs"), "0")?;
+                enter(group)?;
                 let heap = Heap::open(heap)?;
                 let buffers = (0..len / SMALL).map(|_| heap.alloc(SMALL));
                 drop(buffers.take_while(Result::is_ok).collect::<Vec<_>>());
@@ -148,11 +149,6 @@ impl Helper {
         let child = command.spawn().context("starting a helper")?;
         Ok(Running(child))
     }
-}
-
-/// Moves this process into a control group.
-fn enter(group: &Path) -> Result<()> {
-    Ok(std::fs::write(group.join("cgroup.procs"), "0")?)
 }
 
 /// A running helper, killed when dropped.

@@ -13,7 +13,7 @@ use super::matrix::heaps;
 use crate::expect::skip;
 use crate::heap::{Buffer, END, Heap, READ, WRITE};
 use crate::mapping::Mapping;
-use crate::options::{Options, is_ours};
+use crate::options::{Options, is_of_system_region, is_ours};
 use crate::pattern::{expect_bytes, pattern};
 use crate::reach::{Answer, Reach, answer, bouncing, bouncing_is_forced};
 use crate::test_importer::{Attachment, Direction, Importer, Kind, Mapped, Setup};
@@ -105,7 +105,7 @@ fn each(test: fn(&Stage) -> Result<()>) -> Result<()> {
     for heap in heaps()? {
         // Contiguous memory is where every device reaches it.
         if answer(&heap, Reach::Bouncing) == Answer::Refused
-            || !(forced || heap.starts_with("system"))
+            || !(forced || is_of_system_region(&heap))
         {
             continue;
         }

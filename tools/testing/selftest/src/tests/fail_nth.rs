@@ -16,7 +16,7 @@ use crate::query::{self, Query};
 use crate::rules::Rules;
 use crate::test_importer::{Direction, Importer, Kind, Setup};
 use anyhow::{Context as _, Result, bail, ensure};
-use dmabuf_coherency_selftest::cgroup::{self, Group};
+use dmabuf_coherency_selftest::cgroup::Group;
 use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -99,9 +99,9 @@ fn group(_: &Options) -> Result<()> {
         for nth in 1..MANY {
             // The next attempt in a group would not be the first, for which nothing is kept.
             let group = Group::new("memory")?;
-            group.write("cgroup.procs", "0")?;
+            let member = group.join()?;
             let (seen, hit) = faults.run(nth, || heap.alloc(3 * page_size()))?;
-            cgroup::leave(std::process::id())?;
+            drop(member);
             match seen {
                 Ok(buffer) => buffer.map()?.expect_zeroed("its memory")?,
                 Err(errno) if hit && EITHER.contains(&errno) => (),

@@ -7,7 +7,7 @@ use crate::expect::{expect_errno, outcome, skip};
 use crate::heap::Request;
 use crate::mapping::{Mapping, page_size};
 use crate::memory::{free, free_blocks, meminfo, settled_free, vmstat, wait_until};
-use crate::options::Options;
+use crate::options::{Options, is_of_system_region};
 use crate::pages;
 use crate::process::{Helper, Running};
 use crate::trace::{EXPORT, Recording};
@@ -227,6 +227,7 @@ fn fragmented(options: &Options) -> Result<()> {
 }
 
 /// What a heap takes from.
+#[derive(Clone, Copy, PartialEq)]
 enum Region {
     System,
     Contiguous,
@@ -234,7 +235,7 @@ enum Region {
 
 impl Region {
     fn of(options: &Options) -> Self {
-        if options.heap.starts_with("system") {
+        if is_of_system_region(&options.heap) {
             Self::System
         } else {
             Self::Contiguous
@@ -242,7 +243,7 @@ impl Region {
     }
 
     /// The bytes that are free.
-    fn free(&self) -> Result<u64> {
+    fn free(self) -> Result<u64> {
         match self {
             Self::System => free(),
             Self::Contiguous => Ok(vmstat("nr_free_cma")? * page_size() as u64),
@@ -250,7 +251,7 @@ impl Region {
     }
 
     /// How much later each attempt to meet an allocation in its midst comes.
-    fn patience(&self) -> Duration {
+    fn patience(self) -> Duration {
         match self {
             Self::System => Duration::ZERO,
             Self::Contiguous => Duration::from_millis(2),
@@ -258,7 +259,7 @@ impl Region {
     }
 
     /// The bytes that a buffer could get.
-    fn available(&self) -> Result<u64> {
+    fn available(self) -> Result<u64> {
         match self {
             Self::System => meminfo("MemAvailable"),
             Self::Contiguous => self.free(),
@@ -302,7 +303,7 @@ fn killed(options: &Options) -> Result<()> {
             continue;
         }
         let exported = recording.events()?.iter().any(|event| event.pid == pid);
-        if exported && !region.patience().is_zero() {
+        if exported && region == Region::Contiguous {
             println!("attempt {attempt}: the allocation was at its end when the signal came");
             continue;
         }
@@ -313,7 +314,7 @@ fn killed(options: &Options) -> Result<()> {
         println!("ended {took:?} after SIGKILL");
         expect_back("after SIGKILL", before)?;
         killed += 1;
-        if region.patience().is_zero() {
+        if region == Region::System {
             break;
         }
     }
