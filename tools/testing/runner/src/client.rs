@@ -28,6 +28,8 @@ const SCRIPT: &str = r#"
 insmod $DMABUF_COHERENCY_KO || exit
 mkdir -p /run/udev
 capture() {
+	# Not left to the program's own redirection: frames of the first time would count.
+	: >/tmp/frames
 	cam -c 1 --capture=1000000 >/tmp/frames 2>/tmp/errors & cam=$!
 	tries=0
 	until grep -q 'seq: 00002' /tmp/frames; do
