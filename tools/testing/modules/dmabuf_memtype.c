@@ -18,10 +18,14 @@
 
 #ifdef CONFIG_X86
 
-static u32 prot_type(pgprot_t prot)
+/* An entry that maps more than a page has one bit of the attributes elsewhere. */
+static u32 prot_type(pgprot_t prot, bool is_page)
 {
-	unsigned long cache = pgprot_val(prot) & _PAGE_CACHE_MASK;
+	unsigned long cache;
 
+	if (!is_page)
+		prot = pgprot_large_2_4k(prot);
+	cache = pgprot_val(prot) & _PAGE_CACHE_MASK;
 	if (cache == cachemode2protval(_PAGE_CACHE_MODE_WB))
 		return DMABUF_MEMTYPE_WRITE_BACK;
 	if (cache == cachemode2protval(_PAGE_CACHE_MODE_WC))
@@ -33,18 +37,16 @@ static int kernel_type(const void *addr, u32 *type)
 {
 	unsigned int level;
 	pte_t *pte = lookup_address((unsigned long)addr, &level);
-	pgprot_t prot;
 
 	if (!pte || !pte_present(*pte))
 		return -EINVAL;
-	prot = pte_pgprot(*pte);
-	*type = prot_type(level == PG_LEVEL_4K ? prot : pgprot_large_2_4k(prot));
+	*type = prot_type(pte_pgprot(*pte), level == PG_LEVEL_4K);
 	return 0;
 }
 
 #else /* CONFIG_ARM64 */
 
-static u32 prot_type(pgprot_t prot)
+static u32 prot_type(pgprot_t prot, bool is_page)
 {
 	switch (FIELD_GET(PTE_ATTRINDX_MASK, pgprot_val(prot))) {
 	case MT_NORMAL:
@@ -98,7 +100,7 @@ static int look_at_user(struct dmabuf_memtype_query *query)
 		ret = follow_pfnmap_start(&args);
 	if (!ret) {
 		query->frame = args.pfn;
-		query->type = prot_type(args.pgprot);
+		query->type = prot_type(args.pgprot, args.addr_mask == PAGE_MASK);
 		follow_pfnmap_end(&args);
 	}
 	mmap_read_unlock(current->mm);

@@ -134,6 +134,13 @@ impl Mapping {
         }
     }
 
+    /// Reads one byte, also if nobody wants to know it.
+    pub fn read_byte(&self, offset: usize) -> u8 {
+        self.check(offset, 1);
+        // SAFETY: The offset was checked.
+        unsafe { self.start.as_ptr().add(offset).read_volatile() }
+    }
+
     pub fn write(&self, offset: usize, from: &[u8]) {
         self.check(offset, from.len());
         // SAFETY: The range was checked, and `from` is memory of its own.

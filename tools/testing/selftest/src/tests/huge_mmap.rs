@@ -4,8 +4,10 @@
 //! the second level maps what otherwise takes a page table.
 
 use super::Test;
+use super::memory_type::{expected, frames};
 use crate::heap::Buffer;
 use crate::mapping::{Mapping, page_size};
+use crate::memory_type::PageTables;
 use crate::options::Options;
 use crate::process::in_fork;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -25,6 +27,11 @@ pub const TESTS: &[Test] = &[
         "mmap.huge_one_fault",
         "the first access maps all of it",
         one_fault,
+    ),
+    Test::new(
+        "mmap.huge_memory_type",
+        "large entries map memory as the heap's mode says",
+        memory_type,
     ),
     Test::new(
         "mmap.huge_offset",
@@ -176,17 +183,44 @@ fn minor_faults() -> Result<i64> {
 fn one_fault(options: &Options) -> Result<()> {
     let huge = Huge::new(options)?;
     let mapping = huge.map(0)?;
-    let mut byte = [0];
-    // From where on the next accesses have nothing left to map. The first may be to what was
-    // mapped at once.
-    mapping.read(mapping.len() / 2, &mut byte);
-    let before = minor_faults()?;
-    for page in 0..mapping.pages() {
-        mapping.read(page * page_size(), &mut byte);
-    }
-    let faults = minor_faults()? - before;
+    let read = |mapping: &Mapping| -> Result<i64> {
+        let before = minor_faults()?;
+        for page in 0..mapping.pages() {
+            mapping.read_byte(page * page_size());
+        }
+        Ok(minor_faults()? - before)
+    };
+    // The code that reads may not be in memory itself before it has run once.
+    read(&mapping)?;
+    let mapping = huge.map(0)?;
+    let faults = read(&mapping)?;
     // A table of the second level may end within the mapping.
-    ensure!(faults <= 1, "expected one more fault at most, got {faults}");
+    ensure!(faults <= 2, "expected two faults at most, got {faults}");
+    Ok(())
+}
+
+/// Large entries have the bits of attributes elsewhere.
+fn memory_type(options: &Options) -> Result<()> {
+    let tables = PageTables::open()?;
+    let expected = expected(options);
+    let huge = Huge::new(options)?;
+    let (large, small) = (huge.map(0)?, huge.map(page_size())?);
+    let seen = frames(&tables, "large entries", &large, expected)?;
+    ensure!(
+        seen == frames(&tables, "single pages", &small, expected)?,
+        "expected the frames of a mapping of single pages, got others"
+    );
+    for protection in [
+        MprotectFlags::READ,
+        MprotectFlags::READ | MprotectFlags::WRITE,
+    ] {
+        large.protect(protection)?;
+        let what = format!("large entries after mprotect to {protection:?}");
+        ensure!(
+            frames(&tables, &what, &large, expected)? == seen,
+            "{what}: expected the same frames, got others"
+        );
+    }
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// How a heap of this name has to map memory for the CPU.
-fn expected(options: &Options) -> MemoryType {
+pub fn expected(options: &Options) -> MemoryType {
     if options.heap.ends_with("-uncached") {
         MemoryType::WriteCombining
     } else {
@@ -54,7 +54,7 @@ fn expected_directly(options: &Options) -> MemoryType {
 }
 
 /// The frames that a mapping is made of. Fails unless each is mapped as `expected`.
-fn frames(
+pub fn frames(
     tables: &PageTables,
     what: &str,
     mapping: &Mapping,
@@ -62,6 +62,8 @@ fn frames(
 ) -> Result<Vec<u64>> {
     (0..mapping.pages())
         .map(|page| {
+            // What large entries map is there from the first access on.
+            mapping.read_byte(page * page_size());
             let (frame, seen) = tables
                 .user(mapping.address() + page * page_size())
                 .with_context(|| format!("{what}: looking at page {page}"))?;
