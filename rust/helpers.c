@@ -29,6 +29,7 @@
 #include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/swap.h>
 #include <linux/swiotlb.h>
 #include <linux/sysfs.h>
 #include <linux/vmalloc.h>
@@ -431,6 +432,12 @@ int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker)
 {
 	memset(lru, 0, sizeof(*lru));
 	return list_lru_init_memcg(lru, shrinker);
+}
+
+/* Tells whoever is reclaiming memory that the current task has freed some. */
+void dmacoh_account_reclaimed_pages(unsigned long nr_pages)
+{
+	mm_account_reclaimed_pages(nr_pages);
 }
 
 int dmacoh_nr_node_ids(void)

@@ -90,6 +90,7 @@ struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
 void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
 			     struct mem_cgroup *memcg);
 int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker);
+void dmacoh_account_reclaimed_pages(unsigned long nr_pages);
 int dmacoh_nr_node_ids(void);
 struct task_struct *dmacoh_kthread(int (*run)(void *data), void *data,
 				   const char *name);

@@ -372,8 +372,11 @@ unsafe extern "C" fn scan_callback<T: Reclaim>(
         }
     }
 
-    // SAFETY: `sc` may be written.
-    unsafe { (*sc).nr_scanned = freed };
+    // SAFETY: `sc` may be written. The current task is the one that reclaims.
+    unsafe {
+        (*sc).nr_scanned = freed;
+        bindings::dmacoh_account_reclaimed_pages(freed);
+    }
     if freed == 0 {
         SHRINK_STOP
     } else {
