@@ -40,7 +40,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Returns whether `dev` may use the buffers of a heap of mode `mode`.
+/// Returns whether `dev` may attach to the buffers of a heap of mode `mode`.
 pub(crate) fn accepts(mode: Mode, dev: DmaDevice<'_>) -> Result<(), Refusal> {
     match mode {
         Mode::Strict if !dev.is_dma_coherent() => Err(Refusal::NotSnooping),
@@ -49,5 +49,17 @@ pub(crate) fn accepts(mode: Mode, dev: DmaDevice<'_>) -> Result<(), Refusal> {
         // Bounce buffers are filled through the kernel's own mapping, which is cached except on x86.
         Mode::Uncached if !cfg!(CONFIG_X86) && dev.may_bounce() => Err(Refusal::MayBounce),
         Mode::Strict | Mode::Maintained | Mode::Uncached => Ok(()),
+    }
+}
+
+/// Returns whether `dev` may map what it has attached to: as [`accepts`] says, which may have changed,
+/// and not without a DMA mask, of which the DMA API would warn. There are drivers that do no DMA and
+/// attach all the same.
+pub(crate) fn may_map(mode: Mode, dev: DmaDevice<'_>) -> Result<(), Refusal> {
+    accepts(mode, dev)?;
+    if dev.has_dma_mask() {
+        Ok(())
+    } else {
+        Err(Refusal::NoDmaMask)
     }
 }

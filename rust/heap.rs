@@ -361,7 +361,7 @@ impl Exporter for Buffer {
 
         // Ask again: the driver may have changed its DMA mask since it attached, and the DMA API
         // warns of a device that would bounce against `REQUIRE_COHERENT`.
-        coherency::accepts(mode, dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
+        coherency::may_map(mode, dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
 
         // A bounce buffer stands between CPU and device just as caches do. Where nothing does, the
         // DMA API need not look at each segment again to unmap it.

@@ -55,7 +55,10 @@ struct dmabuf_importer_setup {
 
 /* The device snoops the CPU caches. */
 #define DMABUF_IMPORTER_SNOOPS		(1 << 0)
-/* It has no DMA mask, like a device that does no DMA. It cannot MAP. */
+/*
+ * It has no DMA mask, like a device that does no DMA. It can MAP no buffer of
+ * other exporters than dmabuf_coherency: EINVAL, as the DMA API would warn.
+ */
 #define DMABUF_IMPORTER_NO_MASK		(1 << 1)
 /*
  * It is not made up, but QEMU's edu (-device edu), which really does DMA. It

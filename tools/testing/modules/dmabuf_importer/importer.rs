@@ -156,6 +156,20 @@ impl DmaBuf {
         unsafe { (*self.as_raw()).size }
     }
 
+    /// Returns whether the exporter refuses to map for a device that has no DMA mask.
+    fn looks_for_mask(&self) -> bool {
+        // SAFETY: The dma-buf is valid.
+        let owner = unsafe { (*self.as_raw()).owner };
+        if owner.is_null() {
+            return false;
+        }
+        // SAFETY: The dma-buf holds a reference to its exporter's module, whose name is a string
+        // that does not change.
+        let name = unsafe { CStr::from_char_ptr((&raw const (*owner).name).cast()) };
+
+        name == c"dmabuf_coherency"
+    }
+
     /// Makes what devices wrote visible to the CPU, and waits for them.
     pub(crate) fn begin_cpu_access(&self, dir: Direction) -> Result {
         // SAFETY: The dma-buf is valid, and so is the direction.
@@ -362,10 +376,11 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the device has no DMA mask: the DMA API would warn of the attempt.
+    /// - [`EINVAL`] if the device has no DMA mask and the exporter does not look: the DMA API would
+    ///   warn of the attempt.
     /// - [`ERESTARTSYS`] if a signal came while the exporter was moving the buffer.
     pub(crate) fn new(attachment: Arc<Attachment>, dir: Direction) -> Result<Self> {
-        if !attachment.device.has_mask() {
+        if !attachment.device.has_mask() && !attachment.buf.looks_for_mask() {
             return Err(EINVAL);
         }
 

@@ -176,7 +176,7 @@ impl State {
         let one = one.context("it was found")?;
         let device = devices[one.device].as_ref().context("a device")?;
         let direction = Direction::ALL[action.tag as usize % 3];
-        let refused = device.setup.mask_bits.is_none().then_some(Errno::INVAL);
+        let refused = device.setup.mask_bits.is_none().then_some(Errno::OPNOTSUPP);
         let seen = device.importer.map(one.attachment, direction);
         if let Some(mapped) = expect("mapping for a device", seen, refused)? {
             let size = (live.content.pages() * page_size()) as u64;

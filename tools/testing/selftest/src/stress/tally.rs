@@ -34,7 +34,7 @@ fn may_be_refused(kind: Kind, errno: Errno) -> bool {
         // While it is mapped.
         Kind::Detach => &[Errno::BUSY],
         // A device without a DMA mask.
-        Kind::DeviceMap => &[Errno::INVAL],
+        Kind::DeviceMap => &[Errno::OPNOTSUPP],
         // Against the direction.
         Kind::DeviceRead | Kind::DeviceWrite => &[Errno::ACCESS],
         // A device that has gone, or a virtio GPU, which imports nothing in the end.
