@@ -19,6 +19,9 @@ pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO $PARAMETERS && \
 /// With this parameter vivid maps buffers for DMA; without it only for the CPU.
 pub const VIVID_MAPS: &str = "allocators=1";
 
+/// Has the kernel look at each page that it allocates or frees.
+const CHECK_PAGES: &str = "check_pages=1";
+
 /// What a kernel that looks for mistakes takes of memory and time, compared
 /// with another.
 const DEBUG_FACTOR: u32 = 2;
@@ -97,7 +100,7 @@ impl Boot {
         let mut guest = Guest::new(&kit.image)
             .command(self.command(kits, kit))
             .mem(self.mem(kit))
-            .append(self.append)
+            .append(&self.append())
             .pci_noncoherent(self.pci_noncoherent)
             .iommu(self.iommu)
             .smp(self.smp)
@@ -132,6 +135,10 @@ impl Boot {
         }
     }
 
+    fn append(&self) -> String {
+        format!("{CHECK_PAGES} {}", self.append).trim_end().into()
+    }
+
     fn mem(&self, kit: &Kit) -> String {
         // Where there is that much, it is to see what lies beyond 32 bits.
         let factor = if kit.debug && self.mem < 4096 {
@@ -164,9 +171,7 @@ impl Boot {
         if kits.kernel() != vm::DEFAULT {
             line += &format!(" --kernel {}", kits.kernel());
         }
-        if !self.append.is_empty() {
-            line += &format!(" --append '{}'", self.append);
-        }
+        line += &format!(" --append '{}'", self.append());
         if self.pci_noncoherent {
             line += " --pci-noncoherent";
         }
