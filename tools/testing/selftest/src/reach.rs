@@ -79,6 +79,18 @@ pub fn bouncing_is_forced() -> Result<bool> {
         .any(|part| part == "force"))
 }
 
+/// What the kernel's bounce buffers take in one piece.
+const BOUNCED_AT_ONCE: usize = 256 << 10;
+
+/// How many segments a block of `len` bytes is to a device that states no limits.
+pub fn segments(len: usize) -> Result<usize> {
+    Ok(if bouncing_is_forced()? {
+        len.div_ceil(BOUNCED_AT_ONCE)
+    } else {
+        1
+    })
+}
+
 /// Whether some memory needs more address bits than that.
 pub fn memory_is_beyond(bits: u32) -> Result<bool> {
     Ok(last_ram_address()?.checked_shr(bits).unwrap_or(0) > 0)

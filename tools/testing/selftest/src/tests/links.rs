@@ -14,6 +14,7 @@ use crate::kernel_module::{modprobe, rmmod};
 use crate::links::{self, Links, Uevents};
 use crate::memory::wait_until;
 use crate::options::Options;
+use crate::reach::allocates;
 use crate::rules::Rules;
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
@@ -129,7 +130,7 @@ fn agree(options: &Options) -> Result<()> {
         let links = linked(importer.device().path())?;
         for entry in fs::read_dir("/sys/class/dma_heap")? {
             let name = base_name(&entry?.path());
-            if ALIASES.contains(&name.as_str()) {
+            if ALIASES.contains(&name.as_str()) || !allocates(&name)? {
                 continue;
             }
             let heap = Heap::open(&name).with_context(|| name.clone())?;

@@ -10,6 +10,7 @@ use crate::links::{KernelLog, Uevents, linked_devices};
 use crate::options::{Options, is_ours};
 use crate::process::in_fork;
 use crate::query::{self, QUERY, Query};
+use crate::reach::allocates;
 use crate::rules::Rules;
 use anyhow::{Context as _, Result, ensure};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -142,6 +143,9 @@ fn addresses(options: &Options) -> Result<()> {
     }
     let node = query::open()?;
     for heap in our_heaps()? {
+        if !allocates(&heap)? {
+            continue;
+        }
         let buffer = Heap::open(&heap)?.alloc(1)?;
         let fdinfo = format!("/proc/self/fdinfo/{}", buffer.as_fd().as_raw_fd());
         told.push((format!("fdinfo of {heap}"), fs::read(fdinfo)?));
