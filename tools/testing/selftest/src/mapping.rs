@@ -184,14 +184,18 @@ impl Mapping {
         }
     }
 
-    /// Gives the mapping single pages, which stay where they are.
-    pub fn lock_single_pages(&self) -> Result<(), Errno> {
+    /// Has the kernel give the mapping single pages.
+    pub fn want_single_pages(&self) -> Result<(), Errno> {
         let start = self.start.as_ptr().cast();
         // SAFETY: The mapping is `len` long.
-        unsafe {
-            rustix::mm::madvise(start, self.len, Advice::LinuxNoHugepage)?;
-            rustix::mm::mlock(start, self.len)
-        }
+        unsafe { rustix::mm::madvise(start, self.len, Advice::LinuxNoHugepage) }
+    }
+
+    /// Gives the mapping single pages, which stay where they are.
+    pub fn lock_single_pages(&self) -> Result<(), Errno> {
+        self.want_single_pages()?;
+        // SAFETY: The mapping is `len` long.
+        unsafe { rustix::mm::mlock(self.start.as_ptr().cast(), self.len) }
     }
 
     /// Gives every second page of private memory back to the kernel, locked or not.

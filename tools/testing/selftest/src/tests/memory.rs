@@ -13,7 +13,6 @@ use crate::process::{Helper, Running};
 use crate::trace::{EXPORT, Recording};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
-use rustix::mm::Advice;
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
@@ -183,16 +182,16 @@ fn fragmented(options: &Options) -> Result<()> {
         return skip(format!("only {} MiB are free: needs 320", hoard >> 20));
     }
     let page = page_size();
-    let memory = Mapping::anonymous((hoard - SPARE) / page * page)?;
-    let at = |offset: usize| std::ptr::with_exposed_provenance_mut(memory.address() + offset);
-    // SAFETY: The mapping is private memory without references to it.
-    unsafe { rustix::mm::madvise(at(0), memory.len(), Advice::LinuxNoHugepage) }
-        .context("NoHugepage")?;
-    memory.fill(1);
-    for offset in (0..memory.len()).step_by(2 * page) {
-        // SAFETY: As above.
-        unsafe { rustix::mm::madvise(at(offset), page, Advice::LinuxDontNeed) }?;
+    let half = (hoard - SPARE) / 2 / page * page;
+    let (kept, given) = (Mapping::anonymous(half)?, Mapping::anonymous(half)?);
+    kept.want_single_pages().context("NoHugepage")?;
+    given.want_single_pages().context("NoHugepage")?;
+    // One page after the other in turn, so that neighbours are not given back together.
+    for offset in (0..half).step_by(page) {
+        kept.write(offset, &[1]);
+        given.write(offset, &[1]);
     }
+    drop(given);
 
     // Pages on the CPUs' lists may belong to blocks, and are not there for all. They go back to
     // the allocator after a while. Memory of the CMA region is there for movable pages only.
