@@ -4,7 +4,7 @@
 //! the second level maps what otherwise takes a page table.
 
 use super::Test;
-use super::memory_type::{expected, frames};
+use super::memory_type::{expected, frames, protected};
 use crate::heap::Buffer;
 use crate::mapping::{Mapping, page_size};
 use crate::memory_type::PageTables;
@@ -210,18 +210,7 @@ fn memory_type(options: &Options) -> Result<()> {
         seen == frames(&tables, "single pages", &small, expected)?,
         "expected the frames of a mapping of single pages, got others"
     );
-    for protection in [
-        MprotectFlags::READ,
-        MprotectFlags::READ | MprotectFlags::WRITE,
-    ] {
-        large.protect(protection)?;
-        let what = format!("large entries after mprotect to {protection:?}");
-        ensure!(
-            frames(&tables, &what, &large, expected)? == seen,
-            "{what}: expected the same frames, got others"
-        );
-    }
-    Ok(())
+    protected(&tables, "large entries", &large, expected, &seen)
 }
 
 fn offset(options: &Options) -> Result<()> {

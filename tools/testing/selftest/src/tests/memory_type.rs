@@ -76,6 +76,27 @@ pub fn frames(
         .collect()
 }
 
+/// Changes what may be done with a mapping, and back, as each computes the attributes anew. Fails
+/// unless it keeps its frames, `all`, mapped as `expected`.
+pub fn protected(
+    tables: &PageTables,
+    what: &str,
+    mapping: &Mapping,
+    expected: MemoryType,
+    all: &[u64],
+) -> Result<()> {
+    for protection in [
+        MprotectFlags::READ,
+        MprotectFlags::READ | MprotectFlags::WRITE,
+    ] {
+        mapping.protect(protection)?;
+        let what = format!("{what} after mprotect to {protection:?}");
+        let seen = frames(tables, &what, mapping, expected)?;
+        ensure!(seen == all, "{what}: expected the same frames, got others");
+    }
+    Ok(())
+}
+
 fn user(options: &Options) -> Result<()> {
     let tables = PageTables::open()?;
     let expected = expected(options);
@@ -90,16 +111,7 @@ fn user(options: &Options) -> Result<()> {
         seen == all[3..19],
         "a window: expected the frames of pages 3 to 18, got others"
     );
-    // Both ways, as each computes the attributes anew.
-    for protection in [
-        MprotectFlags::READ,
-        MprotectFlags::READ | MprotectFlags::WRITE,
-    ] {
-        mapping.protect(protection)?;
-        let what = format!("after mprotect to {protection:?}");
-        let seen = frames(&tables, &what, &mapping, expected)?;
-        ensure!(seen == all, "{what}: expected the same frames, got others");
-    }
+    protected(&tables, "a mapping", &mapping, expected, &all)?;
     let good = in_fork(|| {
         let seen = frames(&tables, "in a fork", &mapping, expected);
         if let Err(error) = &seen {
