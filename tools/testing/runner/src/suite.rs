@@ -200,7 +200,7 @@ pub fn crowded(arch: Arch, arguments: &str) -> Boot {
 
 /// A guest for some of them, the same each time: `make stress` is for others.
 fn stress(arch: Arch, debug: bool) -> Boot {
-    let rounds = if debug { 3 } else { 30 };
+    let rounds = if debug { 3 } else { 120 };
     crowded(arch, &format!("--seed 1 --rounds {rounds}"))
 }
 
