@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 const NODE: &str = "/dev/dmabuf_importer";
 
-/// The size of a buffer that no heap has in one block.
+/// The size of a buffer that only heaps of contiguous memory have in one block.
 pub const SCATTERED: usize = (9 << 20) + 4096;
 
 const MAGIC: u8 = 0xf7;
