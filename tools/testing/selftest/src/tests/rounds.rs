@@ -159,11 +159,12 @@ fn repeat(
     let start = Instant::now();
 
     let done = AtomicBool::new(false);
+    let uevents = Uevents::listen()?;
     std::thread::scope(|scope| {
         let readers = [
             scope.spawn(|| walk(&done, links::linked_devices)),
             scope.spawn(|| walk(&done, links::devices)),
-            scope.spawn(|| listen(&done)),
+            scope.spawn(|| listen(&done, &uevents)),
         ];
         let result = (1..=options.rounds).try_for_each(|number| {
             ensure!(
@@ -173,12 +174,12 @@ fn repeat(
             round(number, &links).with_context(|| format!("in round {number}"))
         });
         done.store(true, Ordering::Relaxed);
-        for reader in readers {
-            let seen = reader.join().map_err(|_| anyhow!("a reader died"))??;
-            println!("a reader saw {seen} sets of links");
-            ensure!(seen > 0, "a reader saw no links");
-        }
-        result
+        let looks = readers.map(|reader| reader.join().map_err(|_| anyhow!("a reader died"))?);
+        let looks = looks.into_iter().collect::<Result<Vec<_>>>()?;
+        result?;
+        println!("the readers looked {looks:?} times for links");
+        ensure!(!looks.contains(&0), "a reader never looked for links");
+        Ok(())
     })?;
     println!(
         "{} rounds took {:.1} s",
@@ -243,32 +244,38 @@ fn settled_for_long(links: &BTreeMap<PathBuf, Links>) -> Result<References> {
 }
 
 /// Reads the links of all devices that `find` finds, again and again. They may go meanwhile, which
-/// must harm nobody.
+/// must harm nobody. Returns how often it looked.
 fn walk(done: &AtomicBool, find: impl Fn() -> Result<BTreeSet<PathBuf>>) -> Result<usize> {
-    let mut seen = 0;
-    while !done.load(Ordering::Relaxed) {
+    let mut looks = 0;
+    loop {
+        let last = done.load(Ordering::Relaxed);
         for path in find()? {
-            seen += usize::from(Links::of(&path)?.is_some());
+            Links::of(&path)?;
+            looks += 1;
+        }
+        if last {
+            return Ok(looks);
         }
     }
-    Ok(seen)
 }
 
-/// Does what udev does: hears of a device, and reads what there is.
-fn listen(done: &AtomicBool) -> Result<usize> {
-    let uevents = Uevents::listen()?;
-    let mut seen = 0;
-    while !done.load(Ordering::Relaxed) {
+/// Does what udev does: hears of a device, and reads what there is. On a busy machine the device may
+/// always be gone by then. Returns how often it looked, which is once for every event that was not
+/// lost, also for those that came last.
+fn listen(done: &AtomicBool, uevents: &Uevents) -> Result<usize> {
+    let mut looks = 0;
+    loop {
+        let last = done.load(Ordering::Relaxed);
         let events = uevents.drain()?;
-        for event in &events {
-            if let Some((_, path)) = event.split_once('@') {
-                let device = Path::new("/sys").join(path.trim_start_matches('/'));
-                seen += usize::from(Links::of(&device)?.is_some());
-            }
+        for (_, path) in events.iter().filter_map(|event| event.split_once('@')) {
+            Links::of(&Path::new("/sys").join(path.trim_start_matches('/')))?;
+            looks += 1;
+        }
+        if last {
+            return Ok(looks);
         }
         if events.is_empty() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-    Ok(seen)
 }
