@@ -92,7 +92,7 @@ impl Drop for Member {
 impl Drop for Group {
     fn drop(&mut self) {
         // Processes that have ended take a while to leave.
-        let removed = wait_until(Duration::from_secs(5), || {
+        let removed = wait_until(Duration::from_secs(20), || {
             Ok(fs::remove_dir(&self.0).is_ok())
         });
         if !matches!(removed, Ok(true)) {

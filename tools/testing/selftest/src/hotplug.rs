@@ -5,11 +5,10 @@
 use crate::device::base_name;
 use crate::expect::skip;
 use crate::links::{self, Links};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The links of a device that has to have some.
 pub fn linked(device: &Path) -> Result<Links> {
@@ -19,9 +18,7 @@ pub fn linked(device: &Path) -> Result<Links> {
 /// Waits for links to be there again. The class may have to be found anew, which is done by
 /// somebody else than the binder.
 pub fn expect_back(device: &Path, before: &Links) -> Result<()> {
-    let back = wait_until(Duration::from_secs(20), || {
-        Ok(Links::of(device)?.is_some_and(|links| links == *before))
-    })?;
+    let back = eventually(|| Ok(Links::of(device)?.is_some_and(|links| links == *before)))?;
     ensure!(
         back,
         "{}: expected links to {:?} again, got {:?}",

@@ -146,7 +146,7 @@ pub fn observe_size(importer: &dyn Importer, heap: &Heap, len: usize) -> Result<
         }
         Err(errno) => Err(errno),
     };
-    wait_until(Duration::from_secs(2), || {
+    wait_until(Duration::from_secs(20), || {
         Ok(bufinfo::attached(buffer.inode())?.is_empty())
     })?;
     let lost =

@@ -46,7 +46,7 @@ impl<'a> Before<'a> {
     pub fn compare(&self) -> Result<Vec<String>> {
         // The last file reference is dropped by a task work, pages may wait for RCU.
         let mut left = Vec::new();
-        wait_until(Duration::from_secs(5), || {
+        wait_until(Duration::from_secs(20), || {
             left = self.left_behind()?;
             Ok(left.is_empty())
         })?;

@@ -78,6 +78,12 @@ pub fn free_blocks(pages: usize) -> Result<u64> {
     Ok(blocks.sum())
 }
 
+/// Waits until `condition` holds, which it does in moments where all is well, also on a busy
+/// machine; says whether it does.
+pub fn eventually(condition: impl FnMut() -> Result<bool>) -> Result<bool> {
+    wait_until(Duration::from_secs(120), condition)
+}
+
 /// Waits until `condition` holds, for `limit` at most; says whether it does.
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
     let start = Instant::now();

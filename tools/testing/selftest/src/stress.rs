@@ -32,7 +32,7 @@ use crate::heap_files::look;
 use crate::ktap::{Report, Verdict};
 use crate::leaks::Before;
 use crate::mapping::page_size;
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::{Options, is_ours};
 use crate::reach::bouncing_is_forced;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -235,7 +235,7 @@ fn expect_usage(what: &str, expected: &Usage) -> Result<()> {
     for heap in heap_names()?.iter().filter(|heap| is_ours(heap)) {
         let expected = expected.get(heap).copied().unwrap_or_default();
         let mut seen = (0, 0);
-        wait_until(Duration::from_secs(20), || {
+        eventually(|| {
             seen = (look(heap, "buffers")?, look(heap, "bytes")?);
             Ok(seen == expected)
         })?;

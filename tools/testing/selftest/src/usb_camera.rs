@@ -5,20 +5,15 @@
 use crate::expect::skip;
 use crate::kernel_module::modprobe;
 use crate::links::{self, Links};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// The camera, and what captures from it.
 const CAMERA: &str = "dmabuf_coherency_camera";
 const CAPTURE: &str = "capture";
-
-/// Far longer than the kernel takes for anything about it, with all tries to talk to a camera that
-/// is slow to answer.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// What it plugs into, and its driver.
 const MODULES: [&str; 3] = ["dummy_hcd", "raw_gadget", "uvcvideo"];
@@ -64,13 +59,13 @@ impl Plugged {
             .spawn()
             .context(CAMERA)?;
         let mut path = None;
-        wait_until(LIMIT, || {
+        eventually(|| {
             path = find()?;
             Ok(path.is_some())
         })?;
         let path = path.context("the camera is plugged, and uvcvideo has no node for it")?;
         let mut links = None;
-        wait_until(LIMIT, || {
+        eventually(|| {
             links = Links::of(&path)?;
             Ok(links.is_some())
         })?;
@@ -95,10 +90,10 @@ impl Plugged {
         let pid = Pid::from_child(&self.process);
         rustix::process::kill_process(pid, Signal::TERM)?;
         self.process.wait()?;
-        let gone = wait_until(LIMIT, || Ok(find()?.is_none()))?;
+        let gone = eventually(|| Ok(find()?.is_none()))?;
         ensure!(gone, "the camera is unplugged, and still there");
         // The class forgets the node first, then we the device.
-        let unlinked = wait_until(LIMIT, || Ok(Links::of(&self.path)?.is_none()))?;
+        let unlinked = eventually(|| Ok(Links::of(&self.path)?.is_none()))?;
         ensure!(
             unlinked,
             "the camera is unplugged, and its links are still there"

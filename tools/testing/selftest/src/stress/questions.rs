@@ -9,7 +9,7 @@ use crate::expect::expect_errno;
 use crate::heap::{END, READ, WRITE};
 use crate::heap_files::look;
 use crate::links::{self, Links};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::is_ours;
 use crate::query::Query;
 use crate::timeline::Timeline;
@@ -18,7 +18,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::time::Duration;
 
 impl State {
     pub fn ask(&mut self, action: &Action) -> Result<Outcome> {
@@ -90,7 +89,7 @@ impl State {
         }
         // Its end is that of all its fences.
         drop(timeline);
-        let done = wait_until(Duration::from_secs(60), is_signalled)?;
+        let done = eventually(is_signalled)?;
         ensure!(done, "a writer waits for ever");
         Ok(Outcome::Done)
     }

@@ -11,7 +11,7 @@ use crate::expect::{Skip, expect_errno, outcome};
 use crate::heap::Heap;
 use crate::heap_files::Files;
 use crate::hotplug::{Binding, bindings, expect_back, linked, on_pci, rescan_pci};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::is_ours;
 use crate::process::Helper;
 use crate::rules::Rules;
@@ -206,7 +206,7 @@ fn pressure(rng: &mut Rng) -> Result<()> {
     };
     let mut helper = helper.spawn()?;
     let mut status = None;
-    wait_until(Duration::from_secs(60), || {
+    eventually(|| {
         status = helper.ended()?;
         Ok(status.is_some())
     })?;

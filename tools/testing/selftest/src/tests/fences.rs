@@ -9,7 +9,7 @@ use crate::expect::{expect_errno, outcome, skip};
 use crate::heap::{Buffer, END, READ, WRITE};
 use crate::importer::Importer as _;
 use crate::kernel_module::{loaded, modprobe, rmmod};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::Options;
 use crate::reach::bouncing_is_forced;
 use crate::test_importer::{Direction, Importer, Kind, Setup};
@@ -21,7 +21,6 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc;
-use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -219,9 +218,7 @@ fn while_waiting(
         let path = format!("/proc/self/task/{number}/syscall");
         let ioctl = format!("{} ", libc::SYS_ioctl);
         let waits = || fs::read_to_string(&path).is_ok_and(|call| call.starts_with(&ioctl));
-        let waiting = wait_until(Duration::from_secs(60), || {
-            Ok(thread.is_finished() || waits())
-        });
+        let waiting = eventually(|| Ok(thread.is_finished() || waits()));
         let seen = match waiting {
             Ok(true) if !thread.is_finished() => meanwhile(number, &|| thread.is_finished()),
             _ => Err(anyhow::anyhow!("did not wait")),
@@ -291,7 +288,7 @@ fn interrupted(options: &Options) -> Result<()> {
         let end = while_waiting(&buffer, READ, &timeline, |thread, ended| {
             // SAFETY: The signal is for a thread of this process, and is handled.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR1) };
-            let ended = wait_until(Duration::from_secs(60), || Ok(ended()))?;
+            let ended = eventually(|| Ok(ended()))?;
             ensure!(ended, "expected it to end by a signal, it went on waiting");
             expect_buffer("after the signal", &buffer, NONE)
         })?;
@@ -346,9 +343,7 @@ fn never(options: &Options) -> Result<()> {
     // reference with the fence, which is the core's doing.)
     let inode = first.inode();
     drop((first, mapping));
-    let gone = wait_until(Duration::from_secs(10), || {
-        Ok(bufinfo::list()?.iter().all(|listed| listed.inode != inode))
-    })?;
+    let gone = eventually(|| Ok(bufinfo::list()?.iter().all(|listed| listed.inode != inode)))?;
     ensure!(gone, "expected a closed buffer to be gone, it is listed");
     expect_pending("the fence, without the buffer", &fence)
 }

@@ -9,7 +9,7 @@ use crate::heap::Heap;
 use crate::hotplug::{bindings, expect_back, linked, on_pci, rescan_pci};
 use crate::kernel_module::{loaded, modprobe, releases_late, rmmod, unneeded};
 use crate::links;
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::Options;
 use crate::usb_camera::{self, Plugged};
 use anyhow::{Context as _, Result, ensure};
@@ -102,7 +102,7 @@ fn usb_camera(options: &Options) -> Result<()> {
             let mut buffers = bufinfo::list()?.into_iter();
             Ok(buffers.any(|buffer| buffer.exporter == links.first))
         };
-        let in_use = wait_until(Duration::from_secs(60), used)?;
+        let in_use = eventually(used)?;
         ensure!(in_use, "nothing is captured into {}", links.first);
         std::thread::sleep(Duration::from_millis(500));
         camera
@@ -169,7 +169,7 @@ fn subsystems(options: &Options) -> Result<()> {
                     .any(|path| crate::device::base_name(path).starts_with(driver)))
             };
             ensure!(
-                wait_until(Duration::from_secs(5), linked)?,
+                eventually(linked)?,
                 "{driver} is loaded ({round}), and its device has no links"
             );
             let alone = links::devices_of(class)?.len() == 1;
@@ -223,7 +223,7 @@ fn subsystems_usb(options: &Options) -> Result<()> {
         camera.remove()?;
         // Whoever has opened the node last may not be done with it.
         let mut result = Ok(());
-        wait_until(Duration::from_secs(5), || {
+        eventually(|| {
             result = unload(USB);
             Ok(result.is_ok())
         })?;

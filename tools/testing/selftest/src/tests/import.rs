@@ -10,12 +10,11 @@ use crate::device::Snooping;
 use crate::drm_node::Card;
 use crate::expect::{outcome, skip};
 use crate::importer::{self, Importer, Observation, observe};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::Options;
 use anyhow::{Context as _, Result, ensure};
 use rustix::fd::AsFd as _;
 use rustix::io::Errno;
-use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -234,7 +233,7 @@ fn keepers(options: &Options) -> Result<Vec<Box<dyn Importer>>> {
 fn expect_attached(inode: u64, mut expected: Vec<String>, when: &str) -> Result<()> {
     let mut seen = Vec::new();
     expected.sort();
-    let good = wait_until(Duration::from_secs(2), || {
+    let good = eventually(|| {
         seen = bufinfo::attached(inode)?;
         seen.sort();
         Ok(seen == expected)

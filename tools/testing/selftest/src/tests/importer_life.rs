@@ -8,7 +8,7 @@ use crate::bufinfo;
 use crate::expect::expect_errno;
 use crate::heap::Buffer;
 use crate::ioctl;
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::Options;
 use crate::process::in_fork;
 use crate::reach::suitable;
@@ -141,7 +141,7 @@ fn leave_open(importer: &Importer, buffer: &Buffer) -> Result<String> {
 
 /// Fails unless neither the buffer nor the device is there any more.
 fn expect_gone(inode: u64, name: &str, when: &str) -> Result<()> {
-    let gone = wait_until(Duration::from_secs(5), || {
+    let gone = eventually(|| {
         let listed = bufinfo::list()?.iter().any(|listed| listed.inode == inode);
         Ok(!listed && !test_importer::sysfs(name).exists())
     })?;
@@ -222,7 +222,7 @@ fn killed(options: &Options) -> Result<()> {
             true
         })?;
         ensure!(!survived, "the fork was not killed");
-        let gone = wait_until(Duration::from_secs(5), || {
+        let gone = eventually(|| {
             Ok(bufinfo::attached(buffer.inode())?.is_empty() && devices()?.is_empty())
         })?;
         ensure!(

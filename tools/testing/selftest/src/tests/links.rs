@@ -12,7 +12,7 @@ use crate::hotplug::{bindings, expect_back, linked};
 use crate::importer::{self, Importer, observe};
 use crate::kernel_module::{modprobe, rmmod};
 use crate::links::{self, Links, Uevents};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::Options;
 use crate::reach::allocates;
 use crate::rules::Rules;
@@ -21,7 +21,6 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -257,9 +256,7 @@ fn early_rules(options: &Options) -> Result<()> {
         rules.set(&format!("{driver}={heap}:{control}"))?;
         binding.bind()?;
         let order = || -> Result<_> { Ok(Links::of(&binding.device)?.map(|links| links.order)) };
-        let skipped = wait_until(Duration::from_secs(20), || {
-            Ok(order()?.is_some_and(|order| order == [control]))
-        })?;
+        let skipped = eventually(|| Ok(order()?.is_some_and(|order| order == [control])))?;
         ensure!(
             skipped,
             "expected a link to {control} alone, got {:?}",

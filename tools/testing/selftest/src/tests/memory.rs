@@ -6,7 +6,7 @@ use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::heap::Request;
 use crate::mapping::{Mapping, page_size};
-use crate::memory::{free, free_blocks, meminfo, settled_free, vmstat, wait_until};
+use crate::memory::{eventually, free, free_blocks, meminfo, settled_free, vmstat, wait_until};
 use crate::options::{Options, is_of_system_region};
 use crate::pages;
 use crate::process::{Helper, Running};
@@ -83,9 +83,7 @@ impl Peace {
 
 /// Waits for as much memory to be free as there was `before`.
 fn expect_back(what: &str, before: u64) -> Result<()> {
-    let back = wait_until(Duration::from_secs(10), || {
-        Ok(settled_free()? + (8 << 20) >= before)
-    })?;
+    let back = eventually(|| Ok(settled_free()? + (8 << 20) >= before))?;
     ensure!(
         back,
         "{what}: {} KiB were free before, {} KiB are now",
@@ -285,17 +283,16 @@ fn killed(options: &Options) -> Result<()> {
         let mut process = helper.spawn()?;
         let pid = process.pid();
         // In the midst of it: a part of the memory has gone.
-        let begun = wait_until(Duration::from_secs(20), || {
-            Ok(region.free()? + len / 8 < at_first || process.ended()?.is_some())
-        })?;
-        ensure!(begun, "expected the allocation to begin within 20 s");
+        let begun =
+            eventually(|| Ok(region.free()? + len / 8 < at_first || process.ended()?.is_some()))?;
+        ensure!(begun, "expected the allocation to begin");
         // Contiguous memory goes at once, and is then zeroed for a while.
         std::thread::sleep(region.patience() * (attempt - 1));
         let midst = recording.events()?.iter().all(|event| event.pid != pid);
         process.kill()?;
         let start = Instant::now();
-        let dead = wait_until(Duration::from_secs(10), || Ok(process.ended()?.is_some()))?;
-        ensure!(dead, "expected the process to end within 10 s of SIGKILL");
+        let dead = eventually(|| Ok(process.ended()?.is_some()))?;
+        ensure!(dead, "expected the process to end after SIGKILL");
         let took = start.elapsed();
         if !midst {
             println!("attempt {attempt}: the allocation was over too soon");

@@ -7,14 +7,13 @@ use super::mmap::ODD_SIZE;
 use crate::expect::expect_errno;
 use crate::heap_files::Files;
 use crate::mapping::{Mapping, Window, page_size};
-use crate::memory::{settled_free, wait_until};
+use crate::memory::{eventually, settled_free};
 use crate::memory_type::{MemoryType, PageTables};
 use crate::options::Options;
 use crate::process::in_fork;
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, ProtFlags};
-use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -190,7 +189,7 @@ fn freed(options: &Options) -> Result<()> {
             }
         }
         let mut others = Vec::new();
-        let back = wait_until(Duration::from_secs(30), || {
+        let back = eventually(|| {
             settled_free()?;
             others.clear();
             for frame in &had {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use dmabuf_coherency_selftest::cgroup::{self, Group};
 use dmabuf_coherency_selftest::heap::Heap;
 use dmabuf_coherency_selftest::mapping::{Mapping, page_size};
-use dmabuf_coherency_selftest::memory::{meminfo, vmstat, wait_until};
+use dmabuf_coherency_selftest::memory::{eventually, meminfo, vmstat};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -81,9 +81,6 @@ pub const TESTS: &[Test] = &[
 
 /// The largest part of the memory that is kept, unless the module is told another.
 const PERCENT: u64 = 5;
-
-/// Far longer than anything is kept.
-const LONG: Duration = Duration::from_secs(60);
 
 /// The heap's files, where the heap has a pool, with nothing in it.
 pub fn files(options: &Options) -> Result<Files> {
@@ -192,7 +189,7 @@ fn counted(options: &Options) -> Result<()> {
     let others = reclaimable()?;
     let expect = |what: &str, bytes: u64| {
         let mut counted = 0;
-        let right = wait_until(LONG, || {
+        let right = eventually(|| {
             counted = reclaimable()?;
             Ok(counted.abs_diff(others + bytes) < INEXACT)
         })?;
@@ -257,12 +254,8 @@ fn pressure(options: &Options) -> Result<()> {
 fn idle(options: &Options) -> Result<()> {
     let files = files(options)?;
     leave(&options.heap()?, 4 << 20)?;
-    let gone = wait_until(LONG, || Ok(files.number("pool")? == 0))?;
-    ensure!(
-        gone,
-        "after {LONG:?} {} bytes are kept",
-        files.number("pool")?
-    );
+    let gone = eventually(|| Ok(files.number("pool")? == 0))?;
+    ensure!(gone, "{} bytes are still kept", files.number("pool")?);
     Ok(())
 }
 
@@ -403,7 +396,7 @@ fn group_gone(options: &Options) -> Result<()> {
         "expected 8 MiB to be kept"
     );
     drop(group);
-    let gone = wait_until(LONG, || Ok(files.number("pool")? == 0))?;
+    let gone = eventually(|| Ok(files.number("pool")? == 0))?;
     ensure!(
         gone,
         "the group has gone, and {} bytes are kept",
@@ -428,10 +421,10 @@ fn group_follows(options: &Options) -> Result<()> {
     }
     let last = Group::new("memory")?;
     leave_in(options, &last, 4 << 20)?;
-    let gone = wait_until(LONG, || Ok(files.number("pool")? <= 4 << 20))?;
+    let gone = eventually(|| Ok(files.number("pool")? <= 4 << 20))?;
     ensure!(gone, "{} bytes are kept", files.number("pool")?);
     drop(last);
-    let gone = wait_until(LONG, || Ok(files.number("pool")? == 0))?;
+    let gone = eventually(|| Ok(files.number("pool")? == 0))?;
     ensure!(gone, "{} bytes are kept", files.number("pool")?);
     Ok(())
 }

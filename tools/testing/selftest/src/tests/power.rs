@@ -9,7 +9,7 @@ use crate::background::Background;
 use crate::expect::skip;
 use crate::heap::{BLOCK, Buffer, Heap};
 use crate::mapping::{Mapping, page_size};
-use crate::memory::wait_until;
+use crate::memory::eventually;
 use crate::options::Options;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Pid;
@@ -17,7 +17,6 @@ use rustix::thread::CpuSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -31,9 +30,6 @@ pub const TESTS: &[Test] = &[
         suspend,
     ),
 ];
-
-/// Far longer than the thread takes to get to run.
-const LONG: Duration = Duration::from_secs(60);
 
 /// The CPU that is switched off. The first often cannot be.
 const CPU: usize = 1;
@@ -99,12 +95,10 @@ impl Worker {
     fn works(&self, heap: &Heap, wanted: impl Fn(usize) -> bool) -> Result<()> {
         let before = self.time.used()?;
         leave(heap, BLOCK)?;
-        let works = wait_until(LONG, || {
-            Ok(self.time.used()? > before && wanted(self.cpu()?))
-        })?;
+        let works = eventually(|| Ok(self.time.used()? > before && wanted(self.cpu()?)))?;
         ensure!(
             works,
-            "within {LONG:?} the thread has done nothing, or only on CPU {}",
+            "the thread has done nothing, or only on CPU {}",
             self.cpu()?
         );
         Ok(())

@@ -9,7 +9,7 @@ use crate::expect::skip;
 use crate::hotplug::{bindings, expect_back, linked, on_pci, rescan_pci};
 use crate::kernel_module::{self, modprobe, releases_late, rmmod};
 use crate::links::{self, Links, Uevents};
-use crate::memory::{settled_free, wait_until};
+use crate::memory::{eventually, settled_free, wait_until};
 use crate::options::Options;
 use crate::references::{self, References};
 use crate::usb_camera::{self, Plugged};
@@ -188,7 +188,7 @@ fn repeat(
     );
 
     let mut left = None;
-    wait_until(Duration::from_secs(10), || {
+    eventually(|| {
         left = lost(&before, &settled(&links)?, options.rounds);
         Ok(left.is_none())
     })?;
