@@ -76,11 +76,16 @@ impl Arch {
     }
 
     /// The CPU that QEMU emulates: with all that it can emulate, save what
-    /// breaks a kernel. As one starts on an x86 CPU, its page tables seem to have
-    /// four levels for a moment, and KASAN takes addresses of five for wild.
+    /// breaks a kernel or holds it up.
+    ///
+    /// As a kernel starts on an x86 CPU, its page tables seem to have four levels
+    /// for a moment, and KASAN takes addresses of five for wild. With ERMS it
+    /// zeroes pages byte by byte (`rep stosb`), and QEMU looks for code of its own
+    /// at each store to a page that somebody has executed: a block of such pages
+    /// may take half a minute on a busy machine.
     pub(crate) fn cpu(self) -> &'static str {
         match self {
-            Arch::X86_64 => "max,la57=off",
+            Arch::X86_64 => "max,la57=off,erms=off",
             Arch::Arm64 => "max",
         }
     }
