@@ -82,9 +82,11 @@ impl Arch {
     /// for a moment, and KASAN takes addresses of five for wild. With ERMS it
     /// zeroes pages byte by byte (`rep stosb`), and QEMU looks for code of its own
     /// at each store to a page that somebody has executed: a block of such pages
-    /// may take half a minute on a busy machine.
-    pub(crate) fn cpu(self) -> &'static str {
+    /// may take half a minute on a busy machine. So only a guest whose clock
+    /// `counts` instructions has it: those are to be a board's.
+    pub(crate) fn cpu(self, counts: bool) -> &'static str {
         match self {
+            Arch::X86_64 if counts => "max,la57=off",
             Arch::X86_64 => "max,la57=off,erms=off",
             Arch::Arm64 => "max",
         }

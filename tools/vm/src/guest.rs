@@ -344,18 +344,16 @@ impl Guest {
         for device in DEVICES {
             qemu.args(["-device", &self.device(device)]);
         }
-        let chosen = self
-            .qemu
-            .iter()
-            .any(|argument| argument == "-accel" || argument == "-icount");
+        let says = |option| self.qemu.iter().any(|argument| argument == option);
+        let counts = says("-icount");
         let accelerator = match self.accelerator {
             Some(accelerator) => accelerator,
-            None if !chosen && kvm::works(&self.image)? => Accelerator::Kvm,
+            None if !counts && !says("-accel") && kvm::works(&self.image)? => Accelerator::Kvm,
             None => Accelerator::Tcg,
         };
         match accelerator {
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
-            Accelerator::Tcg => qemu.args(["-cpu", arch.cpu()]),
+            Accelerator::Tcg => qemu.args(["-cpu", arch.cpu(counts)]),
         };
         qemu.args(&self.qemu);
         Ok(qemu)

@@ -81,18 +81,12 @@ impl Job {
             self.arguments.join(" "),
             arguments.join(" ")
         );
-        // The kernel is to zero pages as it does on a board: with ERMS, which tests do without.
-        let cpu: &[&str] = match kit.arch {
-            Arch::X86_64 => &["-cpu", "max,la57=off"],
-            Arch::Arm64 => &[],
-        };
         let outcome = Guest::new(&kit.image)
             .command(["sh", "-c", &script])
             .smp(1)
             .mem(self.mem)
             .append(self.append)
             .qemu(["-icount", "shift=0,sleep=off"])
-            .qemu(cpu.iter().copied())
             .add_file(Add::new(&kit.program, "")?)
             .timeout(LIMIT)
             .run_with(|stream, bytes| {
