@@ -17,6 +17,7 @@ pub(crate) use kernel::bindings::*;
     clippy::undocumented_unsafe_blocks,
     improper_ctypes,
     non_camel_case_types,
+    non_upper_case_globals,
     unreachable_pub,
     reason = "generated; what applies depends on the kernel's configuration"
 )]

@@ -17,6 +17,7 @@
 const gfp_t DMACOH_GFP_USER = GFP_USER;
 const gfp_t DMACOH___GFP_ACCOUNT = __GFP_ACCOUNT;
 const gfp_t DMACOH___GFP_COMP = __GFP_COMP;
+const gfp_t DMACOH___GFP_DMA32 = __GFP_DMA32;
 const gfp_t DMACOH___GFP_NORETRY = __GFP_NORETRY;
 const gfp_t DMACOH___GFP_RECLAIM = __GFP_RECLAIM;
 const gfp_t DMACOH___GFP_RETRY_MAYFAIL = __GFP_RETRY_MAYFAIL;

@@ -62,7 +62,7 @@ impl Cleaner {
         if cfg!(CONFIG_X86) {
             return Ok(());
         }
-        if DmaDevice::from(self.device()).may_bounce() {
+        if !DmaDevice::from(self.device()).reaches(&block.physical()) {
             return Err(EOPNOTSUPP);
         }
 

@@ -54,14 +54,40 @@ pub(crate) trait Observer: Sized + 'static {
     /// The watches of this observer.
     fn watches() -> &'static [Pin<KBox<Watch<Self>>>];
 
-    /// `dev` is a registered device of the class that is named `class`.
-    ///
-    /// `parent` is its parent, if that has a driver. The class's lock is held. May sleep. Called
-    /// again for a device that is known already if the class had to be found anew.
-    fn added(class: &CStr, dev: &Device, parent: Option<&Device<Bound>>);
+    /// There is a device of one of the classes. The class's lock is held. May sleep. Called again for
+    /// a device that is known already if the class had to be found anew.
+    fn added(added: Added<'_>);
 
     /// `dev` is being deleted. Its parent's directory in sysfs still exists. May sleep.
     fn removed(class: &CStr, dev: &Device);
+}
+
+/// A device of a class, as an [`Observer`] gets to know it.
+///
+/// # Invariants
+///
+/// The device is one of the class of that name, and stays registered during `'a`.
+pub(crate) struct Added<'a> {
+    class: &'static CStr,
+    dev: &'a Device,
+    parent: Option<&'a Device<Bound>>,
+}
+
+impl<'a> Added<'a> {
+    /// The name of the class.
+    pub(crate) fn class(&self) -> &'static CStr {
+        self.class
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> &'a Device {
+        self.dev
+    }
+
+    /// Its parent, if that has a driver.
+    pub(crate) fn parent(&self) -> Option<&'a Device<Bound>> {
+        self.parent
+    }
 }
 
 /// Watches the class of one name.
@@ -233,7 +259,12 @@ impl<T: Observer> Watch<T> {
         let parent = dev
             .parent()
             .and_then(|parent| unsafe { device::as_bound(parent) });
-        T::added(this.name, dev, parent);
+        // INVARIANT: The class's lock is held, so the device is not deleted meanwhile.
+        T::added(Added {
+            class: this.name,
+            dev,
+            parent,
+        });
         0
     }
 }

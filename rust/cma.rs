@@ -6,18 +6,23 @@
 
 use crate::{
     bindings,
-    page::PageBlock,
+    device::DeviceExt,
+    page::{
+        Extent,
+        PageBlock, //
+    },
     signal::fatal_signal_pending, //
 };
 use core::ptr::NonNull;
 use kernel::{
+    device::Device,
     page::PAGE_SHIFT,
     prelude::*,
     sizes::SZ_1M, //
 };
 
 /// A contiguous memory area. Areas are made when the kernel boots, and never go.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cma(NonNull<bindings::cma>);
 
 // SAFETY: An area has a lock of its own.
@@ -27,19 +32,30 @@ unsafe impl Send for Cma {}
 unsafe impl Sync for Cma {}
 
 impl Cma {
-    /// The area that devices without one of their own use, if the kernel has it.
-    pub(crate) fn default_area() -> Option<Self> {
-        // SAFETY: Callable in any context.
-        NonNull::new(unsafe { bindings::dmacoh_default_cma() }).map(Self)
+    /// All areas, that which devices without one of their own use first, if the kernel has it.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..).map_while(|index| {
+            // SAFETY: Callable in any context.
+            NonNull::new(unsafe { bindings::dmacoh_cma_area(index) }).map(Self)
+        })
     }
 
-    /// The size of all areas together, in bytes. That of one is not told.
-    pub(crate) fn total_size() -> u64 {
-        // SAFETY: Callable in any context.
-        let nr_pages = unsafe { bindings::dmacoh_cma_pages() };
+    /// The area that has been set apart for `dev`, if there is one.
+    pub(crate) fn of_device(dev: &Device) -> Option<Self> {
+        // SAFETY: The device is valid. Its area changes while its driver is being bound, if at all.
+        NonNull::new(unsafe { bindings::dmacoh_dev_cma(dev.as_raw()) }).map(Self)
+    }
 
-        // CAST: To a type of the same size.
-        (nr_pages << PAGE_SHIFT) as u64
+    /// The name that the kernel's own heap for the area has.
+    pub(crate) fn name(self) -> &'static CStr {
+        // SAFETY: The area exists always, and so does its name, a C string.
+        unsafe { CStr::from_char_ptr(bindings::dmacoh_cma_name(self.0.as_ptr())) }
+    }
+
+    /// Where the area lies, or at least where it may lie, and how large it is, or at most.
+    pub(crate) fn extent(self) -> Extent {
+        // SAFETY: The area exists always.
+        Extent::from_raw(unsafe { bindings::dmacoh_cma_extent(self.0.as_ptr()) })
     }
 
     /// Allocates `nr_pages` zeroed pages in one piece. Sleeps, possibly long, as pages of others

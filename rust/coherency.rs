@@ -1,62 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! May a device use a buffer? The one place where that is decided.
+//! What [`policy`] asks of a device, and of the memory of a buffer.
 
 use crate::{
     dma_mapping::DmaDevice,
-    policy::Mode, //
+    page::Pages,
+    policy::{
+        self,
+        CacheableAlias,
+        Dma,
+        Mode,
+        Refusal, //
+    }, //
 };
-use kernel::{
-    fmt,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
-/// Why a device may not use a buffer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Its DMA does not see the CPU caches.
-    NotSnooping,
-    /// It has no DMA mask: its driver does no DMA with it.
-    NoDmaMask,
-    /// The DMA API would let it work on a copy of the buffer.
-    MayBounce,
-}
+/// What this kernel does with its own mapping of uncached memory.
+pub(crate) const ALIAS: CacheableAlias = CacheableAlias(!cfg!(CONFIG_X86));
 
-impl From<Refusal> for Error {
-    /// The DMA API's own error for a device that is not coherent, told apart from the [`EINVAL`]
-    /// of a malformed request.
-    fn from(_: Refusal) -> Self {
-        EOPNOTSUPP
-    }
-}
+/// What a device gets that is refused: the DMA API's own error for one that is not coherent, told
+/// apart from the [`EINVAL`] of a malformed request.
+pub(crate) const REFUSED: Error = EOPNOTSUPP;
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotSnooping => "it does not snoop the CPU caches",
-            Self::NoDmaMask => "it has no DMA mask",
-            Self::MayBounce => "its DMA may go through a bounce buffer",
-        })
-    }
-}
+/// Returns whether `dev` may attach to a buffer of these pages, from a heap of mode `mode`.
+pub(crate) fn accepts(mode: Mode, dev: DmaDevice<'_>, pages: &Pages) -> Result<(), Refusal> {
+    let dma = Dma {
+        snoops: dev.is_dma_coherent(),
+        has_mask: dev.has_dma_mask(),
+        // Maintained heaps take any device, so they need not ask.
+        reaches: mode == Mode::Maintained || dev.reaches_pages(pages),
+    };
 
-/// Returns whether `dev` may attach to the buffers of a heap of mode `mode`.
-pub(crate) fn accepts(mode: Mode, dev: DmaDevice<'_>) -> Result<(), Refusal> {
-    match mode {
-        Mode::Strict if !dev.is_dma_coherent() => Err(Refusal::NotSnooping),
-        Mode::Strict if !dev.has_dma_mask() => Err(Refusal::NoDmaMask),
-        Mode::Strict if dev.may_bounce() => Err(Refusal::MayBounce),
-        // Bounce buffers are filled through the kernel's own mapping, which is cached except on x86.
-        Mode::Uncached if !cfg!(CONFIG_X86) && dev.may_bounce() => Err(Refusal::MayBounce),
-        Mode::Strict | Mode::Maintained | Mode::Uncached => Ok(()),
-    }
+    policy::accepts(mode, dma, ALIAS)
 }
 
 /// Returns whether `dev` may map what it has attached to: as [`accepts`] says, which may have changed,
 /// and not without a DMA mask, of which the DMA API would warn. There are drivers that do no DMA and
 /// attach all the same.
-pub(crate) fn may_map(mode: Mode, dev: DmaDevice<'_>) -> Result<(), Refusal> {
-    accepts(mode, dev)?;
+pub(crate) fn may_map(mode: Mode, dev: DmaDevice<'_>, pages: &Pages) -> Result<(), Refusal> {
+    accepts(mode, dev, pages)?;
     if dev.has_dma_mask() {
         Ok(())
     } else {

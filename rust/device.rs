@@ -33,9 +33,6 @@ pub(crate) trait DeviceExt {
     /// The parent, if the device has one.
     fn parent(&self) -> Option<&Device>;
 
-    /// Whether there is a device node for it, as under `/dev`.
-    fn has_node(&self) -> bool;
-
     /// Tells user space that something about the device has changed (`KOBJ_CHANGE`). May sleep.
     fn changed(&self);
 }
@@ -54,11 +51,6 @@ impl DeviceExt for Device {
 
         // SAFETY: As above.
         (!parent.is_null()).then(|| unsafe { Device::from_raw(parent) })
-    }
-
-    fn has_node(&self) -> bool {
-        // SAFETY: The device is valid; its number is set before it is registered.
-        unsafe { (*self.as_raw()).devt != 0 }
     }
 
     fn changed(&self) {

@@ -93,8 +93,10 @@ pub(crate) struct Registrar<'a> {
 impl<'a> Registrar<'a> {
     /// Registers `heap` as `/dev/dma_heap/<name>`. It is live when this returns, or before.
     ///
+    /// The core takes the name for a format, and replaces `/`, so it must have neither that nor `%`.
+    ///
     /// Failure is logged, and remembered in case that no heap at all can be registered. May sleep.
-    pub(crate) fn add<T: Heap>(&mut self, name: &'static CStr, heap: &'a T) {
+    pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) {
         match Self::try_add(name, heap) {
             Ok(()) => {
                 self.registered = true;
@@ -108,7 +110,10 @@ impl<'a> Registrar<'a> {
         }
     }
 
-    fn try_add<T: Heap>(name: &'static CStr, heap: &'a T) -> Result {
+    fn try_add<T: Heap>(name: &'a CStr, heap: &'a T) -> Result {
+        if name.to_bytes().iter().any(|byte| b"%/".contains(byte)) {
+            return Err(EINVAL);
+        }
         // The core notices a name that is taken only when sysfs does, which dumps the stack. So it
         // still does if somebody else registers the name right now.
         if find(name).is_some() {

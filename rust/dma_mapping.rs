@@ -7,9 +7,13 @@
 
 use crate::{
     bindings,
-    device::DeviceExt, //
+    device::DeviceExt,
+    page::Pages, //
 };
-use core::ops::Deref;
+use core::ops::{
+    Deref,
+    RangeInclusive, //
+};
 use kernel::{
     device::{
         Bound,
@@ -82,12 +86,33 @@ impl<'a> DmaDevice<'a> {
         !unsafe { (*self.as_raw()).dma_mask }.is_null()
     }
 
-    /// The longest segment that the device takes, in bytes: what the DMA API can map in one piece,
-    /// and what the device states.
+    /// How many bits a DMA address of the device may have, as the device and the buses before it
+    /// state them; 0 without a DMA mask.
+    pub(crate) fn address_bits(&self) -> u32 {
+        // SAFETY: The device is valid, and its mask is not taken away while it is bound.
+        unsafe { bindings::dmacoh_address_bits(self.as_raw()) }
+    }
+
+    /// Returns whether an IOMMU translates the DMA of the device, with addresses from the DMA API.
     #[inline]
-    pub(crate) fn max_segment(&self) -> usize {
+    pub(crate) fn has_iommu(&self) -> bool {
+        // SAFETY: The device is valid.
+        unsafe { bindings::dmacoh_dev_has_iommu(self.as_raw()) }
+    }
+
+    /// The longest segment that the driver of the device has stated, in bytes, or [`usize::MAX`].
+    #[inline]
+    pub(crate) fn stated_segment(&self) -> usize {
+        // SAFETY: The device is valid, and what it states stays while it is bound.
+        unsafe { bindings::dmacoh_stated_segment(self.as_raw()) }
+    }
+
+    /// The longest piece that the DMA API can map for the device wherever it lies, in bytes: where
+    /// bounce buffers may be in between, what one of them holds.
+    #[inline]
+    pub(crate) fn max_mapping(&self) -> usize {
         // SAFETY: The device is valid, and what the DMA API keeps for it stays meanwhile.
-        unsafe { bindings::dmacoh_max_segment(self.as_raw()) }
+        unsafe { bindings::dma_max_mapping_size(self.as_raw()) }
     }
 
     /// The mask of addresses whose multiples no segment may cross.
@@ -97,16 +122,29 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_segment_boundary(self.as_raw()) }
     }
 
-    /// Returns whether the DMA API may put a bounce buffer between this device and some memory:
-    /// because the device cannot address all of it, or because bouncing is forced.
+    /// Returns whether the device reaches all memory itself: the DMA API never puts a bounce buffer
+    /// in between.
     #[inline]
-    pub(crate) fn may_bounce(&self) -> bool {
+    pub(crate) fn reaches_all(&self) -> bool {
         // SAFETY: The device is valid, and by the type invariants what the DMA API keeps for it,
         // such as its range map, is not freed meanwhile.
-        unsafe {
-            bindings::dma_addressing_limited(self.as_raw())
-                || bindings::dmacoh_dev_forced_bounce(self.as_raw())
-        }
+        unsafe { bindings::dmacoh_dev_reaches_all(self.as_raw()) }
+    }
+
+    /// Returns whether the device reaches this physical memory itself.
+    #[inline]
+    pub(crate) fn reaches(&self, memory: &RangeInclusive<u64>) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::dmacoh_dev_reaches(self.as_raw(), *memory.start(), *memory.end()) }
+    }
+
+    /// Returns whether the device reaches all of `pages` itself.
+    pub(crate) fn reaches_pages(&self, pages: &Pages) -> bool {
+        self.reaches_all()
+            || pages
+                .blocks()
+                .iter()
+                .all(|block| self.reaches(&block.physical()))
     }
 }
 

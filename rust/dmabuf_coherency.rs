@@ -4,13 +4,16 @@
 //!
 //! # Rooms
 //!
-//! - What the module does, without `unsafe`: [`heap`] allocates and exports, [`coherency`] decides
-//!   which devices may attach, [`links`] says so in sysfs, in the order of [`policy`], and
-//!   [`query`] says what a buffer is. [`pool`] is where memory comes from, [`usage`] counts it.
+//! - What the module does, without `unsafe`: [`policy`] decides which heaps there are, which devices
+//!   may attach, and what suits them in which order. [`region`] finds the memory for heaps, [`heap`]
+//!   allocates and exports, [`coherency`] asks devices what the policy wants to know, [`links`]
+//!   publishes the answers in sysfs, and [`query`] says what a buffer is. [`pool`] is where memory
+//!   comes from, [`usage`] counts it.
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
 //!   [`scatterlist`], [`dma_mapping`], [`page`], [`mm`], [`vmalloc`] and [`signal`] for the heaps;
-//!   [`bus`], [`class`], [`device`], [`devres`], [`mod@module`], [`per_device`] and [`sysfs`] for
-//!   the links. They are written as if for `rust/kernel`, and stay here until they are there.
+//!   [`bus`], [`class`], [`device`], [`devres`], [`mod@module`], [`node`], [`per_device`] and
+//!   [`sysfs`] for the links. They are written as if for `rust/kernel`, and stay here until they are
+//!   there.
 //! - The C side: [`bindings`], [`exports`], [`trace`], `helpers.c`.
 //!
 //! # Start
@@ -39,11 +42,13 @@ mod maintained;
 mod memcg;
 mod mm;
 mod module;
+mod node;
 mod page;
 mod per_device;
 mod policy;
 mod pool;
 mod query;
+mod region;
 mod scatterlist;
 mod shrinker;
 mod signal;
@@ -52,18 +57,22 @@ mod trace;
 mod usage;
 mod vmalloc;
 
+use cache::Cleaner;
 use dma_heap::{
     Permanent,
     PermanentModule,
     Registrar, //
 };
-use heap::{
-    Heap,
-    Shared, //
+use heap::Heap;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
 };
-use kernel::prelude::*;
 use links::Links;
 use module::Forever;
+use policy::Mode;
+use pool::Pool;
+use region::Catalogue;
 
 module! {
     type: Permanent<DmabufCoherency>,
@@ -86,36 +95,34 @@ module! {
 
 /// What lives as long as the module does.
 struct DmabufCoherency {
-    shared: Shared,
+    pool: Arc<Pool>,
     heaps: KVec<Pin<KBox<Heap>>>,
     links: Pin<KBox<Links>>,
 }
 
 impl PermanentModule for DmabufCoherency {
     fn prepare() -> Result<Self> {
-        // No later step gives up a heap that is registered, so look for names that are taken first.
-        for kind in policy::HEAPS.iter().filter(|kind| !kind.in_tree) {
-            if dma_heap::find(kind.name).is_some() {
-                pr_err!("there is a heap {} already\n", kind.name);
-                return Err(EEXIST);
-            }
-        }
-
-        let shared = Shared::new(
-            module_parameters::accounting.value(),
-            module_parameters::pool_percent.value(),
-        )?;
+        // The administrator may want it of all heaps.
+        let account = module_parameters::accounting.value() || dma_heap::mem_accounting();
+        let cleaner = Cleaner::new(c"dmabuf_coherency")
+            .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
+            .ok()
+            .map(|cleaner| Arc::new(cleaner, GFP_KERNEL))
+            .transpose()?;
+        let pool = Pool::new(account, module_parameters::pool_percent.value(), cleaner)?;
+        let catalogue = Catalogue::new(account)?;
         let mut heaps = KVec::new();
 
-        for kind in policy::HEAPS.iter().filter(|kind| !kind.in_tree) {
-            if let Some(heap) = Heap::new(*kind, &shared) {
+        for (entry, region) in catalogue.ours() {
+            if entry.kind.mode != Mode::Uncached || pool.has_write_combining() {
+                let heap = Heap::new(entry, region, &pool)?;
                 heaps.push(KBox::pin_init(heap, GFP_KERNEL)?, GFP_KERNEL)?;
             }
         }
         Ok(Self {
-            shared,
+            pool,
             heaps,
-            links: KBox::pin_init(Links::new()?, GFP_KERNEL)?,
+            links: KBox::pin_init(Links::new(catalogue)?, GFP_KERNEL)?,
         })
     }
 
@@ -123,12 +130,15 @@ impl PermanentModule for DmabufCoherency {
         for heap in &self.heaps {
             let heap = heap.as_ref().get_ref();
 
-            registrar.add(heap.kind().name, heap);
+            registrar.add(heap.name(), heap);
         }
     }
 
     fn start(&'static self, forever: Forever) {
-        self.shared.start(forever);
+        // Heaps work without it.
+        if let Err(err) = self.pool.start(forever) {
+            pr_err!("memory will not be kept for reuse: {:?}\n", err);
+        }
         self.links.as_ref().get_ref().start(forever);
         if let Err(err) = query::start(forever) {
             pr_err!("there will be no /dev/dmabuf_coherency: {:?}\n", err);

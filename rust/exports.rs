@@ -11,7 +11,8 @@ use crate::{
     device,
     dma_buf::DmaBuf,
     heap::Buffer,
-    links, //
+    links,
+    policy::Pieces, //
 };
 use kernel::{
     device::{
@@ -41,6 +42,7 @@ check_prototype!(
     devm_dma_heap_create_device_link,
     dma_heap_create_device_link,
     dma_heap_remove_device_link,
+    dma_heap_set_device_pieces,
     dmabuf_is_dma_coherent,
     dmacoh_set_links,
 );
@@ -54,7 +56,7 @@ check_prototype!(
 unsafe extern "C" fn dmabuf_is_dma_coherent(dma_buf: *const bindings::dma_buf) -> bool {
     // SAFETY: By this function's safety requirements.
     unsafe { DmaBuf::<Buffer>::try_from_raw(dma_buf) }
-        .is_some_and(|buf| buf.heap().is_dma_coherent())
+        .is_some_and(|buf| buf.heap().kind().is_dma_coherent())
 }
 
 /// Makes a heap the first choice of a device, which is bound or there is an error.
@@ -99,6 +101,31 @@ unsafe extern "C" fn dma_heap_create_device_link(
 unsafe extern "C" fn dma_heap_remove_device_link(dev: *mut bindings::device) {
     // SAFETY: By this function's safety requirements.
     links::remove_device_link(unsafe { Device::from_raw(dev) });
+}
+
+/// Says in how many pieces a device takes a buffer.
+///
+/// # Safety
+///
+/// The caller must be the driver that `dev` is bound to or being bound to, or keep it bound otherwise.
+#[no_mangle]
+unsafe extern "C" fn dma_heap_set_device_pieces(
+    dev: *mut bindings::device,
+    pieces: bindings::dma_heap_pieces,
+) -> c_int {
+    from_result(|| {
+        let pieces = match pieces {
+            bindings::dma_heap_pieces_DMA_HEAP_PIECES_ANY => Pieces::Any,
+            bindings::dma_heap_pieces_DMA_HEAP_PIECES_ONE => Pieces::One,
+            _ => return Err(EINVAL),
+        };
+        // SAFETY: By this function's safety requirements.
+        let dev = unsafe { Device::from_raw(dev) };
+        // SAFETY: As above.
+        let dev = unsafe { device::as_bound(dev) }.ok_or(ENODEV)?;
+
+        links::set_device_pieces(dev, pieces).map(|()| 0)
+    })
 }
 
 /// A driver's choice that is taken back when the device is unbound.

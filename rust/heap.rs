@@ -3,12 +3,7 @@
 //! The module's heaps: a region of memory and a way to keep it coherent, in any combination.
 
 use crate::{
-    cache::Cleaner,
-    cma::Cma,
-    coherency::{
-        self,
-        Refusal, //
-    },
+    coherency,
     dma_buf::{
         DmaBuf,
         Exporter,
@@ -19,7 +14,6 @@ use crate::{
     },
     dma_heap::{
         self,
-        mem_accounting,
         HeapDevice, //
     },
     dma_mapping::{
@@ -28,18 +22,23 @@ use crate::{
     },
     dmem,
     mm::BufferVma,
-    module::Forever,
     page::{
         Caching,
+        Kind,
         Pages, //
     },
     policy::{
         self,
         CpuMapping,
         Mode,
-        Region, //
+        Refusal, //
     },
     pool::Pool,
+    region::{
+        Entry,
+        Region,
+        Source, //
+    },
     sysfs::FileOps,
     trace,
     usage::{
@@ -54,6 +53,7 @@ use kernel::{
     new_mutex,
     page::PAGE_SHIFT,
     prelude::*,
+    str::CString,
     sync::{
         aref::ARef,
         atomic::{
@@ -72,7 +72,10 @@ const MAX_LOGGED: usize = 1024;
 #[pin_data]
 pub(crate) struct Heap {
     kind: policy::Heap,
-    memory: Memory,
+    name: CString,
+    /// No buffer is larger, in bytes.
+    capacity: u64,
+    source: Source,
     pool: Arc<Pool>,
     /// Names, hashed, of the devices whose refusal has been logged.
     #[pin]
@@ -81,61 +84,6 @@ pub(crate) struct Heap {
     refused: Atomic<usize>,
     /// What its live buffers use.
     usage: Usage,
-}
-
-/// Where memory comes from.
-enum Memory {
-    PageAllocator,
-    Cma {
-        area: Cma,
-        /// What charges it to control groups; none if nothing does.
-        dmem: Option<Arc<dmem::Region>>,
-    },
-}
-
-/// What the heaps have in common.
-pub(crate) struct Shared {
-    pool: Arc<Pool>,
-    /// The default contiguous memory area, if the kernel has it.
-    cma: Option<Cma>,
-    dmem: Option<Arc<dmem::Region>>,
-}
-
-impl Shared {
-    /// Prepares it. Buffers are charged to control groups if `account` is set, or if the
-    /// administrator wants that of all heaps. `pool_percent` of the memory may be kept for reuse.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn new(account: bool, pool_percent: u8) -> Result<Self> {
-        let account = account || mem_accounting();
-        let cleaner = Cleaner::new(c"dmabuf_coherency")
-            .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
-            .ok()
-            .map(|cleaner| Arc::new(cleaner, GFP_KERNEL))
-            .transpose()?;
-        let cma = Cma::default_area();
-        let dmem = match cma {
-            Some(_) if account => {
-                dmem::Region::register(Cma::total_size(), c"cma/default_cma_region")?
-            }
-            _ => None,
-        };
-
-        Ok(Self {
-            pool: Pool::new(account, pool_percent, cleaner)?,
-            cma,
-            dmem: dmem.map(|dmem| Arc::new(dmem, GFP_KERNEL)).transpose()?,
-        })
-    }
-
-    /// Starts to keep memory for reuse. Heaps work without it, so failure is logged.
-    pub(crate) fn start(&self, forever: Forever) {
-        if let Err(err) = self.pool.start(forever) {
-            pr_err!("memory will not be kept for reuse: {:?}\n", err);
-        }
-    }
 }
 
 /// A buffer of a [`Heap`].
@@ -148,29 +96,37 @@ pub(crate) struct Buffer {
 }
 
 impl Heap {
-    /// Creates a heap of this kind, unless the kernel lacks what it needs.
-    pub(crate) fn new(kind: policy::Heap, shared: &Shared) -> Option<impl PinInit<Self>> {
-        if kind.mode == Mode::Uncached && !shared.pool.has_write_combining() {
-            return None;
-        }
-        let memory = match kind.region {
-            Region::System => Memory::PageAllocator,
-            Region::DefaultCma => Memory::Cma {
-                area: shared.cma?,
-                dmem: shared.dmem.clone(),
-            },
-        };
+    /// Creates a heap. `pool` is where its memory comes from, if the page allocator has it.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new(
+        entry: &Entry,
+        region: &Region,
+        pool: &Arc<Pool>,
+    ) -> Result<impl PinInit<Self>> {
+        let kind = entry.kind;
+        let name = CString::try_from_fmt(fmt!("{}", &*entry.name))?;
+        let capacity = region.capacity();
+        let source = region.source().clone();
+        let pool = pool.clone();
 
-        let pool = shared.pool.clone();
-
-        Some(pin_init!(Self {
+        Ok(pin_init!(Self {
             kind,
-            memory,
+            name,
+            capacity,
+            source,
             pool,
             logged <- new_mutex!(KVec::new()),
             refused: Atomic::new(0),
             usage: Usage::new(),
         }))
+    }
+
+    /// Its name, as under `/dev/dma_heap`.
+    pub(crate) fn name(&self) -> &CStr {
+        &self.name
     }
 
     /// How the CPU maps its buffers.
@@ -183,18 +139,21 @@ impl Heap {
 
     /// The controller that its buffers are charged to.
     fn controller(&self) -> &'static str {
-        match self.memory {
-            Memory::PageAllocator if self.pool.is_accounted() => "memory",
-            Memory::Cma { dmem: Some(_), .. } => "dmem",
-            Memory::PageAllocator | Memory::Cma { .. } => "none",
+        match self.source {
+            Source::Pages(_) if self.pool.is_accounted() => "memory",
+            Source::Area { dmem: Some(_), .. } => "dmem",
+            Source::Pages(_) | Source::Area { .. } => "none",
         }
     }
 
     /// How many bytes of the memory that it allocates from are kept for reuse.
     fn pool_size(&self) -> usize {
-        match self.memory {
-            Memory::PageAllocator => self.pool.size(self.caching()),
-            Memory::Cma { .. } => 0,
+        match self.source {
+            Source::Pages(zone) => self.pool.size(Kind {
+                zone,
+                caching: self.caching(),
+            }),
+            Source::Area { .. } => 0,
         }
     }
 
@@ -203,10 +162,11 @@ impl Heap {
         &self.kind
     }
 
-    /// Decides whether `dev` may attach, and says so.
-    fn accepts(&self, dev: DmaDevice<'_>) -> Result {
-        coherency::accepts(self.kind.mode, dev).map_err(|refusal| self.refuse(dev, refusal))?;
-        trace::attach(self.kind.name, dev, Ok(()));
+    /// Decides whether `dev` may attach to a buffer with these pages, and says so.
+    fn accepts(&self, dev: DmaDevice<'_>, pages: &Pages) -> Result {
+        coherency::accepts(self.kind.mode, dev, pages)
+            .map_err(|refusal| self.refuse(dev, refusal))?;
+        trace::attach(&self.name, dev, Ok(()));
         Ok(())
     }
 
@@ -217,14 +177,13 @@ impl Heap {
             dev_info!(
                 *dev,
                 "cannot use buffers of DMA heap {}: {}\n",
-                self.kind.name,
-                refusal
+                &*self.name,
+                refusal.reason()
             );
         }
 
-        let err = Error::from(refusal);
-        trace::attach(self.kind.name, dev, Err(err));
-        err
+        trace::attach(&self.name, dev, Err(coherency::REFUSED));
+        coherency::REFUSED
     }
 
     /// Returns whether no device of this name has been refused before. Says no, rather than forget
@@ -250,11 +209,18 @@ impl dma_heap::Heap for Heap {
     type Buffer = Buffer;
 
     fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
+        // CAST: To a type of the same size.
+        if len as u64 > self.capacity {
+            return Err(ENOMEM);
+        }
         let counted = self.usage.count(len)?;
         let caching = self.caching();
-        let (pages, charge) = match &self.memory {
-            Memory::PageAllocator => (self.pool.allocate(len, caching)?, None),
-            Memory::Cma { area, dmem } => {
+        let (pages, charge) = match &self.source {
+            Source::Pages(zone) => {
+                let zone = *zone;
+                (self.pool.allocate(len, Kind { zone, caching })?, None)
+            }
+            Source::Area { area, dmem } => {
                 // CAST: To a type of the same size.
                 let charge = dmem
                     .as_ref()
@@ -269,7 +235,7 @@ impl dma_heap::Heap for Heap {
         };
 
         DmaBuf::export(
-            self.kind.name,
+            &self.name,
             len,
             fd_flags,
             Ok(Buffer {
@@ -289,7 +255,7 @@ impl dma_heap::Heap for Heap {
 }
 
 /// What there is to see of a heap in sysfs.
-static FILES: [(&CStr, FileOps<Heap>); 9] = [
+static FILES: [(&CStr, FileOps<Heap>); 10] = [
     (
         c"dma_coherent",
         FileOps::read_only(|heap, f| write!(f, "{}", u8::from(heap.kind.is_dma_coherent()))),
@@ -300,7 +266,11 @@ static FILES: [(&CStr, FileOps<Heap>); 9] = [
     ),
     (
         c"contiguous",
-        FileOps::read_only(|heap, f| write!(f, "{}", u8::from(heap.kind.is_contiguous()))),
+        FileOps::read_only(|heap, f| write!(f, "{}", u8::from(heap.kind.region.is_contiguous()))),
+    ),
+    (
+        c"capacity",
+        FileOps::read_only(|heap, f| write!(f, "{}", heap.capacity)),
     ),
     (
         c"accounting",
@@ -335,9 +305,9 @@ static FILES: [(&CStr, FileOps<Heap>); 9] = [
 ];
 
 impl Buffer {
-    /// What kind of heap it comes from.
-    pub(crate) fn heap(&self) -> &'static policy::Heap {
-        self.heap.kind()
+    /// The heap that it comes from.
+    pub(crate) fn heap(&self) -> &'static Heap {
+        self.heap
     }
 }
 
@@ -351,7 +321,7 @@ impl Exporter for Buffer {
     }
 
     fn attach(buf: &DmaBuf<Self>, dev: DmaDevice<'_>) -> impl PinInit<(), Error> {
-        buf.heap.accepts(dev)
+        buf.heap.accepts(dev, &buf.pages)
     }
 
     fn map<'a>(request: MapRequest<'a, Self>) -> Result<Mapping<'a>> {
@@ -361,13 +331,14 @@ impl Exporter for Buffer {
 
         // Ask again: the driver may have changed its DMA mask since it attached, and the DMA API
         // warns of a device that would bounce against `REQUIRE_COHERENT`.
-        coherency::may_map(mode, dev).map_err(|refusal| buf.heap.refuse(dev, refusal))?;
+        coherency::may_map(mode, dev, &buf.pages)
+            .map_err(|refusal| buf.heap.refuse(dev, refusal))?;
 
         // A bounce buffer stands between CPU and device just as caches do. Where nothing does, the
         // DMA API need not look at each segment again to unmap it.
         let (attrs, maintained) = match mode {
             Mode::Strict => (Attrs::REQUIRE_COHERENT, false),
-            _ if dev.may_bounce() => (Attrs::NONE, true),
+            _ if !dev.reaches_pages(&buf.pages) => (Attrs::NONE, true),
             _ if dev.is_dma_coherent() => (Attrs::REQUIRE_COHERENT, false),
             Mode::Maintained => (Attrs::NONE, true),
             Mode::Uncached => (Attrs::SKIP_CPU_SYNC, false),

@@ -4,16 +4,21 @@
  * and exports.
  */
 
+#include <drm/drm_device.h>
+#include <drm/drm_drv.h>
+#include <drm/drm_file.h>
 #include <linux/cgroup_dmem.h>
 #include <linux/cma.h>
 #include <linux/device.h>
 #include <linux/dma-buf.h>
+#include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-resv.h>
 #include <linux/dmabuf_coherency.h>
 #include <linux/export.h>
 #include <linux/freezer.h>
 #include <linux/iosys-map.h>
+#include <linux/kallsyms.h>
 #include <linux/kmemleak.h>
 #include <linux/kthread.h>
 #include <linux/list_lru.h>
@@ -21,6 +26,9 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/of.h>
+#include <linux/of_reserved_mem.h>
+#include <linux/pci.h>
 #include <linux/pgtable.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
@@ -33,6 +41,9 @@
 #include <linux/swiotlb.h>
 #include <linux/sysfs.h>
 #include <linux/vmalloc.h>
+#include <media/v4l2-dev.h>
+#include <media/v4l2-ioctl.h>
+#include <media/videobuf2-core.h>
 
 #ifdef CONFIG_X86
 #include <linux/set_memory.h>
@@ -48,10 +59,50 @@ bool dmacoh_dev_dma_coherent(const struct device *dev)
 	return dev_dma_coherent(dev);
 }
 
-bool dmacoh_dev_forced_bounce(struct device *dev)
+bool dmacoh_dev_has_iommu(const struct device *dev)
 {
+	return dev_dma_iommu((struct device *)dev);
+}
+
+/*
+ * Whether the DMA API has nothing between @dev and memory that it might bounce
+ * by. DMA ops of an architecture's own may do anything: those of Xen's dom0
+ * bounce although they are told not to.
+ */
+static bool is_unbounced(struct device *dev)
+{
+	if (!dev->dma_mask || get_dma_ops(dev))
+		return false;
 	/* An IOMMU in between makes bouncing a matter of each mapping. */
-	return !dev_dma_iommu(dev) && is_swiotlb_force_bounce(dev);
+	return dev_dma_iommu(dev) || !is_swiotlb_force_bounce(dev);
+}
+
+bool dmacoh_dev_reaches_all(struct device *dev)
+{
+	return is_unbounced(dev) && !dma_addressing_limited(dev);
+}
+
+/* Whether @dev reaches memory from @first to @last, as the DMA API sees it. */
+bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last)
+{
+	dma_addr_t start, end;
+
+	if (!is_unbounced(dev))
+		return false;
+	if (dev_dma_iommu(dev))
+		return !dma_addressing_limited(dev);
+
+	start = phys_to_dma(dev, first);
+	end = phys_to_dma(dev, last);
+	return start != DMA_MAPPING_ERROR && end - start == last - first &&
+	       end <= min_not_zero(*dev->dma_mask, dev->bus_dma_limit);
+}
+
+unsigned int dmacoh_address_bits(const struct device *dev)
+{
+	if (!dev->dma_mask)
+		return 0;
+	return fls64(min_not_zero(*dev->dma_mask, dev->bus_dma_limit));
 }
 
 bool dmacoh_fatal_signal_pending(void)
@@ -170,18 +221,6 @@ int dmacoh_set_memory_wb(unsigned long addr, int nr_pages)
 #endif
 }
 
-/* All contiguous memory areas together: the size of one is not told. */
-unsigned long dmacoh_cma_pages(void)
-{
-	unsigned long nr_pages = 0;
-	int nid, i;
-
-	for_each_online_node(nid)
-		for (i = 0; i < MAX_NR_ZONES; i++)
-			nr_pages += zone_cma_pages(&NODE_DATA(nid)->node_zones[i]);
-	return nr_pages;
-}
-
 /*
  * The types are those of linux/cgroup_dmem.h, which only some kernels' Rust
  * bindings have.
@@ -212,10 +251,122 @@ void dmacoh_dmem_uncharge(void *pool, u64 size)
 	dmem_cgroup_uncharge(pool, size);
 }
 
-#ifdef CONFIG_DMA_CMA
-struct cma *dmacoh_default_cma(void)
+static void extend(struct dmacoh_extent *extent, u64 first, u64 last, u64 size)
 {
-	return dev_get_cma_area(NULL);
+	extent->first = extent->size ? min(extent->first, first) : first;
+	extent->last = max(extent->last, last);
+	extent->size += size;
+}
+
+#define for_each_zone_everywhere(zone, nid, i)				\
+	for_each_online_node(nid)					\
+		for (i = 0; i < MAX_NR_ZONES &&				\
+		     (zone = &NODE_DATA(nid)->node_zones[i]); i++)
+
+static void extend_by_zone(struct dmacoh_extent *extent,
+			   const struct zone *zone, u64 nr_pages)
+{
+	extend(extent, PFN_PHYS(zone->zone_start_pfn),
+	       PFN_PHYS(zone_end_pfn(zone)) - 1, nr_pages << PAGE_SHIFT);
+}
+
+/* Memory below 4 GiB, where there is memory beyond and the kernel has a way. */
+struct dmacoh_extent dmacoh_dma32_extent(void)
+{
+	struct dmacoh_extent below = {};
+#ifdef CONFIG_ZONE_DMA32
+	struct zone *zone;
+	bool beyond = false;
+	int nid, i;
+
+	for_each_zone_everywhere(zone, nid, i) {
+		if (!populated_zone(zone))
+			continue;
+		if (i <= ZONE_DMA32)
+			extend_by_zone(&below, zone, zone_managed_pages(zone));
+		else if (PFN_PHYS(zone_end_pfn(zone)) > SZ_4G)
+			beyond = true;
+	}
+	if (!beyond || below.last >= SZ_4G)
+		below = (struct dmacoh_extent) {};
+#endif
+	return below;
+}
+
+#ifdef CONFIG_DMA_CMA
+/* The default area first, if there is one; NULL behind the last. */
+struct cma *dmacoh_cma_area(unsigned int index)
+{
+	struct cma *preferred = dev_get_cma_area(NULL), *cma;
+	unsigned int i;
+
+	if (preferred && !index--)
+		return preferred;
+	for (i = 0; (cma = dma_contiguous_get_area_by_idx(i)); i++)
+		if (cma != preferred && !index--)
+			return cma;
+	return NULL;
+}
+
+/* The area that has been set apart for @dev. */
+struct cma *dmacoh_dev_cma(const struct device *dev)
+{
+	return dev->cma_area;
+}
+
+const char *dmacoh_cma_name(const struct cma *cma)
+{
+	return cma == dev_get_cma_area(NULL) ? "default_cma_region" :
+					       cma_get_name(cma);
+}
+
+/* What the device tree says of an area, or of all areas in a zone. */
+static struct dmacoh_extent reserved_extent(const struct cma *cma,
+					    const struct zone *zone)
+{
+	struct dmacoh_extent extent = {};
+	struct device_node *all = of_find_node_by_path("/reserved-memory");
+	struct device_node *node;
+
+	for_each_child_of_node(all, node) {
+		struct reserved_mem *mem = of_reserved_mem_lookup(node);
+		bool wanted;
+
+		if (!mem || !of_device_is_compatible(node, "shared-dma-pool") ||
+		    !of_property_read_bool(node, "reusable"))
+			continue;
+		if (cma)
+			wanted = mem->priv == cma;
+		else
+			wanted = zone_spans_pfn(zone, PHYS_PFN(mem->base));
+		if (wanted)
+			extend(&extent, mem->base, mem->base + mem->size - 1,
+			       mem->size);
+	}
+	of_node_put(all);
+	return extent;
+}
+
+/*
+ * Where an area lies is told of those in the device tree. Any other lies in one
+ * of the zones with contiguous memory that is not theirs, and has no more of it.
+ */
+struct dmacoh_extent dmacoh_cma_extent(const struct cma *cma)
+{
+	struct dmacoh_extent extent = reserved_extent(cma, NULL);
+	struct zone *zone;
+	int nid, i;
+
+	if (extent.size)
+		return extent;
+	for_each_zone_everywhere(zone, nid, i) {
+		u64 others = reserved_extent(NULL, zone).size >> PAGE_SHIFT;
+
+		if (zone_cma_pages(zone) > others)
+			extend_by_zone(&extent, zone,
+				       zone_cma_pages(zone) - others);
+	}
+	return extent;
 }
 
 struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
@@ -236,9 +387,24 @@ void dmacoh_cma_release(struct cma *cma, const struct page *page,
 	cma_release(cma, page, nr_pages);
 }
 #else
-struct cma *dmacoh_default_cma(void)
+struct cma *dmacoh_cma_area(unsigned int index)
 {
 	return NULL;
+}
+
+struct cma *dmacoh_dev_cma(const struct device *dev)
+{
+	return NULL;
+}
+
+const char *dmacoh_cma_name(const struct cma *cma)
+{
+	return NULL;
+}
+
+struct dmacoh_extent dmacoh_cma_extent(const struct cma *cma)
+{
+	return (struct dmacoh_extent) {};
 }
 
 struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
@@ -257,14 +423,16 @@ bool dmacoh_dev_need_sync(const struct device *dev)
 	return dma_dev_need_sync(dev);
 }
 
-/* The longest segment that @dev takes, or ULONG_MAX where it states none. */
-unsigned long dmacoh_max_segment(struct device *dev)
+/* The longest segment that the driver of @dev states, else ULONG_MAX. */
+unsigned long dmacoh_stated_segment(const struct device *dev)
 {
-	unsigned long stated = ULONG_MAX;
+	unsigned int stated = dev->dma_parms ?
+			      dev->dma_parms->max_segment_size : 0;
 
-	if (dev->dma_parms && dev->dma_parms->max_segment_size)
-		stated = dev->dma_parms->max_segment_size;
-	return min(stated, dma_max_mapping_size(dev));
+	/* The PCI core states this for every device, whatever it can do. */
+	if (!stated || (dev_is_pci(dev) && stated == SZ_64K))
+		return ULONG_MAX;
+	return stated;
 }
 
 unsigned long dmacoh_segment_boundary(struct device *dev)
@@ -498,6 +666,99 @@ void dmacoh_kmemleak_not_leak(const void *ptr)
 	kmemleak_not_leak(ptr);
 }
 
+/*
+ * How the DRM device behind a node of class drm or accel imports buffers. False
+ * for a device of the class that is no such node.
+ */
+bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found)
+{
+	const struct drm_minor *minor = dev_get_drvdata(node);
+	const char *type = node->type ? node->type->name : NULL;
+	struct drm_device *drm;
+
+	if (!minor || !type ||
+	    (strcmp(type, "drm_minor") && strcmp(type, "accel_minor")))
+		return false;
+
+	drm = minor->dev;
+	*found = (struct dmacoh_node) {
+		.dev = drm->dev,
+		.dma_dev = drm_dev_dma_dev(drm),
+		.driver = drm->driver->name,
+		.import = drm->driver->gem_prime_import,
+		.import_table = drm->driver->gem_prime_import_sg_table,
+	};
+	return found->dev && (found->import || found->import_table);
+}
+
+/*
+ * The same for a node of class video4linux, which is always part of a video
+ * device. False if it has no buffers.
+ */
+bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
+{
+	const struct video_device *video = to_video_device(node);
+	const struct vb2_queue *queue = video->queue;
+
+	if (video->vfl_type == VFL_TYPE_SUBDEV ||
+	    !(video->device_caps & V4L2_CAP_STREAMING))
+		return false;
+
+	*found = (struct dmacoh_node) {
+		.dev = node->parent,
+		.dma_dev = queue && queue->dev ? queue->dev : node->parent,
+		.owner = video->fops ? video->fops->owner : NULL,
+		.mem_ops = queue ? queue->mem_ops : NULL,
+	};
+	return found->dma_dev;
+}
+
+static struct kobject *find_module_kobj(const char *name)
+{
+	return kset_find_obj(THIS_MODULE->mkobj.kobj.kset, name);
+}
+
+/* Whether a module of this name is loaded; false for what is built in. */
+bool dmacoh_module_exists(const char *name)
+{
+	struct kobject *kobj = find_module_kobj(name);
+	struct kernfs_node *holders = NULL;
+
+	if (kobj && kobj->sd)
+		holders = sysfs_get_dirent(kobj->sd, "holders");
+	sysfs_put(holders);
+	kobject_put(kobj);
+	return holders;
+}
+
+/* Whether @user uses symbols of the module named @used. */
+bool dmacoh_module_uses(const struct module *user, const char *used)
+{
+	struct kobject *kobj = find_module_kobj(used);
+	struct kernfs_node *holders = NULL, *holder = NULL;
+
+	if (kobj && kobj->sd)
+		holders = sysfs_get_dirent(kobj->sd, "holders");
+	if (holders)
+		holder = sysfs_get_dirent(holders, user->name);
+	sysfs_put(holder);
+	sysfs_put(holders);
+	kobject_put(kobj);
+	return holder;
+}
+
+/* Whether the kernel knows @function by this name. */
+bool dmacoh_is_function(const void *function, const char *name)
+{
+	char symbol[KSYM_SYMBOL_LEN];
+	size_t len = strlen(name);
+
+	/* The name of the module may follow. */
+	sprint_symbol_no_offset(symbol, (unsigned long)function);
+	return !strncmp(symbol, name, len) &&
+	       (!symbol[len] || symbol[len] == ' ');
+}
+
 bool dmacoh_within_module(unsigned long addr, const struct module *mod)
 {
 	return within_module(addr, mod);
@@ -548,7 +809,7 @@ static const struct kernel_param_ops links_ops = {
 
 module_param_cb(links, &links_ops, NULL, 0644);
 MODULE_PARM_DESC(links,
-		 "Heaps to link devices to, best first, instead of the default: driver=heap[:heap...][,driver=...]");
+		 "Heaps to link devices to, best first, instead of the default: driver=[pieces/one:|pieces/any:]heap[:heap...][,driver=...]");
 
 void dmacoh_apply_links(void)
 {
@@ -563,3 +824,4 @@ EXPORT_SYMBOL_GPL(dmabuf_is_dma_coherent);
 EXPORT_SYMBOL_GPL(dma_heap_create_device_link);
 EXPORT_SYMBOL_GPL(devm_dma_heap_create_device_link);
 EXPORT_SYMBOL_GPL(dma_heap_remove_device_link);
+EXPORT_SYMBOL_GPL(dma_heap_set_device_pieces);

@@ -35,8 +35,32 @@ struct dmacoh_block {
 	unsigned long nr_pages;
 };
 
+/* Where memory lies, and how much of it there is; all 0 if there is none. */
+struct dmacoh_extent {
+	u64 first;
+	u64 last;
+	u64 size;
+};
+
+/*
+ * How a device node imports buffers: the device that its driver attaches, and
+ * what tells of the way. NULL where the node does not say.
+ */
+struct dmacoh_node {
+	struct device *dev;
+	struct device *dma_dev;
+	const struct module *owner;
+	const char *driver;
+	const void *import;
+	const void *import_table;
+	const void *mem_ops;
+};
+
 bool dmacoh_dev_dma_coherent(const struct device *dev);
-bool dmacoh_dev_forced_bounce(struct device *dev);
+bool dmacoh_dev_has_iommu(const struct device *dev);
+bool dmacoh_dev_reaches_all(struct device *dev);
+bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last);
+unsigned int dmacoh_address_bits(const struct device *dev);
 bool dmacoh_fatal_signal_pending(void);
 void *dmacoh_page_address(const struct page *page);
 unsigned long dmacoh_page_to_pfn(const struct page *page);
@@ -47,6 +71,11 @@ void dmacoh_sg_fill(struct sg_table *table, const struct dmacoh_block *block,
 int dmacoh_wait_fences(struct dma_buf *buf, bool write);
 void dmacoh_sysfs_attr_init(struct attribute *attr);
 void dmacoh_kmemleak_not_leak(const void *ptr);
+bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found);
+bool dmacoh_video_node(struct device *node, struct dmacoh_node *found);
+bool dmacoh_module_uses(const struct module *user, const char *used);
+bool dmacoh_module_exists(const char *name);
+bool dmacoh_is_function(const void *function, const char *name);
 bool dmacoh_within_module(unsigned long addr, const struct module *mod);
 void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining);
 pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot);
@@ -57,8 +86,11 @@ vm_fault_t dmacoh_vmf_insert_pfn_pmd(const struct vm_fault *vmf,
 				     unsigned long addr, unsigned long pfn);
 int dmacoh_set_memory_wc(unsigned long addr, int nr_pages);
 int dmacoh_set_memory_wb(unsigned long addr, int nr_pages);
-struct cma *dmacoh_default_cma(void);
-unsigned long dmacoh_cma_pages(void);
+struct cma *dmacoh_cma_area(unsigned int index);
+struct cma *dmacoh_dev_cma(const struct device *dev);
+const char *dmacoh_cma_name(const struct cma *cma);
+struct dmacoh_extent dmacoh_cma_extent(const struct cma *cma);
+struct dmacoh_extent dmacoh_dma32_extent(void);
 void *dmacoh_dmem_register(u64 size, const char *name);
 void dmacoh_dmem_unregister(void *region);
 int dmacoh_dmem_charge(void *region, u64 size, void **pool);
@@ -67,7 +99,7 @@ struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages);
 void dmacoh_cma_release(struct cma *cma, const struct page *page,
 			unsigned long nr_pages);
 bool dmacoh_dev_need_sync(const struct device *dev);
-unsigned long dmacoh_max_segment(struct device *dev);
+unsigned long dmacoh_stated_segment(const struct device *dev);
 unsigned long dmacoh_segment_boundary(struct device *dev);
 int dmacoh_clear_coherent(struct device *dev);
 int dmacoh_clean(struct device *dev, struct page *page, size_t offset,

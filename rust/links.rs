@@ -8,7 +8,10 @@
 //! .../<device>/dma_heap            the first choice
 //! .../<device>/dma_heaps/<heap>    every heap that suits it
 //! .../<device>/dma_heaps/order     their names, best first
+//! .../<device>/dma_heaps/snoops    and other files: what the device asks of a heap
 //! ```
+//!
+//! What a device asks is looked at when a node of it appears, and kept as plain data.
 //!
 //! # Locks
 //!
@@ -23,6 +26,7 @@ use crate::{
     },
     class::{
         self,
+        Added,
         Watch, //
     },
     coherency,
@@ -30,11 +34,16 @@ use crate::{
         driver_name,
         DeviceExt, //
     },
+    dma_mapping::DmaDevice,
     exports,
     module::{
         self,
         Forever,
         Going, //
+    },
+    node::{
+        Helper,
+        Node, //
     },
     per_device::{
         Data,
@@ -43,11 +52,16 @@ use crate::{
     },
     policy::{
         self,
+        Constraints,
+        Import,
+        Pieces,
         Rules, //
     },
+    region::Catalogue,
     sysfs::{
         self,
-        Directory, //
+        Directory,
+        TextFile, //
     }, //
 };
 use kernel::{
@@ -55,7 +69,9 @@ use kernel::{
         Bound,
         Device, //
     },
+    fmt,
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     str::CString,
     sync::{
@@ -77,6 +93,15 @@ static LINKS: SetOnce<(&'static Links, Forever)> = SetOnce::new();
 const FIRST: &CStr = c"dma_heap";
 const ALL: &CStr = c"dma_heaps";
 
+/// What there is in the directory, besides the links.
+static FILES: [TextFile; 5] = [
+    TextFile::new(c"order"),
+    TextFile::new(c"snoops"),
+    TextFile::new(c"address_bits"),
+    TextFile::new(c"iommu"),
+    TextFile::new(c"pieces"),
+];
+
 /// The class of the heaps, in `drivers/dma-buf/dma-heap.c`, which is never a module.
 const HEAP_CLASS: &CStr = c"dma_heap";
 
@@ -91,6 +116,7 @@ const NODE_CLASSES: [(&CStr, &CStr); 3] = [
 /// All that is known of devices, heaps and rules.
 #[pin_data]
 pub(crate) struct Links {
+    catalogue: Catalogue,
     #[pin]
     devices: PerDevice<DeviceLinks>,
     /// The heaps that there are.
@@ -109,21 +135,40 @@ pub(crate) struct Links {
 /// The links of one device.
 #[derive(Default)]
 struct DeviceLinks {
-    /// The device nodes of this device.
-    nodes: KVec<ARef<Device>>,
+    /// The device nodes of this device, and what each asks of a heap.
+    nodes: KVec<(ARef<Device>, Constraints)>,
     /// The heap that the device's own driver has chosen.
     choice: Option<CString>,
-    /// The directory, while there are links.
+    /// In how many pieces the driver has said that the device takes a buffer.
+    pieces: Option<Pieces>,
+    /// The directory, as long as there is a reason for it.
     directory: Option<Directory>,
     /// Whether there is a link for the first choice.
     has_first: bool,
-    /// The heaps that are linked, best first.
+    /// What the directory says.
+    published: Published,
+}
+
+/// What there is to say of a device.
+#[derive(Default)]
+struct Published {
+    /// The heaps that it is linked to, best first.
     heaps: KVec<ARef<Device>>,
+    /// What it asks of a heap. None before anything has been said.
+    constraints: Option<Constraints>,
+}
+
+impl PartialEq for Published {
+    fn eq(&self, other: &Self) -> bool {
+        self.constraints == other.constraints
+            && self.heaps.len() == other.heaps.len()
+            && core::iter::zip(&self.heaps, &other.heaps).all(|(a, b)| is_same(a, b))
+    }
 }
 
 impl Links {
     /// Prepares everything, without knowing anything yet.
-    pub(crate) fn new() -> Result<impl PinInit<Self>> {
+    pub(crate) fn new(catalogue: Catalogue) -> Result<impl PinInit<Self>> {
         let mut watches = KVec::with_capacity(1 + NODE_CLASSES.len(), GFP_KERNEL)?;
 
         // Heaps first, so that devices find them.
@@ -139,6 +184,7 @@ impl Links {
         }
 
         Ok(pin_init!(Self {
+            catalogue,
             devices <- PerDevice::new(),
             heaps <- new_mutex!(KVec::new()),
             rules <- new_mutex!(KVec::new()),
@@ -175,7 +221,7 @@ impl Links {
     fn heap_added(&'static self, heap: &Device) -> Result {
         {
             let mut heaps = self.heaps.lock();
-            if heaps.iter().any(|known| core::ptr::eq(&**known, heap)) {
+            if heaps.iter().any(|known| is_same(known, heap)) {
                 return Ok(());
             }
             heaps.push(heap.into(), GFP_KERNEL)?;
@@ -185,16 +231,18 @@ impl Links {
     }
 
     /// A device node has appeared.
-    fn node_added(&'static self, node: &Device, dev: &Device<Bound>, forever: Forever) -> Result {
+    fn node_added(
+        &'static self,
+        node: &Device,
+        dev: &Device<Bound>,
+        constraints: Constraints,
+        forever: Forever,
+    ) -> Result {
         let mut devices = self.devices.lock();
         let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
 
-        if !links
-            .nodes
-            .iter()
-            .any(|known| core::ptr::eq(&**known, node))
-        {
-            links.nodes.push(node.into(), GFP_KERNEL)?;
+        if !links.nodes.iter().any(|(known, _)| is_same(known, node)) {
+            links.nodes.push((node.into(), constraints), GFP_KERNEL)?;
         }
         self.update(dev, links);
         Ok(())
@@ -204,10 +252,43 @@ impl Links {
     fn node_removed(&'static self, node: &Device, dev: &Device) {
         let mut devices = self.devices.lock();
 
-        if let Some((_, links)) = devices.get_mut(dev) {
-            links.nodes.retain(|known| !core::ptr::eq(&**known, node));
-            Self::remove_unwanted(&mut devices, dev);
+        if let Some((dev, links)) = devices.get_mut(dev) {
+            links.nodes.retain(|(known, _)| !is_same(known, node));
+            if links.is_wanted() {
+                self.update(dev, links);
+            }
         }
+        Self::remove_unwanted(&mut devices, dev);
+    }
+
+    /// What a device asks of a heap that imports buffers like this.
+    fn constraints(&self, dev: DmaDevice<'_>, import: Import, pieces: Pieces) -> Constraints {
+        Constraints {
+            import,
+            snoops: dev.is_dma_coherent(),
+            address_bits: dev.address_bits(),
+            iommu: dev.has_iommu(),
+            pieces,
+            reached: self.catalogue.reached_by(dev),
+            own: self.catalogue.own(dev),
+        }
+    }
+
+    /// What the device of a node asks of a heap.
+    fn constraints_of(&self, node: &Node<'_>) -> Constraints {
+        let (import, pieces) = match node.helper {
+            Helper::GemDma | Helper::Vb2DmaContig => (Import::ByDma, Pieces::One),
+            Helper::GemShmem | Helper::Vb2DmaSg => (Import::ByDma, Pieces::Any),
+            Helper::GemShmemNoMap => (Import::AttachOnly, Pieces::Any),
+            Helper::Vb2Vmalloc => (Import::ByCpu, Pieces::Any),
+            Helper::Other => {
+                let driver = node.drm_driver.and_then(|name| name.to_str().ok());
+                let pieces = driver.map_or(Pieces::Unknown, policy::pieces_of_drm_driver);
+                (Import::ByDma, pieces)
+            }
+        };
+
+        self.constraints(node.dev, import, pieces)
     }
 
     /// A driver chooses a heap for its device.
@@ -216,7 +297,8 @@ impl Links {
     ///
     /// - [`EINVAL`] if there is no such heap.
     /// - [`EEXIST`] if the driver has chosen already.
-    /// - [`EOPNOTSUPP`] if the heap would refuse the device.
+    /// - [`EOPNOTSUPP`] if the heap would refuse the device, or has buffers in more pieces than it
+    ///   takes.
     /// - [`ENOMEM`] if there is no memory for it.
     fn choose(&'static self, dev: &Device<Bound>, heap: &CStr, forever: Forever) -> Result {
         if !self.heaps.lock().iter().any(|known| known.name() == heap) {
@@ -230,10 +312,15 @@ impl Links {
         {
             return Err(EEXIST);
         }
-        coherency::accepts(policy::mode(heap.to_str()?), dev.into())?;
-
         let choice = CString::try_from_fmt(fmt!("{}", heap))?;
         let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
+        if let Some(kind) = self.catalogue.find(heap.to_bytes()) {
+            let mut nodes = self.nodes(dev, links, None)?.into_iter();
+            if nodes.any(|node| node.exclude(kind, coherency::ALIAS).is_err()) {
+                Self::remove_unwanted(&mut devices, dev);
+                return Err(coherency::REFUSED);
+            }
+        }
         links.choice = Some(choice);
         let result = self.try_update(dev, links);
         if result.is_err() {
@@ -250,21 +337,36 @@ impl Links {
 
         if let Some((dev, links)) = devices.get_mut(dev) {
             links.choice = None;
-            if !links.nodes.is_empty() {
+            if links.is_wanted() {
                 self.update(dev, links);
             }
         }
         Self::remove_unwanted(&mut devices, dev);
     }
 
+    /// A driver says in how many pieces its device takes a buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    fn set_pieces(&'static self, dev: &Device<Bound>, pieces: Pieces, forever: Forever) -> Result {
+        let mut devices = self.devices.lock();
+        let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
+
+        links.pieces = Some(pieces);
+        if links.is_wanted() {
+            self.update(dev, links);
+        }
+        Ok(())
+    }
+
     /// Removes the links of `dev`, unless there is still a reason for them.
     fn remove_unwanted(devices: &mut Locked<DeviceLinks>, dev: &Device) {
         let unwanted = devices.get_mut(dev).is_some_and(|(dev, links)| {
-            let unwanted = links.nodes.is_empty() && links.choice.is_none();
-            if unwanted {
+            if !links.is_wanted() {
                 links.tear_down(dev);
             }
-            unwanted
+            !links.is_wanted() && links.pieces.is_none()
         });
 
         if unwanted {
@@ -276,26 +378,36 @@ impl Links {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] for bad grammar, a heap that does not exist, or one that would refuse a device
-    ///   of the driver. The log says which.
+    /// - [`EINVAL`] for bad grammar, a heap that does not exist, or one that is known not to work for
+    ///   a device of the driver. The log says which.
     /// - [`ENOMEM`] if there is no memory for it.
     fn set_rules(&'static self, text: &str) -> Result {
         let rules = parse_rules(text)?;
         let mut devices = self.devices.lock();
 
         for rule in rules.iter() {
-            for name in rule.heaps() {
+            for name in rule.heaps().into_iter().flatten() {
                 if !self.heaps.lock().iter().any(|known| is_named(known, name)) {
                     pr_err!("links: there is no heap {}\n", name);
                     return Err(EINVAL);
                 }
-                for (dev, _) in devices.iter_mut() {
+                let Some(heap) = self.catalogue.find(name.as_bytes()) else {
+                    continue;
+                };
+                for (dev, links) in devices.iter_mut() {
                     if driver_name(dev).to_bytes() != rule.driver.as_bytes() {
                         continue;
                     }
-                    if let Err(refusal) = coherency::accepts(policy::mode(name), dev.into()) {
-                        dev_err!(dev, "links: heap {} would refuse it: {}\n", name, refusal);
-                        return Err(EINVAL);
+                    for node in self.nodes(dev, links, rule.pieces)? {
+                        if let Err(refusal) = node.exclude(heap, coherency::ALIAS) {
+                            dev_err!(
+                                dev,
+                                "links: heap {} does not suit: {}\n",
+                                name,
+                                refusal.reason()
+                            );
+                            return Err(EINVAL);
+                        }
                     }
                 }
             }
@@ -311,7 +423,9 @@ impl Links {
     /// Brings the links of all devices up to date.
     fn update_all(&self, devices: &mut Locked<DeviceLinks>) {
         for (dev, links) in devices.iter_mut() {
-            self.update(dev, links);
+            if links.is_wanted() {
+                self.update(dev, links);
+            }
         }
     }
 
@@ -329,103 +443,185 @@ impl Links {
     /// - [`EEXIST`] if there is something else of the name of a link.
     /// - [`ENOMEM`] if there is no memory for it.
     fn try_update(&self, dev: &Device<Bound>, links: &mut DeviceLinks) -> Result {
-        self.wanted(dev, links.choice.as_deref())
-            .and_then(|wanted| links.set(dev, wanted))
+        self.wanted(dev, links)
+            .and_then(|wanted| links.publish(dev, wanted))
             .inspect_err(|_| links.tear_down(dev))
     }
 
-    /// The heaps that `dev` is to be linked to, best first.
-    fn wanted(&self, dev: &Device<Bound>, choice: Option<&CStr>) -> Result<KVec<ARef<Device>>> {
-        let heaps = self.heaps.lock();
-        let mut wanted: KVec<ARef<Device>> = KVec::new();
+    /// What each node of `dev` asks of a heap, after all that driver and administrator have said. As
+    /// long as there is no node, what the device itself does.
+    fn nodes(
+        &self,
+        dev: &Device<Bound>,
+        links: &DeviceLinks,
+        ruled: Option<Pieces>,
+    ) -> Result<KVec<Constraints>> {
+        let said = ruled.or(links.pieces);
+        let mut nodes = KVec::with_capacity(links.nodes.len().max(1), GFP_KERNEL)?;
 
-        // A heap that nobody has asked for may refuse the device without a word.
-        let mut offer = |name: &str, is_asked_for: bool| -> Result {
-            let Some(heap) = heaps.iter().find(|heap| is_named(heap, name)) else {
-                return Ok(());
-            };
-            if wanted.iter().any(|known| core::ptr::eq(&**known, &**heap)) {
-                return Ok(());
-            }
-            if let Err(refusal) = coherency::accepts(policy::mode(name), dev.into()) {
-                if is_asked_for {
-                    dev_warn!(dev, "links: heap {} would refuse it: {}\n", name, refusal);
-                }
-                return Ok(());
-            }
-            Ok(wanted.push(heap.clone(), GFP_KERNEL)?)
-        };
-
-        if let Some(choice) = choice {
-            offer(choice.to_str()?, true)?;
+        for (_, constraints) in &links.nodes {
+            nodes.push(
+                Constraints {
+                    pieces: said.unwrap_or(constraints.pieces),
+                    ..*constraints
+                },
+                GFP_KERNEL,
+            )?;
         }
+        if nodes.is_empty() {
+            let pieces = said.unwrap_or(Pieces::Unknown);
+            nodes.push(
+                self.constraints(dev.into(), Import::ByDma, pieces),
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(nodes)
+    }
+
+    /// What is to be said of `dev`.
+    fn wanted(&self, dev: &Device<Bound>, links: &DeviceLinks) -> Result<Published> {
+        let heaps = self.heaps.lock();
         let text = self.rules.lock();
         let rule = core::str::from_utf8(&text)
             .ok()
             .map(Rules::checked)
             .and_then(|rules| rules.for_driver(driver_name(dev).to_str().ok()?));
-        match rule {
-            Some(rule) => rule.heaps().try_for_each(|name| offer(name, true))?,
-            None => {
-                let strict = coherency::accepts(policy::Mode::Strict, dev.into()).is_ok();
-                policy::default_order(strict).try_for_each(|name| offer(name, false))?;
+        let nodes = self.nodes(dev, links, rule.and_then(|rule| rule.pieces))?;
+        let constraints = Constraints::of_all(nodes.iter().copied());
+
+        let mut wanted: KVec<ARef<Device>> = KVec::new();
+        // The file must not be longer than a page.
+        let mut room = PAGE_SIZE - 1;
+        let mut link = |heap: &ARef<Device>| -> Result {
+            let name = heap.name();
+            let is_file = FILES.iter().any(|file| file.is_named(name));
+
+            if !is_file && !wanted.iter().any(|known| is_same(known, heap)) {
+                // A blank or the end of the line follows.
+                if let Some(left) = room.checked_sub(name.to_bytes().len() + 1) {
+                    room = left;
+                    wanted.push(heap.clone(), GFP_KERNEL)?;
+                }
+            }
+            Ok(())
+        };
+        // What somebody has asked for is linked unless it is known not to work.
+        let mut offer = |name: &[u8]| -> Result {
+            let Some(heap) = heaps.iter().find(|heap| heap.name().to_bytes() == name) else {
+                return Ok(());
+            };
+            let excluded = self.catalogue.find(name).and_then(|kind| {
+                let mut nodes = nodes.iter();
+                nodes.find_map(|node| node.exclude(kind, coherency::ALIAS).err())
+            });
+            match excluded {
+                Some(refusal) => {
+                    let name = heap.name();
+                    dev_warn!(
+                        dev,
+                        "links: heap {} does not suit: {}\n",
+                        name,
+                        refusal.reason()
+                    );
+                    Ok(())
+                }
+                None => link(heap),
+            }
+        };
+
+        if let Some(choice) = links.choice.as_deref() {
+            offer(choice.to_bytes())?;
+        }
+        if let Some(names) = rule.and_then(|rule| rule.heaps()) {
+            for name in names {
+                offer(name.as_bytes())?;
+            }
+        } else {
+            let mut suitable = KVec::with_capacity(heaps.len(), GFP_KERNEL)?;
+            for heap in heaps.iter() {
+                let Some(kind) = self.catalogue.find(heap.name().to_bytes()) else {
+                    continue;
+                };
+                if nodes
+                    .iter()
+                    .all(|node| node.suits(kind, coherency::ALIAS).is_ok())
+                {
+                    let place = constraints.place(kind);
+                    let before = suitable.partition_point(|(other, _)| *other < place);
+                    suitable
+                        .insert_within_capacity(before, (place, heap))
+                        .map_err(|_| ENOMEM)?;
+                }
+            }
+            for (_, heap) in &suitable {
+                link(heap)?;
             }
         }
-        Ok(wanted)
+
+        Ok(Published {
+            heaps: wanted,
+            constraints: Some(constraints),
+        })
     }
 }
 
 impl DeviceLinks {
-    /// Replaces the links by `wanted`, and tells user space.
-    fn set(&mut self, dev: &Device<Bound>, wanted: KVec<ARef<Device>>) -> Result {
-        let same = |a: &ARef<Device>, b: &ARef<Device>| core::ptr::eq(&**a, &**b);
+    /// Whether there is a reason for links.
+    fn is_wanted(&self) -> bool {
+        !self.nodes.is_empty() || self.choice.is_some()
+    }
 
-        if wanted.len() == self.heaps.len()
-            && wanted
-                .iter()
-                .zip(self.heaps.iter())
-                .all(|(a, b)| same(a, b))
-        {
-            return Ok(());
-        }
-        let Some(first) = wanted.first() else {
-            self.tear_down(dev);
+    /// Replaces what has been said before, links included, and tells user space.
+    fn publish(&mut self, dev: &Device<Bound>, wanted: Published) -> Result {
+        let (Some(constraints), true) = (wanted.constraints, wanted != self.published) else {
             return Ok(());
         };
+        let directory = match self.directory.take() {
+            Some(directory) => directory,
+            None => Directory::create(dev, ALL, &FILES)?,
+        };
+        let directory = self.directory.insert(directory);
+        let former = &self.published.heaps;
 
         let mut order = KVec::new();
-        for (i, heap) in wanted.iter().enumerate() {
+        for (i, heap) in wanted.heaps.iter().enumerate() {
             if i > 0 {
                 order.push(b' ', GFP_KERNEL)?;
             }
             order.extend_from_slice(heap.name().to_bytes(), GFP_KERNEL)?;
         }
-        order.push(b'\n', GFP_KERNEL)?;
+        let texts = [
+            order,
+            text(fmt!("{}", u8::from(constraints.snoops)))?,
+            text(fmt!("{}", constraints.address_bits))?,
+            text(fmt!("{}", u8::from(constraints.iommu)))?,
+            text(fmt!("{}", constraints.pieces.name()))?,
+        ];
+        for (place, mut text) in texts.into_iter().enumerate() {
+            text.push(b'\n', GFP_KERNEL)?;
+            directory.set_text(place, text)?;
+        }
 
-        let directory = match self.directory.take() {
-            Some(directory) => directory,
-            None => Directory::create(dev, ALL)?,
-        };
-        let directory = self.directory.insert(directory);
-        directory.set_order(order);
-
-        for heap in &self.heaps {
-            if !wanted.iter().any(|other| same(heap, other)) {
+        for heap in former {
+            if !wanted.heaps.iter().any(|other| is_same(heap, other)) {
                 directory.remove_link(heap.name());
             }
         }
-        for heap in &wanted {
-            if !self.heaps.iter().any(|other| same(heap, other)) {
+        for heap in &wanted.heaps {
+            if !former.iter().any(|other| is_same(heap, other)) {
                 directory.create_link(heap, heap.name())?;
             }
         }
-        if !self.heaps.first().is_some_and(|former| same(former, first)) {
+        let (old, new) = (former.first(), wanted.heaps.first());
+        if !old.zip(new).is_some_and(|(old, new)| is_same(old, new)) {
             self.remove_first(dev);
-            sysfs::create_link(dev, first, FIRST)?;
-            self.has_first = true;
+            if let Some(first) = new {
+                sysfs::create_link(dev, first, FIRST)?;
+                self.has_first = true;
+            }
         }
 
-        self.heaps = wanted;
+        self.published = wanted;
         self.tell(dev);
         Ok(())
     }
@@ -434,7 +630,7 @@ impl DeviceLinks {
     fn tear_down(&mut self, dev: &Device<Bound>) {
         if self.directory.take().is_some() {
             self.remove_first(dev);
-            self.heaps.clear();
+            self.published = Published::default();
             self.tell(dev);
         }
     }
@@ -449,7 +645,7 @@ impl DeviceLinks {
     /// Links raise no events of their own.
     fn tell(&self, dev: &Device<Bound>) {
         dev.changed();
-        for node in &self.nodes {
+        for (node, _) in &self.nodes {
             node.changed();
         }
     }
@@ -466,16 +662,18 @@ impl class::Observer for Links {
         LINKS.as_ref().map_or(&[], |(links, _)| &links.watches)
     }
 
-    fn added(class: &CStr, dev: &Device, parent: Option<&Device<Bound>>) {
+    fn added(added: Added<'_>) {
         let Some(&(links, forever)) = LINKS.as_ref() else {
             return;
         };
+        let dev = added.device();
 
-        let result = match parent {
-            _ if class == HEAP_CLASS => links.heap_added(dev),
-            Some(parent) if dev.has_node() => links.node_added(dev, parent, forever),
-            // Connectors have no nodes, and software-only nodes no device.
-            _ => Ok(()),
+        let result = if added.class() == HEAP_CLASS {
+            links.heap_added(dev)
+        } else if let Some((node, parent)) = Node::of(&added).zip(added.parent()) {
+            links.node_added(dev, parent, links.constraints_of(&node), forever)
+        } else {
+            Ok(())
         };
         if let Err(err) = result {
             dev_err!(dev, "no links to DMA heaps: {:?}\n", err);
@@ -526,6 +724,18 @@ impl module::Observer for Links {
     }
 }
 
+fn is_same(a: &Device, b: &Device) -> bool {
+    core::ptr::eq(a, b)
+}
+
+/// One line, without its end.
+fn text(line: fmt::Arguments<'_>) -> Result<KVec<u8>> {
+    let mut text = KVec::new();
+
+    text.extend_from_slice(CString::try_from_fmt(line)?.to_bytes(), GFP_KERNEL)?;
+    Ok(text)
+}
+
 fn is_named(heap: &Device, name: &str) -> bool {
     heap.name().to_bytes() == name.as_bytes()
 }
@@ -549,6 +759,13 @@ pub(crate) fn remove_device_link(dev: &Device) {
     if let Some((links, _)) = LINKS.as_ref() {
         links.unchoose(dev);
     }
+}
+
+/// `dma_heap_set_device_pieces()`; the errors are those of [`Links::set_pieces`].
+pub(crate) fn set_device_pieces(dev: &Device<Bound>, pieces: Pieces) -> Result {
+    let &(links, forever) = LINKS.as_ref().ok_or(ENODEV)?;
+
+    links.set_pieces(dev, pieces, forever)
 }
 
 /// Sets the module parameter `links`.

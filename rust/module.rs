@@ -5,7 +5,6 @@
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
 use crate::bindings;
-use core::marker::PhantomData;
 use kernel::{
     error::to_result,
     prelude::*,
@@ -84,10 +83,10 @@ unsafe extern "C" fn callback<T: Observer>(
 ///
 /// # Invariants
 ///
-/// Holds a reference to the module that exports `symbol`.
+/// Holds a reference to the module that exports `symbol`, which is at `addr`.
 pub(crate) struct SymbolRef {
     symbol: &'static CStr,
-    _not_send: PhantomData<*mut ()>,
+    addr: *const c_void,
 }
 
 impl SymbolRef {
@@ -97,10 +96,12 @@ impl SymbolRef {
         let addr = unsafe { bindings::__symbol_get(symbol.as_char_ptr()) };
 
         // INVARIANT: The call has taken the reference.
-        (!addr.is_null()).then(|| Self {
-            symbol,
-            _not_send: PhantomData,
-        })
+        (!addr.is_null()).then(|| Self { symbol, addr })
+    }
+
+    /// What the symbol stands for.
+    pub(crate) fn as_ptr(&self) -> *const c_void {
+        self.addr
     }
 }
 

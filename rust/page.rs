@@ -20,7 +20,8 @@ use core::{
     },
     ops::{
         Deref,
-        Range, //
+        Range,
+        RangeInclusive, //
     },
     ptr::NonNull, //
 };
@@ -36,6 +37,103 @@ use kernel::{
         UniqueArc, //
     }, //
 };
+
+/// Where memory lies, and how much of it there is.
+#[derive(Clone)]
+pub(crate) struct Extent {
+    /// The physical addresses of the first and the last byte. There may be other memory in between.
+    pub(crate) bounds: RangeInclusive<u64>,
+    /// The size in bytes.
+    pub(crate) size: u64,
+}
+
+impl Extent {
+    pub(crate) fn from_raw(raw: bindings::dmacoh_extent) -> Self {
+        Self {
+            bounds: raw.first..=raw.last,
+            size: raw.size,
+        }
+    }
+
+    /// The memory below 4 GiB, if that is not all.
+    pub(crate) fn dma32() -> Option<Self> {
+        // SAFETY: Callable in any context.
+        let extent = Self::from_raw(unsafe { bindings::dmacoh_dma32_extent() });
+
+        (extent.size != 0).then_some(extent)
+    }
+}
+
+/// Which memory the page allocator may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone {
+    /// Any.
+    All,
+    /// That below 4 GiB. See [`Extent::dma32`].
+    Dma32,
+}
+
+/// What tells blocks from the page allocator apart, besides their size.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Where they lie.
+    pub(crate) zone: Zone,
+    /// What they have been prepared for.
+    pub(crate) caching: Caching,
+}
+
+/// One `T` for each [`Kind`].
+pub(crate) struct PerKind<T>([T; 4]);
+
+impl<T> PerKind<T> {
+    /// Makes each by `f`.
+    pub(crate) fn new(f: impl Fn(Kind) -> T) -> Self {
+        let kind = |zone, caching| f(Kind { zone, caching });
+
+        Self([
+            kind(Zone::All, Caching::WriteBack),
+            kind(Zone::All, Caching::WriteCombining),
+            kind(Zone::Dma32, Caching::WriteBack),
+            kind(Zone::Dma32, Caching::WriteCombining),
+        ])
+    }
+
+    /// That of `kind`.
+    #[inline]
+    pub(crate) fn get(&self, kind: Kind) -> &T {
+        let [first, second, third, fourth] = &self.0;
+
+        match (kind.zone, kind.caching) {
+            (Zone::All, Caching::WriteBack) => first,
+            (Zone::All, Caching::WriteCombining) => second,
+            (Zone::Dma32, Caching::WriteBack) => third,
+            (Zone::Dma32, Caching::WriteCombining) => fourth,
+        }
+    }
+
+    /// That of `kind`, to be changed.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, kind: Kind) -> &mut T {
+        let [first, second, third, fourth] = &mut self.0;
+
+        match (kind.zone, kind.caching) {
+            (Zone::All, Caching::WriteBack) => first,
+            (Zone::All, Caching::WriteCombining) => second,
+            (Zone::Dma32, Caching::WriteBack) => third,
+            (Zone::Dma32, Caching::WriteCombining) => fourth,
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    /// All of them, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
+    }
+}
 
 /// How hard the page allocator tries. Neither calls the OOM killer, and neither logs a failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,7 +161,7 @@ enum Origin {
 /// # Invariants
 ///
 /// - `page` is the first of `nr_pages` pages from `origin` that nobody else frees.
-/// - The direct mapping of the pages is write-back if `caching` says so.
+/// - The direct mapping of the pages is write-back if `kind` says so.
 ///
 /// The first two fields are those of a `struct dmacoh_block`. Small, so that moving it is a matter of
 /// a few registers.
@@ -73,7 +171,7 @@ pub(crate) struct PageBlock {
     nr_pages: usize,
     /// In which page of a buffer it begins. Set by [`Pages::push`].
     index: u32,
-    caching: Caching,
+    kind: Kind,
     origin: Origin,
 }
 
@@ -102,13 +200,16 @@ impl PageBlock {
             page,
             nr_pages,
             index: 0,
-            caching: Caching::WriteBack,
+            kind: Kind {
+                zone: Zone::All,
+                caching: Caching::WriteBack,
+            },
             origin: Origin::Cma(cma),
         }
     }
 
-    /// Allocates `nr_pages` zeroed pages in one piece, charged to the memory cgroup of the current
-    /// task if `account` is set.
+    /// Allocates `nr_pages` zeroed pages of `zone` in one piece, charged to the memory cgroup of the
+    /// current task if `account` is set.
     ///
     /// Sleeps if `effort` is [`Effort::Reclaim`].
     ///
@@ -116,7 +217,12 @@ impl PageBlock {
     ///
     /// - [`EINVAL`] if `nr_pages` is 0.
     /// - [`ENOMEM`] if there is no such block, or the memory cgroup is at its limit.
-    pub(crate) fn alloc_zeroed(nr_pages: usize, effort: Effort, account: bool) -> Result<Self> {
+    pub(crate) fn alloc_zeroed(
+        nr_pages: usize,
+        zone: Zone,
+        effort: Effort,
+        account: bool,
+    ) -> Result<Self> {
         let order = nr_pages.checked_ilog2().ok_or(EINVAL)?;
 
         let mut gfp = bindings::DMACOH_GFP_USER | bindings::__GFP_ZERO | bindings::__GFP_NOWARN;
@@ -129,6 +235,9 @@ impl PageBlock {
         }
         if account {
             gfp |= bindings::DMACOH___GFP_ACCOUNT;
+        }
+        if zone == Zone::Dma32 {
+            gfp |= bindings::DMACOH___GFP_DMA32;
         }
 
         let page = if nr_pages.is_power_of_two() {
@@ -150,7 +259,10 @@ impl PageBlock {
             page: NonNull::new(page).ok_or(ENOMEM)?,
             nr_pages,
             index: 0,
-            caching: Caching::WriteBack,
+            kind: Kind {
+                zone,
+                caching: Caching::WriteBack,
+            },
             origin: Origin::Allocator,
         })
     }
@@ -180,10 +292,19 @@ impl PageBlock {
         unsafe { bindings::dmacoh_page_to_pfn(self.page.as_ptr()) }
     }
 
+    /// The physical addresses of the first and the last byte.
+    #[inline]
+    pub(crate) fn physical(&self) -> RangeInclusive<u64> {
+        // CAST: To a type of the same size.
+        let start = (self.pfn() << PAGE_SHIFT) as u64;
+
+        start..=start + (self.size() as u64 - 1)
+    }
+
     /// What the block has been prepared for.
     #[inline]
     pub(crate) fn caching(&self) -> Caching {
-        self.caching
+        self.kind.caching
     }
 
     /// Fills some pages with zeroes, as far as the block has them. On a write-combining block, they
@@ -216,13 +337,13 @@ impl PageBlock {
     /// Whether the kernel's own mapping is of this kind.
     #[inline]
     pub(crate) fn is_mapped(&self, caching: Caching) -> bool {
-        self.caching == caching && (caching == Caching::WriteBack || cfg!(CONFIG_X86))
+        self.kind.caching == caching && (caching == Caching::WriteBack || cfg!(CONFIG_X86))
     }
 
-    /// Whether it goes back to the page allocator.
+    /// The kind of a block from the page allocator.
     #[inline]
-    pub(crate) fn is_from_allocator(&self) -> bool {
-        matches!(self.origin, Origin::Allocator)
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        matches!(self.origin, Origin::Allocator).then_some(self.kind)
     }
 
     /// The kernel address of the first byte.
@@ -244,7 +365,7 @@ impl PageBlock {
     /// [`ENOMEM`] if the kernel's page tables cannot be changed.
     pub(crate) fn set_write_combining(&mut self) -> Result {
         // INVARIANT: Even if this fails, part of it may have been done.
-        self.caching = Caching::WriteCombining;
+        self.kind.caching = Caching::WriteCombining;
         // SAFETY: The pages are ours and in the direct mapping.
         to_result(unsafe {
             bindings::dmacoh_set_memory_wc(self.address().addr().get(), self.nr_pages as c_int)
@@ -254,7 +375,7 @@ impl PageBlock {
 
 impl Drop for PageBlock {
     fn drop(&mut self) {
-        if self.caching == Caching::WriteCombining {
+        if self.kind.caching == Caching::WriteCombining {
             // SAFETY: The pages are ours and in the direct mapping.
             let result = to_result(unsafe {
                 bindings::dmacoh_set_memory_wb(self.address().addr().get(), self.nr_pages as c_int)
@@ -291,7 +412,6 @@ impl Drop for PageBlock {
 
 /// How the CPU maps memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
 pub(crate) enum Caching {
     /// Cached.
     WriteBack,
@@ -314,25 +434,25 @@ impl Caching {
 ///
 /// # Invariants
 ///
-/// `top` is the first page of a block from the page allocator, prepared for `caching`, that the
-/// stack owns, or there is none. Its link leads to the next such page and tells its size.
+/// `top` is the first page of a block of this kind that the stack owns, or there is none. Its link
+/// leads to the next such page and tells its size.
 pub(crate) struct Stack {
     top: Option<NonNull<bindings::page>>,
-    caching: Caching,
+    kind: Kind,
 }
 
 // SAFETY: Blocks belong to no task.
 unsafe impl Send for Stack {}
 
 impl Stack {
-    /// Creates a stack for blocks that are prepared for `caching`.
-    pub(crate) const fn new(caching: Caching) -> Self {
-        Self { top: None, caching }
+    /// Creates a stack for blocks of this kind.
+    pub(crate) const fn new(kind: Kind) -> Self {
+        Self { top: None, kind }
     }
 
     /// Adds a block. Gives it back if it is not one for this stack.
     pub(crate) fn push(&mut self, block: PageBlock) -> Result<(), PageBlock> {
-        if !block.is_from_allocator() || block.caching() != self.caching {
+        if block.kind() != Some(self.kind) {
             return Err(block);
         }
 
@@ -358,7 +478,7 @@ impl Stack {
             page,
             nr_pages,
             index: 0,
-            caching: self.caching,
+            kind: self.kind,
             origin: Origin::Allocator,
         })
     }
@@ -494,7 +614,7 @@ impl Pages {
     ///   pages before it.
     /// - [`ENOMEM`] if there is no memory for the list.
     pub(crate) fn push(&mut self, mut block: PageBlock, expected: usize) -> Result {
-        if block.caching != self.caching {
+        if block.caching() != self.caching {
             return Err(EINVAL);
         }
         let start = block.pfn() << PAGE_SHIFT;

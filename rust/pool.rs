@@ -27,8 +27,10 @@ use crate::{
         Blocks,
         Caching,
         Effort,
+        Kind,
         PageBlock,
         Pages,
+        PerKind,
         Stack, //
     },
     shrinker::{
@@ -123,8 +125,7 @@ impl Pool {
             pin_init!(Shared {
                 limit: Atomic::new(0),
                 wanted_limit: wanted,
-                write_back: Atomic::new(0),
-                write_combining: Atomic::new(0),
+                pages: PerKind::new(|_| Atomic::new(0)),
                 work <- new_spinlock!(false),
                 wakeup <- new_condvar!(),
             }),
@@ -167,21 +168,22 @@ impl Pool {
         self.cleaner.is_some()
     }
 
-    /// How many bytes are kept for buffers that are mapped like this.
-    pub(crate) fn size(&self, caching: Caching) -> usize {
-        self.shared.pages(caching).load(Relaxed) << PAGE_SHIFT
+    /// How many bytes are kept for buffers of this kind.
+    pub(crate) fn size(&self, kind: Kind) -> usize {
+        self.shared.pages.get(kind).load(Relaxed) << PAGE_SHIFT
     }
 
-    /// Allocates `len` zeroed bytes in as few and as large blocks as memory allows. May sleep.
+    /// Allocates `len` zeroed bytes of this kind in as few and as large blocks as memory allows. May
+    /// sleep.
     ///
     /// # Errors
     ///
     /// - [`ENOMEM`] if there is not enough memory, at once if that is plain beforehand.
     /// - [`EINTR`] if the task is about to be killed.
     /// - Those of [`Pool::prepare`].
-    pub(crate) fn allocate(&self, len: usize, caching: Caching) -> Result<UniqueArc<Pages>> {
+    pub(crate) fn allocate(&self, len: usize, kind: Kind) -> Result<UniqueArc<Pages>> {
         let bin = self.bin();
-        let mut pages = Pages::new(caching, bin.clone())?;
+        let mut pages = Pages::new(kind.caching, bin.clone())?;
         let mut left = len >> PAGE_SHIFT;
         let mut limit = MAX_BLOCK_PAGES;
         // How many pages to take before asking whether there are enough for the rest.
@@ -200,7 +202,7 @@ impl Pool {
             }
 
             let nr_pages = left.min(limit);
-            match self.block(bin.as_deref(), nr_pages, caching) {
+            match self.block(bin.as_deref(), nr_pages, kind) {
                 Ok(block) => {
                     pages.push(block, left.div_ceil(nr_pages))?;
                     left -= nr_pages;
@@ -221,8 +223,8 @@ impl Pool {
     }
 
     /// Finds or allocates one zeroed block.
-    fn block(&self, bin: Option<&Bin>, nr_pages: usize, caching: Caching) -> Result<PageBlock> {
-        match bin.and_then(|bin| bin.take(nr_pages, caching)) {
+    fn block(&self, bin: Option<&Bin>, nr_pages: usize, kind: Kind) -> Result<PageBlock> {
+        match bin.and_then(|bin| bin.take(nr_pages, kind)) {
             Some((mut block, clean)) => {
                 let dirty = clean..block.nr_pages();
 
@@ -239,8 +241,8 @@ impl Pool {
                 };
 
                 self.prepare(
-                    PageBlock::alloc_zeroed(nr_pages, effort, self.account)?,
-                    caching,
+                    PageBlock::alloc_zeroed(nr_pages, kind.zone, effort, self.account)?,
+                    kind.caching,
                 )
             }
         }
@@ -386,9 +388,8 @@ struct Shared {
     /// How many pages there may be in all bins, now and once the pool has been started.
     limit: Atomic<usize>,
     wanted_limit: usize,
-    /// How many pages there are.
-    write_back: Atomic<usize>,
-    write_combining: Atomic<usize>,
+    /// How many pages there are of each kind.
+    pages: PerKind<Atomic<usize>>,
     /// Whether something has become dirty since the thread looked.
     #[pin]
     work: SpinLock<bool>,
@@ -397,20 +398,21 @@ struct Shared {
 }
 
 impl Shared {
-    fn pages(&self, caching: Caching) -> &Atomic<usize> {
-        match caching {
-            Caching::WriteBack => &self.write_back,
-            Caching::WriteCombining => &self.write_combining,
-        }
+    /// How many pages there are of all kinds together.
+    fn all_pages(&self) -> usize {
+        self.pages.iter().map(|pages| pages.load(Relaxed)).sum()
     }
 
-    /// Counts a block that is to be kept. Returns whether there is room for it.
+    /// Counts a block that is to be kept. Returns whether it may be: it has to be one from the page
+    /// allocator, and there must be room for it.
     fn count(&self, block: &PageBlock) -> bool {
-        let pages = self.pages(block.caching());
+        let Some(kind) = block.kind() else {
+            return false;
+        };
+        let pages = self.pages.get(kind);
 
         pages.add(block.nr_pages(), Relaxed);
-        let all = self.write_back.load(Relaxed) + self.write_combining.load(Relaxed);
-        if all > self.limit.load(Relaxed) {
+        if self.all_pages() > self.limit.load(Relaxed) {
             pages.fetch_sub(block.nr_pages(), Relaxed);
             return false;
         }
@@ -419,8 +421,9 @@ impl Shared {
 
     /// Counts a block that is no longer kept.
     fn uncount(&self, block: &PageBlock) {
-        self.pages(block.caching())
-            .fetch_sub(block.nr_pages(), Relaxed);
+        if let Some(kind) = block.kind() {
+            self.pages.get(kind).fetch_sub(block.nr_pages(), Relaxed);
+        }
     }
 
     /// Wakes the thread, if that has not been done since it looked.
@@ -434,7 +437,7 @@ impl Shared {
 
     /// Waits for something to do. May sleep.
     fn wait(&self) {
-        let kept = self.write_back.load(Relaxed) + self.write_combining.load(Relaxed);
+        let kept = self.all_pages();
         let timeout = if kept == 0 {
             Jiffies::MAX
         } else {
@@ -464,8 +467,7 @@ impl Bin {
     /// Takes the blocks of a buffer that has gone, and frees those that cannot be kept. May sleep.
     pub(crate) fn give_back(&self, blocks: &mut Blocks) {
         blocks.retain(|block| {
-            block.is_from_allocator()
-                && block.nr_pages() <= MAX_BLOCK_PAGES
+            block.nr_pages() <= MAX_BLOCK_PAGES
                 && self.memcg.is_charged(block)
                 && self.shared.count(block)
         });
@@ -486,8 +488,8 @@ impl Bin {
     }
 
     /// Takes a block of this size, and says how many of its pages are clean, from the first on.
-    fn take(&self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, usize)> {
-        let taken = self.stock.lock().take(nr_pages, caching)?;
+    fn take(&self, nr_pages: usize, kind: Kind) -> Option<(PageBlock, usize)> {
+        let taken = self.stock.lock().take(nr_pages, kind)?;
 
         self.shared.uncount(&taken.0);
         Some(taken)
@@ -599,8 +601,7 @@ enum State {
 
 /// The blocks of a bin.
 struct Stock {
-    write_back: Kind,
-    write_combining: Kind,
+    shelves: PerKind<Shelf>,
     pages: usize,
     /// The least that `pages` has been since the last look at what is idle.
     least: usize,
@@ -612,17 +613,17 @@ struct Stock {
     current: Option<(PageBlock, usize)>,
 }
 
-/// Blocks that are prepared for the same caching.
-struct Kind {
+/// Blocks of the same kind.
+struct Shelf {
     clean: [Stack; STACKS],
     dirty: [Stack; STACKS],
 }
 
-impl Kind {
-    fn new(caching: Caching) -> Self {
+impl Shelf {
+    fn new(kind: Kind) -> Self {
         Self {
-            clean: core::array::from_fn(|_| Stack::new(caching)),
-            dirty: core::array::from_fn(|_| Stack::new(caching)),
+            clean: core::array::from_fn(|_| Stack::new(kind)),
+            dirty: core::array::from_fn(|_| Stack::new(kind)),
         }
     }
 
@@ -646,20 +647,12 @@ fn stack_index(nr_pages: usize) -> usize {
 impl Stock {
     fn new() -> Self {
         Self {
-            write_back: Kind::new(Caching::WriteBack),
-            write_combining: Kind::new(Caching::WriteCombining),
+            shelves: PerKind::new(Shelf::new),
             pages: 0,
             least: 0,
             excess: 0,
             dirty_blocks: 0,
             current: None,
-        }
-    }
-
-    fn kind(&mut self, caching: Caching) -> &mut Kind {
-        match caching {
-            Caching::WriteBack => &mut self.write_back,
-            Caching::WriteCombining => &mut self.write_combining,
         }
     }
 
@@ -672,31 +665,31 @@ impl Stock {
 
     /// Takes a block of this size, a clean one if there is one, and says how many of its pages are
     /// clean, from the first on.
-    fn take(&mut self, nr_pages: usize, caching: Caching) -> Option<(PageBlock, usize)> {
+    fn take(&mut self, nr_pages: usize, kind: Kind) -> Option<(PageBlock, usize)> {
         if self.pages < nr_pages {
             return None;
         }
-        if let Some(block) = self.take_from(State::Clean, nr_pages, caching) {
+        if let Some(block) = self.take_from(State::Clean, nr_pages, kind) {
             return Some((block, nr_pages));
         }
 
-        let fits = |block: &PageBlock| block.nr_pages() == nr_pages && block.caching() == caching;
+        let fits = |block: &PageBlock| block.nr_pages() == nr_pages && block.kind() == Some(kind);
         if let Some((block, done)) = self.current.take_if(|(block, _)| fits(block)) {
             self.uncount(&block, State::Dirty);
             return Some((block, done));
         }
 
-        Some((self.take_from(State::Dirty, nr_pages, caching)?, 0))
+        Some((self.take_from(State::Dirty, nr_pages, kind)?, 0))
     }
 
     /// Takes a block of this size from those that are all clean, or all dirty.
-    fn take_from(&mut self, state: State, nr_pages: usize, caching: Caching) -> Option<PageBlock> {
-        let stacks = self.kind(caching).stacks(state);
+    fn take_from(&mut self, state: State, nr_pages: usize, kind: Kind) -> Option<PageBlock> {
+        let stacks = self.shelves.get_mut(kind).stacks(state);
         let stack = stacks.get_mut(stack_index(nr_pages))?;
         let block = if nr_pages.is_power_of_two() {
             stack.pop()
         } else {
-            take_odd(stack, nr_pages, caching)
+            take_odd(stack, nr_pages, kind)
         }?;
 
         self.uncount(&block, state);
@@ -729,7 +722,8 @@ impl Stock {
 
     /// Puts a block where it belongs, without counting it.
     fn push(&mut self, block: PageBlock, state: State) {
-        let stacks = self.kind(block.caching()).stacks(state);
+        let Some(kind) = block.kind() else { return };
+        let stacks = self.shelves.get_mut(kind).stacks(state);
 
         // What is dirty will be clean in a moment, or in use again.
         if state == State::Clean {
@@ -743,19 +737,17 @@ impl Stock {
 
     /// Takes a block of the largest there are from the stack of this index on, without counting it.
     fn pop_largest(&mut self, state: State, from: usize) -> Option<PageBlock> {
-        [Caching::WriteBack, Caching::WriteCombining]
-            .into_iter()
-            .find_map(|caching| {
-                let stacks = self.kind(caching).stacks(state);
+        self.shelves.iter_mut().find_map(|shelf| {
+            let stacks = shelf.stacks(state);
 
-                stacks.iter_mut().skip(from).rev().find_map(Stack::pop)
-            })
+            stacks.iter_mut().skip(from).rev().find_map(Stack::pop)
+        })
     }
 }
 
 /// Takes a block of this size from among the uppermost of a stack for any.
-fn take_odd(stack: &mut Stack, nr_pages: usize, caching: Caching) -> Option<PageBlock> {
-    let mut others = Stack::new(caching);
+fn take_odd(stack: &mut Stack, nr_pages: usize, kind: Kind) -> Option<PageBlock> {
+    let mut others = Stack::new(kind);
     let mut found = None;
 
     for _ in 0..MAX_ODD_SEARCH {

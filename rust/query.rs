@@ -120,22 +120,23 @@ fn is_zero(mut reader: UserSliceReader) -> Result<bool> {
 
 fn describe(buf: &Buffer, answer: &mut Query) {
     let heap = buf.heap();
+    let kind = heap.kind();
 
-    answer.cpu_mapping = match heap.cpu_mapping() {
+    answer.cpu_mapping = match kind.cpu_mapping() {
         CpuMapping::WriteBack => bindings::DMABUF_COHERENCY_MAPPING_WRITE_BACK,
         CpuMapping::WriteCombining => bindings::DMABUF_COHERENCY_MAPPING_WRITE_COMBINING,
     };
     answer.properties = bindings::DMACOH_EXPORTED_HERE;
-    if heap.is_dma_coherent() {
+    if kind.is_dma_coherent() {
         answer.properties |= bindings::DMACOH_DMA_COHERENT;
     }
-    if heap.is_contiguous() {
+    if kind.region.is_contiguous() {
         answer.properties |= bindings::DMACOH_CONTIGUOUS;
     }
 
     // The last byte stays zero.
     let room = answer.heap.len() - 1;
-    for (to, from) in answer.heap[..room].iter_mut().zip(heap.name.to_bytes()) {
+    for (to, from) in answer.heap[..room].iter_mut().zip(heap.name().to_bytes()) {
         *to = *from;
     }
 }

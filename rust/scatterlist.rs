@@ -42,27 +42,43 @@ use kernel::{
 struct RawTable(Opaque<bindings::sg_table>);
 
 /// What a device takes as one segment.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// The longest, in bytes: whole pages.
-    max: usize,
+struct Limits<'a> {
+    dev: DmaDevice<'a>,
+    /// The longest that the driver has stated, in bytes.
+    stated: usize,
+    /// The longest in memory that the device does not reach, if there is any in the buffer, in bytes.
+    bounced: Option<usize>,
     /// The mask of addresses whose multiples no segment may cross.
     boundary: usize,
 }
 
-impl Limits {
-    fn of(dev: DmaDevice<'_>) -> Self {
+impl<'a> Limits<'a> {
+    fn of(dev: DmaDevice<'a>, pages: &Pages) -> Self {
         Self {
-            max: (dev.max_segment().min(u32::MAX as usize) & PAGE_MASK).max(PAGE_SIZE),
+            dev,
+            stated: dev.stated_segment(),
+            bounced: (!dev.reaches_pages(pages)).then(|| dev.max_mapping()),
             boundary: dev.segment_boundary() | !PAGE_MASK,
         }
     }
 
+    /// The longest segment in `block`, in bytes: whole pages.
+    fn longest(&self, block: &PageBlock) -> usize {
+        let longest = match self.bounced {
+            Some(bounced) if !self.dev.reaches(&block.physical()) => self.stated.min(bounced),
+            _ => self.stated,
+        };
+
+        (longest.min(u32::MAX as usize) & PAGE_MASK).max(PAGE_SIZE)
+    }
+
     /// The pieces of a block.
-    fn segments(self, block: &PageBlock) -> impl Iterator<Item = bindings::dmacoh_block> {
+    fn segments(&self, block: &PageBlock) -> impl Iterator<Item = bindings::dmacoh_block> {
         let page = block.as_ptr();
         let start = block.pfn() << PAGE_SHIFT;
         let end = start + block.size();
+        let longest = self.longest(block);
+        let boundary = self.boundary;
         let mut addr = start;
 
         core::iter::from_fn(move || {
@@ -70,13 +86,13 @@ impl Limits {
                 return None;
             }
             // The last address before the boundary, and one further; 0 if that overflows.
-            let border = (addr | self.boundary).wrapping_add(1);
+            let border = (addr | boundary).wrapping_add(1);
             let limit = if border > addr {
                 border - addr
             } else {
                 usize::MAX
             };
-            let size = (end - addr).min(self.max).min(limit);
+            let size = (end - addr).min(longest).min(limit);
             let segment = bindings::dmacoh_block {
                 page: page.wrapping_add((addr - start) >> PAGE_SHIFT),
                 nr_pages: size >> PAGE_SHIFT,
@@ -87,15 +103,18 @@ impl Limits {
     }
 
     /// Whether each of the blocks is one segment.
-    fn take_all(self, pages: &Pages) -> bool {
-        pages.largest_block() <= self.max && pages.span() & !self.boundary == 0
+    fn take_all(&self, pages: &Pages) -> bool {
+        let longest = self.stated.min(self.bounced.unwrap_or(usize::MAX));
+
+        pages.largest_block() <= longest.min(u32::MAX as usize)
+            && pages.span() & !self.boundary == 0
     }
 }
 
 impl RawTable {
     /// Makes a table of all `pages`, with segments that `dev` takes. May sleep.
     fn new(dev: DmaDevice<'_>, pages: &Pages) -> Result<Self> {
-        let limits = Limits::of(dev);
+        let limits = Limits::of(dev, pages);
 
         if limits.take_all(pages) {
             // CAST: A `PageBlock` begins with a `struct dmacoh_block`.

@@ -63,12 +63,37 @@ fn kobj(dev: &Device) -> *mut bindings::kobject {
 struct Object {
     #[pin]
     kobj: Opaque<bindings::kobject>,
-    /// What reading the file gives.
+    files: &'static [TextFile],
+    /// What reading the files gives.
     #[pin]
-    text: Mutex<KVec<u8>>,
+    texts: Mutex<KVec<KVec<u8>>>,
 }
 
-/// A directory in that of a device, with links and one text file called `order`.
+/// A file of a [`Directory`], for everybody to read.
+#[repr(transparent)]
+pub(crate) struct TextFile(bindings::attribute);
+
+// SAFETY: It is never written.
+unsafe impl Sync for TextFile {}
+
+impl TextFile {
+    /// A file of this name.
+    pub(crate) const fn new(name: &'static CStr) -> Self {
+        let mut attribute: bindings::attribute = pin_init::zeroed();
+
+        attribute.name = name.to_bytes_with_nul().as_ptr();
+        attribute.mode = 0o444;
+        Self(attribute)
+    }
+
+    /// Whether it has this name.
+    pub(crate) fn is_named(&self, name: &CStr) -> bool {
+        // SAFETY: `new()` has been given a C string that is never freed.
+        name == unsafe { CStr::from_char_ptr(self.0.name) }
+    }
+}
+
+/// A directory in that of a device, with links and text files.
 ///
 /// # Invariants
 ///
@@ -79,17 +104,26 @@ pub(crate) struct Directory(NonNull<Object>);
 unsafe impl Send for Directory {}
 
 impl Directory {
-    /// Creates the directory `name` in that of `dev`. May sleep.
+    /// Creates the directory `name` in that of `dev`, with these files, which are empty. May sleep.
     ///
     /// # Errors
     ///
     /// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
     /// - [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn create(dev: &Device<Bound>, name: &CStr) -> Result<Self> {
+    pub(crate) fn create(
+        dev: &Device<Bound>,
+        name: &CStr,
+        files: &'static [TextFile],
+    ) -> Result<Self> {
+        let mut texts = KVec::with_capacity(files.len(), GFP_KERNEL)?;
+        for _ in files {
+            texts.push(KVec::new(), GFP_KERNEL)?;
+        }
         let object = KBox::pin_init(
             pin_init!(Object {
                 kobj <- Opaque::zeroed(),
-                text <- new_mutex!(KVec::new()),
+                files,
+                texts <- new_mutex!(texts),
             }),
             GFP_KERNEL,
         )?;
@@ -112,10 +146,12 @@ impl Directory {
                 name.as_char_ptr(),
             )
         })?;
-        // SAFETY: The kobject has a directory, and the attribute is static.
-        to_result(unsafe {
-            bindings::sysfs_create_file_ns(this.kobj(), &ORDER.0, core::ptr::null())
-        })?;
+        for file in files {
+            // SAFETY: The kobject has a directory, and the attribute is static.
+            to_result(unsafe {
+                bindings::sysfs_create_file_ns(this.kobj(), &file.0, core::ptr::null())
+            })?;
+        }
         Ok(this)
     }
 
@@ -124,10 +160,20 @@ impl Directory {
         unsafe { (*self.0.as_ptr()).kobj.get() }
     }
 
-    /// Sets what the file `order` gives, one line.
-    pub(crate) fn set_order(&self, text: KVec<u8>) {
+    /// Sets what the file at this place among the files gives: one line, shorter than a page.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if there is no such file, or the text is too long.
+    pub(crate) fn set_text(&self, place: usize, text: KVec<u8>) -> Result {
+        if text.len() >= PAGE_SIZE {
+            return Err(EINVAL);
+        }
         // SAFETY: By the type invariants the object is valid.
-        *unsafe { self.0.as_ref() }.text.lock() = text;
+        let mut texts = unsafe { self.0.as_ref() }.texts.lock();
+
+        *texts.get_mut(place).ok_or(EINVAL)? = text;
+        Ok(())
     }
 
     /// Creates a link to `target`. May sleep. The errors are those of [`create_link`].
@@ -162,14 +208,6 @@ struct Constant<T>(T);
 // SAFETY: It is never written.
 unsafe impl<T> Sync for Constant<T> {}
 
-static ORDER: Constant<bindings::attribute> = {
-    let mut attribute: bindings::attribute = pin_init::zeroed();
-
-    attribute.name = c"order".to_bytes_with_nul().as_ptr();
-    attribute.mode = 0o444;
-    Constant(attribute)
-};
-
 static OPS: Constant<bindings::sysfs_ops> = Constant(bindings::sysfs_ops {
     show: Some(show_callback),
     store: None,
@@ -186,18 +224,24 @@ static KTYPE: Constant<bindings::kobj_type> = Constant(bindings::kobj_type {
 /// Only called by sysfs, with the kobject of an [`Object`] and a buffer of [`PAGE_SIZE`].
 unsafe extern "C" fn show_callback(
     kobj: *mut bindings::kobject,
-    _attr: *mut bindings::attribute,
+    attr: *mut bindings::attribute,
     buf: *mut c_char,
 ) -> isize {
     // SAFETY: `kobj` is embedded in an `Object`, which lives while its file is being read.
     let object = unsafe { &*container_of!(Opaque::cast_from(kobj), Object, kobj) };
-    let text = object.text.lock();
-    let len = text.len().min(PAGE_SIZE);
+    let place = object
+        .files
+        .iter()
+        .position(|file| core::ptr::eq(&file.0, attr));
+    let texts = object.texts.lock();
+    let text = place
+        .and_then(|place| texts.get(place))
+        .map_or(&[][..], |text| text);
 
-    // SAFETY: The buffer has room for `len` bytes.
-    unsafe { core::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), len) };
-    // CAST: `len` is no more than the size of a page.
-    len as isize
+    // SAFETY: The buffer has room for a page, and no text is as long.
+    unsafe { core::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), text.len()) };
+    // CAST: It is less than the size of a page.
+    text.len() as isize
 }
 
 /// # Safety
@@ -303,8 +347,10 @@ unsafe extern "C" fn show_file_callback<T: Sync + 'static>(
     // SAFETY: The attribute is the first field of a `File`, which is never freed.
     let file = unsafe { &*attribute.cast::<File<T>>() };
     let mut text = Text {
-        // SAFETY: The buffer is ours meanwhile, and has this size.
-        page: unsafe { core::slice::from_raw_parts_mut(buf.cast(), PAGE_SIZE) },
+        // The driver core warns of whoever fills all of it.
+        //
+        // SAFETY: The buffer is ours meanwhile, and larger than this.
+        page: unsafe { core::slice::from_raw_parts_mut(buf.cast(), PAGE_SIZE - 1) },
         len: 0,
     };
 

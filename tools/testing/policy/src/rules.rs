@@ -2,7 +2,7 @@
 
 //! The grammar of the parameter `links`.
 
-use crate::policy::{Mistake, Rules};
+use crate::policy::{Mistake, Pieces, Rule, Rules};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A list of rules as anybody would write it down.
 type Table = BTreeMap<String, Vec<String>>;
 
+/// What stands behind the mark: pieces, if the rule says how many, and heaps.
+fn words(rule: &Rule<'_>) -> Vec<String> {
+    let pieces = rule
+        .pieces
+        .map(|pieces| format!("pieces/{}", pieces.name()));
+    let heaps = rule.heaps().into_iter().flatten().map(Into::into);
+    pieces.into_iter().chain(heaps).collect()
+}
+
 fn table(rules: &Rules<'_>) -> Table {
     rules
         .iter()
-        .map(|rule| (rule.driver.into(), rule.heaps().map(Into::into).collect()))
+        .map(|rule| (rule.driver.into(), words(&rule)))
         .collect()
 }
 
@@ -43,48 +52,106 @@ fn rules_are_read() {
         // Only a whole name is the same driver or heap.
         ("a=x:xx,aa=x", &[("a", &["x", "xx"]), ("aa", &["x"])]),
         ("a=b,b=a", &[("a", &["b"]), ("b", &["a"])]),
+        ("a=pieces/one", &[("a", &["pieces/one"])]),
+        (
+            "a=pieces/any:x:y,b=pieces",
+            &[("a", &["pieces/any", "x", "y"]), ("b", &["pieces"])],
+        ),
     ];
     for (text, expected) in cases {
         let rules = Rules::parse(text).unwrap_or_else(|mistake| panic!("{text:?}: {mistake}"));
         let seen: Vec<(_, Vec<_>)> = rules
             .iter()
-            .map(|rule| (rule.driver, rule.heaps().collect()))
+            .map(|rule| (rule.driver, words(&rule)))
             .collect();
         let expected: Vec<(_, Vec<_>)> = expected
             .iter()
-            .map(|(driver, heaps)| (*driver, heaps.to_vec()))
+            .map(|(driver, heaps)| {
+                (
+                    *driver,
+                    heaps.iter().map(|heap| (*heap).to_owned()).collect(),
+                )
+            })
             .collect();
         assert_eq!(seen, expected, "{text:?}");
         assert_eq!(rules.text(), *text);
     }
 }
 
+/// Pieces without heaps leave the order as it is.
+#[test]
+fn pieces_are_told_from_heaps() {
+    let parse = |text| Rules::parse(text).unwrap_or_else(|mistake| panic!("{mistake}"));
+    for (text, pieces, heaps) in [
+        ("a=pieces/one", Some(Pieces::One), None),
+        ("a=pieces/any", Some(Pieces::Any), None),
+        ("a=pieces/any:x", Some(Pieces::Any), Some(vec!["x"])),
+        ("a=x", None, Some(vec!["x"])),
+    ] {
+        let rule = parse(text).for_driver("a").unwrap();
+        assert_eq!(rule.pieces, pieces, "{text}");
+        assert_eq!(rule.heaps().map(Vec::from_iter), heaps, "{text}");
+    }
+}
+
 #[test]
 fn mistakes_are_told() {
-    use Mistake::{EmptyName, NotARule, Repeated, RepeatedHeap};
+    use Mistake::{BadPieces, EmptyName, NotARule, Repeated, RepeatedHeap};
     let cases = [
-        ("x", NotARule("x"), "\"x\" is not driver=heap[:heap...]"),
-        ("=", NotARule("="), "\"=\" is not driver=heap[:heap...]"),
-        ("x=", NotARule("x="), "\"x=\" is not driver=heap[:heap...]"),
-        ("=x", NotARule("=x"), "\"=x\" is not driver=heap[:heap...]"),
+        (
+            "x",
+            NotARule("x"),
+            "\"x\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
+        (
+            "=",
+            NotARule("="),
+            "\"=\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
+        (
+            "x=",
+            NotARule("x="),
+            "\"x=\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
+        (
+            "=x",
+            NotARule("=x"),
+            "\"=x\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
         (
             "x=y=z",
             NotARule("x=y=z"),
-            "\"x=y=z\" is not driver=heap[:heap...]",
+            "\"x=y=z\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
         ),
         (
             "x==",
             NotARule("x=="),
-            "\"x==\" is not driver=heap[:heap...]",
+            "\"x==\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
         ),
-        ("\n", NotARule("\n"), "\"\n\" is not driver=heap[:heap...]"),
-        (",", NotARule(""), "\"\" is not driver=heap[:heap...]"),
-        ("x=y,", NotARule(""), "\"\" is not driver=heap[:heap...]"),
-        (",x=y", NotARule(""), "\"\" is not driver=heap[:heap...]"),
+        (
+            "\n",
+            NotARule("\n"),
+            "\"\n\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
+        (
+            ",",
+            NotARule(""),
+            "\"\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
+        (
+            "x=y,",
+            NotARule(""),
+            "\"\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
+        (
+            ",x=y",
+            NotARule(""),
+            "\"\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
+        ),
         (
             "x=y,,z=y",
             NotARule(""),
-            "\"\" is not driver=heap[:heap...]",
+            "\"\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
         ),
         (
             "x=:",
@@ -117,11 +184,26 @@ fn mistakes_are_told() {
             RepeatedHeap("y"),
             "heap y stands twice in one rule",
         ),
+        (
+            "x=pieces/two",
+            BadPieces("pieces/two"),
+            "\"pieces/two\" is no name of a heap, and neither pieces/one nor pieces/any before them",
+        ),
+        (
+            "x=y:pieces/any",
+            BadPieces("pieces/any"),
+            "\"pieces/any\" is no name of a heap, and neither pieces/one nor pieces/any before them",
+        ),
+        (
+            "x=pieces/any:",
+            EmptyName("x=pieces/any:"),
+            "\"x=pieces/any:\" has an empty name of a heap",
+        ),
         // The first one is told.
         (
             "x=y,z,x=y",
             NotARule("z"),
-            "\"z\" is not driver=heap[:heap...]",
+            "\"z\" is not driver=[pieces/one:|pieces/any:]heap[:heap...]",
         ),
     ];
     for (text, expected, said) in cases {
@@ -134,7 +216,7 @@ fn mistakes_are_told() {
 #[test]
 fn a_driver_is_found_by_its_whole_name() {
     let rules = Rules::parse("ab=x,a=y,b=z").unwrap_or_else(|mistake| panic!("{mistake}"));
-    let first = |driver| rules.for_driver(driver)?.heaps().next();
+    let first = |driver| rules.for_driver(driver)?.heaps()?.next();
     assert_eq!(first("a"), Some("y"));
     assert_eq!(first("ab"), Some("x"));
     for driver in ["", "abc", "ab=x", "c", "x"] {
@@ -158,8 +240,19 @@ fn valid() -> impl Strategy<Value = Vec<(String, Vec<String>)>> {
 
 /// Texts of few different characters, so that marks are frequent and names meet again.
 fn dense() -> impl Strategy<Value = String> {
-    vec(prop::sample::select(b"ab=:, \n".to_vec()), 0..40)
-        .prop_map(|bytes| bytes.into_iter().map(char::from).collect())
+    let words = [
+        "a",
+        "b",
+        "=",
+        ":",
+        ",",
+        " ",
+        "\n",
+        "/",
+        "pieces/one",
+        "pieces/any",
+    ];
+    vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|words| words.concat())
 }
 
 /// Looks at a text in every way that the module does.
@@ -170,7 +263,7 @@ fn exercise(text: &str) -> Result<(), TestCaseError> {
             // Nobody does this, and nothing would happen.
             let _ = Rules::checked(text)
                 .for_driver("a")
-                .map(|rule| rule.heaps().count());
+                .map(|rule| words(&rule).len());
             return Ok(());
         }
         Ok(rules) => rules,
@@ -183,7 +276,7 @@ fn exercise(text: &str) -> Result<(), TestCaseError> {
     // A driver has one rule.
     prop_assert_eq!(rules.iter().count(), table.len());
     for rule in rules.iter() {
-        let heaps: Vec<_> = rule.heaps().collect();
+        let heaps = words(&rule);
         let once: BTreeSet<_> = heaps.iter().collect();
         prop_assert!(!rule.driver.is_empty() && !heaps.is_empty());
         prop_assert!(heaps.iter().all(|heap| !heap.is_empty()));
@@ -195,7 +288,7 @@ fn exercise(text: &str) -> Result<(), TestCaseError> {
     let written: Vec<_> = rules
         .iter()
         .map(|rule| {
-            let heaps: Vec<_> = rule.heaps().collect();
+            let heaps = words(&rule);
             format!("{}={}", rule.driver, heaps.join(":"))
         })
         .collect();

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The regions of memory that this machine has, and the heaps that there may be on them.
+
+use crate::{
+    cma::Cma,
+    dma_heap,
+    dma_mapping::DmaDevice,
+    dmem,
+    page::{
+        self,
+        Extent,
+        Zone, //
+    },
+    policy::{
+        self,
+        RegionSet, //
+    }, //
+};
+use core::ops::RangeInclusive;
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*,
+    str::CString,
+    sync::Arc, //
+};
+
+/// Where the memory of a region comes from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// The page allocator.
+    Pages(Zone),
+    /// A contiguous memory area.
+    Area {
+        area: Cma,
+        /// What charges it to control groups; none if nothing does.
+        dmem: Option<Arc<dmem::Region>>,
+    },
+}
+
+/// A region of memory.
+pub(crate) struct Region {
+    kind: policy::Region,
+    name: &'static CStr,
+    /// Where it lies, or may lie; none if that is all memory.
+    bounds: Option<RangeInclusive<u64>>,
+    /// How many bytes it has, or has at most.
+    capacity: u64,
+    source: Source,
+}
+
+impl Region {
+    /// How many bytes it has, or has at most.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Where its memory comes from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// All memory.
+    fn system() -> Self {
+        Self {
+            kind: policy::Region::System,
+            name: c"system",
+            bounds: None,
+            // CAST: To a type of the same size.
+            capacity: (page::total() << PAGE_SHIFT) as u64,
+            source: Source::Pages(Zone::All),
+        }
+    }
+
+    /// The memory that devices with 32 address bits reach, if that is not all.
+    fn dma32() -> Option<Self> {
+        let extent = Extent::dma32()?;
+
+        Some(Self {
+            kind: policy::Region::Dma32,
+            name: c"system-dma32",
+            bounds: Some(extent.bounds),
+            capacity: extent.size,
+            source: Source::Pages(Zone::Dma32),
+        })
+    }
+
+    /// A contiguous memory area.
+    fn area(number: usize, area: Cma, account: bool) -> Result<Self> {
+        let extent = area.extent();
+        let name = area.name();
+        let dmem = if account {
+            let name = CString::try_from_fmt(fmt!("cma/{}", name))?;
+            dmem::Region::register(extent.size, &name)?
+        } else {
+            None
+        };
+
+        Ok(Self {
+            kind: policy::Region::Area(number),
+            name,
+            bounds: Some(extent.bounds),
+            capacity: extent.size,
+            source: Source::Area {
+                area,
+                dmem: dmem.map(|dmem| Arc::new(dmem, GFP_KERNEL)).transpose()?,
+            },
+        })
+    }
+
+    /// Whether `dev` reaches all of it without a bounce buffer.
+    fn is_reached_by(&self, dev: DmaDevice<'_>) -> bool {
+        match &self.bounds {
+            Some(bounds) => dev.reaches_all() || dev.reaches(bounds),
+            None => dev.reaches_all(),
+        }
+    }
+}
+
+/// A heap that there may be: one of ours, or the kernel's own.
+pub(crate) struct Entry {
+    pub(crate) kind: policy::Heap,
+    pub(crate) name: CString,
+}
+
+/// The one table of regions and heaps.
+pub(crate) struct Catalogue {
+    regions: KVec<Region>,
+    heaps: KVec<Entry>,
+}
+
+impl Catalogue {
+    /// Looks for regions. Buffers in contiguous memory are charged to control groups if `account` is
+    /// set.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new(account: bool) -> Result<Self> {
+        let mut regions = KVec::new();
+
+        regions.push(Region::system(), GFP_KERNEL)?;
+        if let Some(region) = Region::dma32() {
+            regions.push(region, GFP_KERNEL)?;
+        }
+        for (number, area) in Cma::all().enumerate().take(policy::MAX_REGIONS - 2) {
+            regions.push(Region::area(number, area, account)?, GFP_KERNEL)?;
+        }
+
+        let mut heaps = KVec::new();
+        for region in &regions {
+            for kind in policy::heaps(region.kind) {
+                let name = CString::try_from_fmt(fmt!("{}{}", region.name, kind.suffix()))?;
+
+                // No later step gives up a heap that is registered, so look for names that are
+                // taken first.
+                if !kind.in_tree && dma_heap::find(&name).is_some() {
+                    pr_warn!(
+                        "another driver has a heap {}, so ours is left out\n",
+                        &*name
+                    );
+                    continue;
+                }
+                heaps.push(Entry { kind, name }, GFP_KERNEL)?;
+            }
+        }
+        Ok(Self { regions, heaps })
+    }
+
+    /// The heaps that are ours to make, and the region of each.
+    pub(crate) fn ours(&self) -> impl Iterator<Item = (&Entry, &Region)> {
+        let ours = self.heaps.iter().filter(|entry| !entry.kind.in_tree);
+
+        ours.filter_map(|entry| {
+            let region = self
+                .regions
+                .iter()
+                .find(|region| region.kind == entry.kind.region)?;
+            Some((entry, region))
+        })
+    }
+
+    /// What is known of the heap `name`: nothing, if it is another driver's.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<policy::Heap> {
+        self.heaps
+            .iter()
+            .find(|entry| entry.name.to_bytes() == name)
+            .map(|entry| entry.kind)
+    }
+
+    /// The regions that `dev` reaches all of.
+    pub(crate) fn reached_by(&self, dev: DmaDevice<'_>) -> RegionSet {
+        let mut reached = RegionSet::default();
+
+        for region in &self.regions {
+            if region.is_reached_by(dev) {
+                reached.insert(region.kind);
+            }
+        }
+        reached
+    }
+
+    /// The contiguous memory area that has been set apart for `dev`.
+    pub(crate) fn own(&self, dev: DmaDevice<'_>) -> Option<policy::Region> {
+        let own = Cma::of_device(&dev)?;
+
+        self.regions
+            .iter()
+            .find(|region| matches!(region.source, Source::Area { area, .. } if area == own))
+            .map(|region| region.kind)
+    }
+}
