@@ -105,7 +105,7 @@ impl<'a> BufferVma<'a> {
         unsafe { (*vma).vm_page_prot = pages.caching().pgprot((*vma).vm_page_prot) };
         // SAFETY: As above. The mapping is shared, hence no copy-on-write mapping. `fault` and
         // `huge_fault` find `pages`, which outlive the VMA by the type invariants.
-        unsafe { bindings::dmacoh_vma_set_pfnmap(vma, &VM_OPS, core::ptr::from_ref(pages).cast()) };
+        unsafe { bindings::dmacoh_vma_set_pfnmap(vma, VM_OPS, core::ptr::from_ref(pages).cast()) };
 
         let (blocks, mut skip) = pages.blocks_from(index);
         for block in blocks {
@@ -225,7 +225,9 @@ impl Run {
 }
 
 /// What makes a [`BufferVma`] fill itself.
-static VM_OPS: bindings::vm_operations_struct = bindings::vm_operations_struct {
+///
+/// No `static`: with `CONFIG_USERFAULTFD` the structure has a pointer, and is not [`Sync`].
+const VM_OPS: &bindings::vm_operations_struct = &bindings::vm_operations_struct {
     fault: Some(fault_callback),
     huge_fault: Some(huge_fault_callback),
     ..pin_init::zeroed()
