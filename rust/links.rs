@@ -55,6 +55,7 @@ use crate::{
         Constraints,
         Import,
         Pieces,
+        Rule,
         Rules, //
     },
     region::Catalogue,
@@ -122,14 +123,30 @@ pub(crate) struct Links {
     /// The heaps that there are.
     #[pin]
     heaps: Mutex<KVec<ARef<Device>>>,
-    /// The text of the rules, which is known to be correct.
     #[pin]
-    rules: Mutex<KVec<u8>>,
+    rules: Mutex<RuleText>,
     #[pin]
     buses: Buses<Self>,
     watches: KVec<Pin<KBox<Watch<Self>>>>,
     /// Whether a search for buses and classes is about to be made.
     search: Atomic<bool>,
+}
+
+/// The text of the rules, which is known to be correct.
+struct RuleText(KVec<u8>);
+
+impl RuleText {
+    /// The rule for the driver that `dev` is bound to.
+    fn rule_for(&self, dev: &Device<Bound>) -> Option<Rule<'_>> {
+        let text = core::str::from_utf8(&self.0).ok()?;
+
+        Rules::checked(text).for_driver(driver_name(dev).to_str().ok()?)
+    }
+
+    /// In how many pieces it says that `dev` takes a buffer.
+    fn pieces_for(&self, dev: &Device<Bound>) -> Option<Pieces> {
+        self.rule_for(dev)?.pieces
+    }
 }
 
 /// The links of one device.
@@ -187,7 +204,7 @@ impl Links {
             catalogue,
             devices <- PerDevice::new(),
             heaps <- new_mutex!(KVec::new()),
-            rules <- new_mutex!(KVec::new()),
+            rules <- new_mutex!(RuleText(KVec::new())),
             buses <- Buses::new(),
             watches,
             search: Atomic::new(false),
@@ -315,7 +332,8 @@ impl Links {
         let choice = CString::try_from_fmt(fmt!("{}", heap))?;
         let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
         if let Some(kind) = self.catalogue.find(heap.to_bytes()) {
-            let mut nodes = self.nodes(dev, links, None)?.into_iter();
+            let ruled = self.rules.lock().pieces_for(dev);
+            let mut nodes = self.nodes(dev, links, ruled)?.into_iter();
             if nodes.any(|node| node.exclude(kind, coherency::ALIAS).is_err()) {
                 Self::remove_unwanted(&mut devices, dev);
                 return Err(coherency::REFUSED);
@@ -415,7 +433,7 @@ impl Links {
 
         let mut copy = KVec::new();
         copy.extend_from_slice(rules.text().as_bytes(), GFP_KERNEL)?;
-        *self.rules.lock() = copy;
+        *self.rules.lock() = RuleText(copy);
         self.update_all(&mut devices);
         Ok(())
     }
@@ -481,11 +499,8 @@ impl Links {
     /// What is to be said of `dev`.
     fn wanted(&self, dev: &Device<Bound>, links: &DeviceLinks) -> Result<Published> {
         let heaps = self.heaps.lock();
-        let text = self.rules.lock();
-        let rule = core::str::from_utf8(&text)
-            .ok()
-            .map(Rules::checked)
-            .and_then(|rules| rules.for_driver(driver_name(dev).to_str().ok()?));
+        let rules = self.rules.lock();
+        let rule = rules.rule_for(dev);
         let nodes = self.nodes(dev, links, rule.and_then(|rule| rule.pieces))?;
         let constraints = Constraints::of_all(nodes.iter().copied());
 
@@ -576,11 +591,6 @@ impl DeviceLinks {
         let (Some(constraints), true) = (wanted.constraints, wanted != self.published) else {
             return Ok(());
         };
-        let directory = match self.directory.take() {
-            Some(directory) => directory,
-            None => Directory::create(dev, ALL, &FILES)?,
-        };
-        let directory = self.directory.insert(directory);
         let former = &self.published.heaps;
 
         let mut order = KVec::new();
@@ -590,17 +600,26 @@ impl DeviceLinks {
             }
             order.extend_from_slice(heap.name().to_bytes(), GFP_KERNEL)?;
         }
-        let texts = [
+        let mut texts = KVec::with_capacity(FILES.len(), GFP_KERNEL)?;
+        for mut text in [
             order,
             text(fmt!("{}", u8::from(constraints.snoops)))?,
             text(fmt!("{}", constraints.address_bits))?,
             text(fmt!("{}", u8::from(constraints.iommu)))?,
             text(fmt!("{}", constraints.pieces.name()))?,
-        ];
-        for (place, mut text) in texts.into_iter().enumerate() {
+        ] {
             text.push(b'\n', GFP_KERNEL)?;
-            directory.set_text(place, text)?;
+            texts.push(text, GFP_KERNEL)?;
         }
+        let directory = match &self.directory {
+            Some(directory) => {
+                directory.set_texts(texts)?;
+                directory
+            }
+            None => self
+                .directory
+                .insert(Directory::create(dev, ALL, &FILES, texts)?),
+        };
 
         for heap in former {
             if !wanted.heaps.iter().any(|other| is_same(heap, other)) {

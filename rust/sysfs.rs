@@ -58,6 +58,18 @@ fn kobj(dev: &Device) -> *mut bindings::kobject {
     unsafe { &raw mut (*dev.as_raw()).kobj }
 }
 
+/// What the files of a [`Directory`] give, in the order of the files.
+pub(crate) type Texts = KVec<KVec<u8>>;
+
+/// Whether there is a text for each file, and sysfs can show it.
+fn check(files: &[TextFile], texts: &Texts) -> Result {
+    if texts.len() == files.len() && texts.iter().all(|text| text.len() < PAGE_SIZE) {
+        Ok(())
+    } else {
+        Err(EINVAL)
+    }
+}
+
 /// What a [`Directory`] owns a reference to. Freed when the last user in sysfs has gone.
 #[pin_data]
 struct Object {
@@ -66,7 +78,7 @@ struct Object {
     files: &'static [TextFile],
     /// What reading the files gives.
     #[pin]
-    texts: Mutex<KVec<KVec<u8>>>,
+    texts: Mutex<Texts>,
 }
 
 /// A file of a [`Directory`], for everybody to read.
@@ -104,21 +116,21 @@ pub(crate) struct Directory(NonNull<Object>);
 unsafe impl Send for Directory {}
 
 impl Directory {
-    /// Creates the directory `name` in that of `dev`, with these files, which are empty. May sleep.
+    /// Creates the directory `name` in that of `dev`, with these files, each of which gives one of the
+    /// texts. May sleep.
     ///
     /// # Errors
     ///
     /// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
+    /// - [`EINVAL`] if there are not as many texts as files, or one is not shorter than a page.
     /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn create(
         dev: &Device<Bound>,
         name: &CStr,
         files: &'static [TextFile],
+        texts: Texts,
     ) -> Result<Self> {
-        let mut texts = KVec::with_capacity(files.len(), GFP_KERNEL)?;
-        for _ in files {
-            texts.push(KVec::new(), GFP_KERNEL)?;
-        }
+        check(files, &texts)?;
         let object = KBox::pin_init(
             pin_init!(Object {
                 kobj <- Opaque::zeroed(),
@@ -160,19 +172,17 @@ impl Directory {
         unsafe { (*self.0.as_ptr()).kobj.get() }
     }
 
-    /// Sets what the file at this place among the files gives: one line, shorter than a page.
+    /// Replaces what all files give.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there is no such file, or the text is too long.
-    pub(crate) fn set_text(&self, place: usize, text: KVec<u8>) -> Result {
-        if text.len() >= PAGE_SIZE {
-            return Err(EINVAL);
-        }
+    /// [`EINVAL`] as for [`Self::create`].
+    pub(crate) fn set_texts(&self, texts: Texts) -> Result {
         // SAFETY: By the type invariants the object is valid.
-        let mut texts = unsafe { self.0.as_ref() }.texts.lock();
+        let object = unsafe { self.0.as_ref() };
 
-        *texts.get_mut(place).ok_or(EINVAL)? = text;
+        check(object.files, &texts)?;
+        *object.texts.lock() = texts;
         Ok(())
     }
 
