@@ -29,17 +29,24 @@ use kernel::{
 pub(crate) struct Cleaner(faux::Registration);
 
 impl Cleaner {
+    /// To make a mapping write-combining cleans the caches on x86.
+    const IS_NEEDLESS: bool = cfg!(CONFIG_X86);
+
     /// Creates a device of this name. May sleep.
     ///
     /// # Errors
     ///
     /// - [`ENODEV`] if the device cannot be created.
     /// - [`EIO`] if it cannot address all memory.
+    /// - [`EOPNOTSUPP`] if the DMA API would bounce instead of cleaning, as where bouncing is forced.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
         let this = Self(faux::Registration::new(name, None)?);
 
         // SAFETY: The device is our own, and nothing has been mapped for it yet.
         to_result(unsafe { bindings::dmacoh_clear_coherent(this.device().as_raw()) })?;
+        if !Self::IS_NEEDLESS && !DmaDevice::from(this.device()).reaches_all() {
+            return Err(EOPNOTSUPP);
+        }
         Ok(this)
     }
 
@@ -58,8 +65,7 @@ impl Cleaner {
         if pages.start > pages.end || pages.end > block.nr_pages() {
             return Err(EINVAL);
         }
-        // To make a mapping write-combining there cleans the caches.
-        if cfg!(CONFIG_X86) {
+        if Self::IS_NEEDLESS {
             return Ok(());
         }
         if !DmaDevice::from(self.device()).reaches(&block.physical()) {

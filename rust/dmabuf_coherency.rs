@@ -70,7 +70,6 @@ use kernel::{
 };
 use links::Links;
 use module::Forever;
-use policy::Mode;
 use pool::Pool;
 use region::Catalogue;
 
@@ -110,14 +109,13 @@ impl PermanentModule for DmabufCoherency {
             .map(|cleaner| Arc::new(cleaner, GFP_KERNEL))
             .transpose()?;
         let pool = Pool::new(account, module_parameters::pool_percent.value(), cleaner)?;
-        let catalogue = Catalogue::new(account)?;
+        let catalogue = Catalogue::new(account, pool.has_write_combining())?;
         let mut heaps = KVec::new();
 
         for (entry, region) in catalogue.ours() {
-            if entry.kind.mode != Mode::Uncached || pool.has_write_combining() {
-                let heap = Heap::new(entry, region, &pool)?;
-                heaps.push(KBox::pin_init(heap, GFP_KERNEL)?, GFP_KERNEL)?;
-            }
+            let heap = Heap::new(entry, region, &pool)?;
+
+            heaps.push(KBox::pin_init(heap, GFP_KERNEL)?, GFP_KERNEL)?;
         }
         Ok(Self {
             pool,

@@ -14,6 +14,7 @@ use crate::{
     },
     policy::{
         self,
+        Mode,
         RegionSet, //
     }, //
 };
@@ -131,12 +132,12 @@ pub(crate) struct Catalogue {
 
 impl Catalogue {
     /// Looks for regions. Buffers in contiguous memory are charged to control groups if `account` is
-    /// set.
+    /// set; there are heaps of uncached memory if `uncached` is.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn new(account: bool) -> Result<Self> {
+    pub(crate) fn new(account: bool, uncached: bool) -> Result<Self> {
         let mut regions = KVec::new();
 
         regions.push(Region::system(), GFP_KERNEL)?;
@@ -150,6 +151,9 @@ impl Catalogue {
         let mut heaps = KVec::new();
         for region in &regions {
             for kind in policy::heaps(region.kind) {
+                if kind.mode == Mode::Uncached && !uncached {
+                    continue;
+                }
                 let name = CString::try_from_fmt(fmt!("{}{}", region.name, kind.suffix()))?;
 
                 // No later step gives up a heap that is registered, so look for names that are
