@@ -495,6 +495,28 @@ long dmacoh_available_pages(void)
 	return si_mem_available() - (long)global_zone_page_state(NR_FREE_CMA_PAGES);
 }
 
+/* Below 4 GiB: what is free, and what the page cache has there. */
+long dmacoh_available_dma32_pages(void)
+{
+	long nr_pages = 0;
+#ifdef CONFIG_ZONE_DMA32
+	struct zone *zone;
+	int nid, i;
+
+	for_each_zone_everywhere(zone, nid, i) {
+		if (i > ZONE_DMA32)
+			continue;
+		nr_pages += zone_page_state(zone, NR_FREE_PAGES) +
+			    zone_page_state(zone, NR_ZONE_ACTIVE_FILE) +
+			    zone_page_state(zone, NR_ZONE_INACTIVE_FILE);
+#ifdef CONFIG_CMA
+		nr_pages -= zone_page_state(zone, NR_FREE_CMA_PAGES);
+#endif
+	}
+#endif
+	return nr_pages;
+}
+
 unsigned long dmacoh_totalram_pages(void)
 {
 	return totalram_pages();

@@ -110,6 +110,7 @@ void dmacoh_page_set_link(struct page *page, struct page *next,
 struct page *dmacoh_page_take_link(struct page *page, unsigned long *nr_pages);
 void dmacoh_mod_reclaimable(struct page *page, long nr_pages);
 long dmacoh_available_pages(void);
+long dmacoh_available_dma32_pages(void);
 unsigned long dmacoh_totalram_pages(void);
 bool dmacoh_memcg_disabled(void);
 struct mem_cgroup *dmacoh_current_memcg_rcu(void);

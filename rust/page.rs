@@ -82,6 +82,13 @@ pub(crate) struct Kind {
     pub(crate) caching: Caching,
 }
 
+impl Kind {
+    /// Whether its pages may be taken for `zone`.
+    pub(crate) fn is_within(self, zone: Zone) -> bool {
+        zone == Zone::All || self.zone == zone
+    }
+}
+
 /// One `T` for each [`Kind`].
 pub(crate) struct PerKind<T>([T; 4]);
 
@@ -129,9 +136,14 @@ impl<T> PerKind<T> {
         self.0.iter()
     }
 
-    /// All of them, to be changed.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.0.iter_mut()
+    /// All of those whose blocks may be taken for `zone`, to be changed.
+    pub(crate) fn within(&mut self, zone: Zone) -> impl Iterator<Item = &mut T> {
+        let others = match zone {
+            Zone::All => 0,
+            Zone::Dma32 => 2,
+        };
+
+        self.0.iter_mut().skip(others)
     }
 }
 
@@ -682,11 +694,16 @@ impl Drop for Pages {
     }
 }
 
-/// An estimate of the pages that can be allocated without swapping, what can be reclaimed included
-/// and contiguous memory not.
-pub(crate) fn available() -> usize {
+/// An estimate of the pages of `zone` that can be allocated without swapping, what can be reclaimed
+/// included and contiguous memory not.
+pub(crate) fn available(zone: Zone) -> usize {
     // SAFETY: Callable in any context.
-    let pages = unsafe { bindings::dmacoh_available_pages() };
+    let pages = unsafe {
+        match zone {
+            Zone::All => bindings::dmacoh_available_pages(),
+            Zone::Dma32 => bindings::dmacoh_available_dma32_pages(),
+        }
+    };
 
     pages.try_into().unwrap_or(0)
 }

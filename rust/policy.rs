@@ -121,7 +121,11 @@ pub(crate) fn heaps(region: Region) -> impl Iterator<Item = Heap> {
 impl Heap {
     /// What follows the name of the region in its own.
     pub(crate) fn suffix(&self) -> &'static str {
-        if self.in_tree { "" } else { self.mode.suffix() }
+        if self.in_tree {
+            ""
+        } else {
+            self.mode.suffix()
+        }
     }
 
     /// Whether only devices that snoop may use its buffers.

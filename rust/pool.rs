@@ -31,7 +31,8 @@ use crate::{
         PageBlock,
         Pages,
         PerKind,
-        Stack, //
+        Stack,
+        Zone, //
     },
     shrinker::{
         Member,
@@ -195,7 +196,7 @@ impl Pool {
             }
             if unasked == 0 {
                 let kept = bin.as_ref().map_or(0, |bin| bin.reclaimable());
-                if left > kept && left > page::available() {
+                if left > kept && left > page::available(kind.zone) {
                     return Err(ENOMEM);
                 }
                 unasked = MAX_BLOCK_PAGES;
@@ -209,7 +210,10 @@ impl Pool {
                     unasked = unasked.saturating_sub(nr_pages);
                 }
                 // The page allocator can split what is kept in larger blocks.
-                Err(_) if bin.as_ref().is_some_and(|bin| bin.free_larger(nr_pages)) => (),
+                Err(_)
+                    if bin
+                        .as_ref()
+                        .is_some_and(|bin| bin.free_larger(nr_pages, kind.zone)) => {}
                 Err(err) if nr_pages == 1 => return Err(err),
                 Err(_) => {
                     // The next smaller power of two.
@@ -507,7 +511,7 @@ impl Bin {
         let Some((mut block, done)) = stock
             .current
             .take()
-            .or_else(|| Some((stock.pop_largest(State::Dirty, 0)?, 0)))
+            .or_else(|| Some((stock.pop_largest(State::Dirty, Zone::All, 0)?, 0)))
         else {
             return;
         };
@@ -556,25 +560,25 @@ impl Reclaim for Bin {
     }
 
     fn reclaim(&self, nr_pages: usize) -> usize {
-        self.free(nr_pages, 0)
+        self.free(nr_pages, Zone::All, 0)
     }
 }
 
 impl Bin {
-    /// Frees a block from the stacks for more pages, that of other sizes among them, if there is one.
-    /// Returns whether there was.
-    fn free_larger(&self, nr_pages: usize) -> bool {
-        self.free(1, nr_pages.ilog2() as usize + 1) > 0
+    /// Frees a block from the stacks for more pages, that of other sizes among them, if there is one
+    /// whose pages may be taken for `zone`. Returns whether there was.
+    fn free_larger(&self, nr_pages: usize, zone: Zone) -> bool {
+        self.free(1, zone, nr_pages.ilog2() as usize + 1) > 0
     }
 
-    /// Frees at least so many pages, or all, of blocks from the stack of this index on. Returns how
-    /// many.
-    fn free(&self, nr_pages: usize, from: usize) -> usize {
+    /// Frees at least so many pages, or all, of blocks from the stack of this index on whose pages may
+    /// be taken for `zone`. Returns how many.
+    fn free(&self, nr_pages: usize, zone: Zone, from: usize) -> usize {
         let mut freed = 0;
 
         while freed < nr_pages {
             let mut stock = self.stock.lock();
-            let block = stock.take_any(from);
+            let block = stock.take_any(zone, from);
             drop(stock);
 
             let Some(block) = block else { break };
@@ -696,15 +700,18 @@ impl Stock {
         Some(block)
     }
 
-    /// Takes a block from the stack of this index on, of the largest first, a dirty one if there is
-    /// one.
-    fn take_any(&mut self, from: usize) -> Option<PageBlock> {
-        let is_after = |(block, _): &mut (PageBlock, _)| stack_index(block.nr_pages()) >= from;
+    /// Takes a block from the stack of this index on whose pages may be taken for `zone`, of the
+    /// largest first, a dirty one if there is one.
+    fn take_any(&mut self, zone: Zone, from: usize) -> Option<PageBlock> {
+        let fits = |(block, _): &mut (PageBlock, _)| {
+            stack_index(block.nr_pages()) >= from
+                && block.kind().is_some_and(|kind| kind.is_within(zone))
+        };
         let (block, state) = self
-            .pop_largest(State::Dirty, from)
-            .or_else(|| self.current.take_if(is_after).map(|(block, _)| block))
+            .pop_largest(State::Dirty, zone, from)
+            .or_else(|| self.current.take_if(fits).map(|(block, _)| block))
             .map(|block| (block, State::Dirty))
-            .or_else(|| Some((self.pop_largest(State::Clean, from)?, State::Clean)))?;
+            .or_else(|| Some((self.pop_largest(State::Clean, zone, from)?, State::Clean)))?;
 
         self.uncount(&block, state);
         Some(block)
@@ -735,9 +742,10 @@ impl Stock {
         }
     }
 
-    /// Takes a block of the largest there are from the stack of this index on, without counting it.
-    fn pop_largest(&mut self, state: State, from: usize) -> Option<PageBlock> {
-        self.shelves.iter_mut().find_map(|shelf| {
+    /// Takes a block of the largest there are from the stack of this index on whose pages may be taken
+    /// for `zone`, without counting it.
+    fn pop_largest(&mut self, state: State, zone: Zone, from: usize) -> Option<PageBlock> {
+        self.shelves.within(zone).find_map(|shelf| {
             let stacks = shelf.stacks(state);
 
             stacks.iter_mut().skip(from).rev().find_map(Stack::pop)
