@@ -253,11 +253,11 @@ fn object(heap: &Heap, device: &Device) -> Option<Objection> {
         Some(order) if order.contains(&heap.name) => return None,
         Some(_) if heap.dma_coherent == Some(true) => match device.snooping.snoops {
             Some(false) => Reason::DoesNotSnoop,
-            _ if device.has_rule => Reason::LeftOutByRule,
+            _ if device.rule.is_some() => Reason::LeftOutByRule,
             Some(true) => Reason::BouncesOrHasNoMask,
             None => Reason::Refused,
         },
-        Some(_) if device.has_rule => Reason::LeftOutByRule,
+        Some(_) if device.rule.is_some() => Reason::LeftOutByRule,
         Some(_) if heap.cpu_mapping == Some(crate::CpuMapping::WriteCombining) => {
             Reason::UncachedForNothing
         }

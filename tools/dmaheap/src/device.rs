@@ -2,6 +2,7 @@
 
 //! Devices and their links to heaps.
 
+use crate::constraints::Constraints;
 use crate::error::Result;
 use crate::snooping::Snooping;
 use crate::system::{System, attribute, base_name, entries, target_name};
@@ -29,11 +30,14 @@ pub struct Device {
     pub nodes: Vec<PathBuf>,
     /// Whether its DMA sees the CPU caches.
     pub snooping: Snooping,
-    /// The heaps that it is linked to, best first; `None` if there are no links, and nothing is
-    /// known.
+    /// What it needs of a buffer; `None` if the module does not tell.
+    pub constraints: Option<Constraints>,
+    /// The heaps that it is linked to, best first. It is empty if no heap suits it, and `None` if
+    /// nothing is known.
     pub order: Option<Vec<String>>,
-    /// Whether the parameter `links` of the module has a rule for its driver.
-    pub has_rule: bool,
+    /// The heaps that the parameter `links` of the module names for its driver; `None` if it names
+    /// none.
+    pub rule: Option<Vec<String>>,
     /// Why there are no links, as far as one can see.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) unlinked: &'static str,
@@ -53,8 +57,9 @@ impl Device {
             driver: None,
             nodes: Vec::new(),
             snooping: Snooping::new(None, "nobody has looked"),
+            constraints: None,
             order,
-            has_rule: false,
+            rule: None,
             unlinked: "nobody has looked",
         }
     }
@@ -63,19 +68,29 @@ impl Device {
     pub(crate) fn read(system: &System, path: PathBuf) -> Self {
         let bus = target_name(&path.join("subsystem"));
         let driver = target_name(&path.join("driver"));
-        let order = fs::read_to_string(path.join("dma_heaps/order")).ok();
+        let links = path.join("dma_heaps");
+        let order = fs::read_to_string(links.join("order")).ok();
         let order = order.map(|order| order.split_whitespace().map(str::to_owned).collect());
+        let constraints = Constraints::read(&links);
         let nodes = nodes(system, &path);
         Self {
-            snooping: Snooping::of(
-                system,
-                &path,
-                bus.as_deref(),
-                order.as_deref().unwrap_or(&[]),
-            ),
-            has_rule: driver
+            snooping: match constraints {
+                Some(constraints) => {
+                    let file = links.join("snoops");
+                    let evidence = format!("the kernel says so: {}", file.display());
+                    Snooping::new(Some(constraints.snoops), evidence)
+                }
+                None => Snooping::guess(
+                    system,
+                    &path,
+                    bus.as_deref(),
+                    order.as_deref().unwrap_or(&[]),
+                ),
+            },
+            constraints,
+            rule: driver
                 .as_deref()
-                .is_some_and(|driver| has_rule(system, driver)),
+                .and_then(|driver| heaps_by_rule(system, driver)),
             unlinked: if !system.module_is_loaded() {
                 "the module dmabuf_coherency is not loaded (modprobe dmabuf_coherency)"
             } else if driver.is_none() {
@@ -83,7 +98,8 @@ impl Device {
             } else if nodes.is_empty() {
                 "it has no node of the classes drm, accel and video4linux"
             } else {
-                "it has just appeared, or the kernel's log says why"
+                "none of its nodes imports buffers, or it has just appeared, or the kernel's log \
+                 says why"
             },
             name: base_name(&path),
             path,
@@ -100,12 +116,15 @@ impl Device {
     }
 }
 
-/// Whether the module was told what to link the devices of a driver to.
-fn has_rule(system: &System, driver: &str) -> bool {
-    let rules = attribute(&system.sys("module/dmabuf_coherency/parameters/links"));
-    let rules = rules.unwrap_or_default();
-    let mut drivers = rules.split(',').filter_map(|rule| rule.split_once('='));
-    drivers.any(|(named, _)| named == driver)
+/// The heaps that the module was told to link the devices of a driver to, if it was told any.
+fn heaps_by_rule(system: &System, driver: &str) -> Option<Vec<String>> {
+    let rules = attribute(&system.sys("module/dmabuf_coherency/parameters/links"))?;
+    let mut rules = rules.split(',').filter_map(|rule| rule.split_once('='));
+    let (_, rule) = rules.find(|(named, _)| *named == driver)?;
+    // What has a slash in it is a constraint.
+    let heaps = rule.split(':').filter(|element| !element.contains('/'));
+    let heaps: Vec<_> = heaps.map(str::to_owned).collect();
+    (!heaps.is_empty()).then_some(heaps)
 }
 
 /// The nodes of a device that import buffers.

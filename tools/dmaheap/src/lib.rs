@@ -34,6 +34,7 @@
 mod buffer;
 mod bufinfo;
 mod choice;
+mod constraints;
 mod device;
 mod error;
 mod find;
@@ -48,6 +49,7 @@ mod uevent;
 
 pub use buffer::{Allocator, Buffer, Request};
 pub use choice::{Choice, DeniedHeap, Fit, Objection, Reason, Requirement, Unfit, choose};
+pub use constraints::{Constraints, Pieces};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use heap::{Access, CpuMapping, Exporter, Heap};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 
-//! Whether a device's DMA sees the CPU caches. No file of sysfs says so; some evidence does.
+//! Whether a device's DMA sees the CPU caches. The module says so in a file; where that is not there,
+//! as the module is not loaded or older, there is some evidence.
 
 use crate::heap::Heap;
 use crate::system::System;
@@ -25,8 +26,8 @@ impl Snooping {
         }
     }
 
-    /// Looks at what there is, the most certain first.
-    pub(crate) fn of(system: &System, path: &Path, bus: Option<&str>, order: &[String]) -> Self {
+    /// Looks at what evidence there is, the most certain first.
+    pub(crate) fn guess(system: &System, path: &Path, bus: Option<&str>, order: &[String]) -> Self {
         if let Some(heap) = order.iter().find(|name| is_strict(system, name)) {
             // The kernel never links a device to a heap that would refuse it.
             return Self::new(Some(true), format!("it is linked to {heap}"));
@@ -36,9 +37,7 @@ impl Snooping {
         }
         match fs::canonicalize(system.sys("firmware/devicetree/base")) {
             Ok(tree) => Self::by_device_tree(&tree, path, bus),
-            Err(_) if cfg!(target_arch = "x86_64") => {
-                Self::new(Some(true), "all devices do on x86_64")
-            }
+            Err(_) if system.is_x86() => Self::new(Some(true), "all devices do on x86"),
             Err(_) => Self::new(None, "ACPI knows, and shows it to nobody"),
         }
     }

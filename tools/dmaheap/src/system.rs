@@ -128,6 +128,14 @@ impl System {
         self.sys("module/dmabuf_coherency").is_dir()
     }
 
+    /// Whether its architecture is x86: by default that which this program was built for.
+    pub(crate) fn is_x86(&self) -> bool {
+        match attribute(&self.proc("sys/kernel/arch")) {
+            Some(arch) => arch == "x86_64" || arch.ends_with("86"),
+            None => cfg!(any(target_arch = "x86", target_arch = "x86_64")),
+        }
+    }
+
     /// A file below `/sys`.
     pub(crate) fn sys(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join("sys").join(path)

@@ -34,7 +34,7 @@ fn json(root: &Path, arguments: &[&str]) -> serde_json::Value {
     let said = dmaheap(root, &[&["--json"], arguments].concat());
     assert_eq!(said.err, "", "{arguments:?}");
     let value: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
-    assert_eq!(value["version"], 1);
+    assert_eq!(value["version"], 2);
     value
 }
 

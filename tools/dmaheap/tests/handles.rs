@@ -4,7 +4,7 @@
 
 mod tree;
 
-use dmaheap::{CpuMapping, Error, Exporter, Result};
+use dmaheap::{Constraints, CpuMapping, Error, Exporter, Pieces, Result};
 use std::fs::{self, File};
 use tree::{OTHERS, SNOOPING, Tree};
 
@@ -196,9 +196,18 @@ fn snooping_is_what_the_evidence_says() {
         );
     }
     tree.device("pci", "plain", "pci0000:00/0000:00:05.0");
+    // The links are not for this one; its own word comes first.
+    tree.device("platform", "vpu", "platform/vpu")
+        .links(SNOOPING)
+        .constraints("0 32 0 one");
+    let vpu = format!(
+        "the kernel says so: {}",
+        tree.path("sys/devices/platform/vpu/dma_heaps/snoops")
+            .display()
+    );
     for (handle, snoops, evidence) in [
         (
-            "0000:00:02.0",
+            "0000:00:03.0",
             Some(true),
             "it is linked to system-coherent",
         ),
@@ -213,7 +222,8 @@ fn snooping_is_what_the_evidence_says() {
             Some(false),
             "dma-noncoherent in /soc/gpu of the device tree",
         ),
-        ("vivid.0", Some(false), "the device tree does not have it"),
+        ("vkms", Some(false), "the device tree does not have it"),
+        ("vpu", Some(false), &vpu),
         (
             "1-1:1.0",
             None,
@@ -226,6 +236,109 @@ fn snooping_is_what_the_evidence_says() {
             (snoops, evidence),
             "{handle}"
         );
+    }
+}
+
+#[test]
+fn without_a_device_tree_the_architecture_is_the_evidence() {
+    let tree = machine();
+    fs::remove_dir_all(tree.path("sys/firmware")).unwrap();
+    for (arch, snoops) in [
+        ("aarch64", None),
+        ("x86_64", Some(true)),
+        ("i686", Some(true)),
+        ("riscv64", None),
+    ] {
+        tree.file("proc/sys/kernel/arch", arch);
+        let device = tree.system().device("vkms").unwrap();
+        assert_eq!(device.snooping.snoops, snoops, "{arch}");
+    }
+}
+
+#[test]
+fn constraints_are_what_the_files_say() {
+    let tree = Tree::new();
+    for (values, expected, sentence) in [
+        (
+            "1 64 0 any",
+            (true, 64, false, Pieces::Any, Pieces::Any),
+            "snoops the CPU caches, reaches 64 address bits, takes any number of pieces",
+        ),
+        (
+            "0 32 0 one",
+            (false, 32, false, Pieces::One, Pieces::One),
+            "does not snoop the CPU caches, reaches 32 address bits, needs one piece",
+        ),
+        (
+            "0 40 1 one",
+            (false, 40, true, Pieces::One, Pieces::Any),
+            "does not snoop the CPU caches, is behind an IOMMU, needs one piece",
+        ),
+        (
+            "1 0 0 unknown",
+            (true, 0, false, Pieces::Unknown, Pieces::Unknown),
+            "snoops the CPU caches, has no DMA mask, is not known to take more than one piece",
+        ),
+    ] {
+        tree.vivid(0, OTHERS).constraints(values);
+        let device = tree.system().device("vivid.0").unwrap();
+        let (snoops, address_bits, iommu, pieces, physical) = expected;
+        let expected = Constraints {
+            snoops,
+            address_bits,
+            iommu,
+            pieces,
+        };
+        assert_eq!(device.constraints, Some(expected), "{values}");
+        assert_eq!(expected.physical_pieces(), physical, "{values}");
+        assert_eq!(expected.to_string(), sentence);
+    }
+}
+
+#[test]
+fn constraints_that_are_not_all_there_are_not_known() {
+    let tree = Tree::new();
+    for file in ["snoops", "address_bits", "iommu", "pieces"] {
+        let vivid = tree.vivid(0, OTHERS);
+        let path = tree.path(&vivid.path).join("dma_heaps").join(file);
+        fs::remove_file(path).unwrap();
+        let device = tree.system().device("vivid.0").unwrap();
+        assert_eq!(device.constraints, None, "{file}");
+        assert_eq!(
+            device.snooping.evidence, "the device tree does not have it",
+            "{file}"
+        );
+    }
+    tree.vivid(0, OTHERS).constraints("maybe 64 0 any");
+    let device = tree.system().device("vivid.0").unwrap();
+    assert_eq!(device.constraints, None);
+}
+
+#[test]
+fn a_rule_is_the_heaps_that_it_names() {
+    let tree = Tree::new();
+    tree.vivid(0, OTHERS);
+    for (rules, expected) in [
+        ("", None),
+        ("uvcvideo=system", None),
+        ("viv=system,vivid.0=system", None),
+        (
+            "uvcvideo=system,vivid=system-uncached:system",
+            Some(&["system-uncached", "system"][..]),
+        ),
+        ("vivid=pieces/any", None),
+        ("vivid=pieces/one,uvcvideo=system", None),
+        ("vivid=pieces/any:system", Some(&["system"][..])),
+    ] {
+        tree.file(
+            "sys/module/dmabuf_coherency/parameters/links",
+            &format!("{rules}\n"),
+        );
+        let rule = tree.system().device("vivid.0").unwrap().rule;
+        let rule: Option<Vec<_>> = rule
+            .as_ref()
+            .map(|heaps| heaps.iter().map(String::as_str).collect());
+        assert_eq!(rule.as_deref(), expected, "{rules}");
     }
 }
 

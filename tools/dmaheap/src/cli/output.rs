@@ -11,7 +11,7 @@ use std::io::Write as _;
 
 /// The version of the form of `--json`, as Documentation/dmaheap.rst describes it. It changes when
 /// something goes or changes its meaning, not when something is added.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where and how to print.
 pub struct Output {

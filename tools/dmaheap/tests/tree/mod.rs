@@ -28,6 +28,7 @@ impl Tree {
     /// A machine with a device tree, the kernel's heaps and no module.
     pub fn without_module() -> Self {
         let tree = Self::empty();
+        tree.file("proc/sys/kernel/arch", "aarch64\n");
         tree.directory("sys/firmware/devicetree/base");
         for heap in ["system", "default_cma_region", "reserved"] {
             tree.heap(heap);
@@ -114,14 +115,15 @@ impl Tree {
         }
     }
 
-    /// `vivid.N`, with these links.
+    /// `vivid.N`, with these links; it does not snoop, and takes any memory.
     pub fn vivid(&self, number: u32, order: &str) -> Device<'_> {
         self.device("platform", "vivid", &format!("platform/vivid.{number}"))
             .node("video4linux", &format!("video{number}"), (81, number))
             .links(order)
+            .constraints("0 64 0 any")
     }
 
-    /// A PCI display, with these links.
+    /// A PCI display, with these links; it snoops, and takes any memory.
     pub fn card(&self, number: u32, order: &str) -> Device<'_> {
         self.device(
             "pci",
@@ -130,6 +132,7 @@ impl Tree {
         )
         .node("drm", &format!("card{number}"), (226, number))
         .links(order)
+        .constraints("1 64 0 any")
     }
 
     /// Chooses for devices by their handles.
@@ -167,6 +170,16 @@ impl Device<'_> {
         tree.link(format!("{path}/subsystem"), format!("sys/class/{class}"));
         tree.link(format!("sys/class/{class}/{name}"), &path);
         tree.link(format!("sys/dev/char/{major}:{minor}"), &path);
+        self
+    }
+
+    /// With these values of `snoops`, `address_bits`, `iommu` and `pieces`.
+    pub fn constraints(self, values: &str) -> Self {
+        let names = ["snoops", "address_bits", "iommu", "pieces"];
+        for (name, value) in names.iter().zip(values.split(' ')) {
+            let path = format!("{}/dma_heaps/{name}", self.path);
+            self.tree.file(path, &format!("{value}\n"));
+        }
         self
     }
 
