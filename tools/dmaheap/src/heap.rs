@@ -24,10 +24,16 @@ pub struct Heap {
     pub exporter: Exporter,
     /// Whether only devices that snoop the CPU caches may use its buffers.
     pub dma_coherent: Option<bool>,
+    /// Whether only devices that do not snoop the CPU caches may use its buffers. So it is with
+    /// uncached heaps, except on x86: the kernel has a cached mapping of the same memory, which
+    /// speculation may fill, and devices that snoop would read that.
+    pub refuses_snooping: Option<bool>,
     /// How the CPU maps its buffers.
     pub cpu_mapping: Option<CpuMapping>,
     /// Whether each buffer is one physical block.
     pub contiguous: Option<bool>,
+    /// How many bytes no buffer can exceed: the size of its region.
+    pub capacity: Option<u64>,
     /// How many attachments and mappings it has refused.
     pub refused: Option<u64>,
     /// How many of its buffers live.
@@ -50,7 +56,8 @@ pub struct Heap {
 pub enum Exporter {
     /// The module dmabuf_coherency.
     Module,
-    /// The kernel itself; what is known of it stands in the kernel's documentation.
+    /// The kernel itself; what is known of it stands in the kernel's documentation, and with the
+    /// module's heaps of the same region.
     Kernel,
     /// Another driver, of whose heap nothing is known.
     Other,
@@ -104,45 +111,83 @@ impl Heap {
     pub fn new(name: impl Into<String>, node: impl Into<PathBuf>) -> Self {
         let name = name.into();
         let known = KERNEL_HEAPS.iter().find(|(known, _)| *known == name);
-        Self {
+        let heap = Self {
             node: node.into(),
-            exporter: known.map_or(Exporter::Other, |_| Exporter::Kernel),
-            dma_coherent: known.map(|_| false),
-            cpu_mapping: known.map(|_| CpuMapping::WriteBack),
-            contiguous: known.map(|(_, contiguous)| *contiguous),
+            exporter: Exporter::Other,
+            dma_coherent: None,
+            refuses_snooping: None,
+            cpu_mapping: None,
+            contiguous: None,
+            capacity: None,
             refused: None,
             buffers: None,
             bytes: None,
             limit: None,
             access: Access::Allowed,
             name,
+        };
+        match known {
+            Some((_, contiguous)) => heap.in_tree(Some(*contiguous)),
+            None => heap,
+        }
+    }
+
+    /// What all heaps of the kernel have in common: any device may use them, and all are cached.
+    fn in_tree(self, contiguous: Option<bool>) -> Self {
+        Self {
+            exporter: Exporter::Kernel,
+            dma_coherent: Some(false),
+            refuses_snooping: Some(false),
+            cpu_mapping: Some(CpuMapping::WriteBack),
+            contiguous,
+            ..self
         }
     }
 
     /// What the system tells of the heap of this name.
     pub(crate) fn read(system: &System, name: String) -> Self {
-        let directory = system.sys("class/dma_heap").join(&name);
-        let number = |file: &str| attribute(&directory.join(file))?.parse().ok();
+        let class = system.sys("class/dma_heap");
+        let number_of = |heap: &str, file| attribute(&class.join(heap).join(file))?.parse().ok();
+        let number = |file| number_of(&name, file);
+        let text = |file| attribute(&class.join(&name).join(file));
+        let maintained = format!("{name}-noncoherent");
         let node = system.dev("dma_heap").join(&name);
-        let mut heap = Self {
+        let heap = Self {
             refused: number("refused"),
             buffers: number("buffers"),
             bytes: number("bytes"),
-            limit: number("limit").filter(|limit| *limit > 0),
+            limit: number("limit").filter(|limit: &u64| *limit > 0),
             access: Access::of(system, &node),
-            ..Self::new(name, node)
+            ..Self::new(&name, node)
         };
-        if let Some(coherent) = number("dma_coherent") {
-            heap.exporter = Exporter::Module;
-            heap.dma_coherent = Some(coherent != 0);
-            heap.contiguous = number("contiguous").map(|contiguous| contiguous != 0);
-            heap.cpu_mapping = match attribute(&directory.join("cpu_mapping")).as_deref() {
+        let is_module_s = |heap| number_of(heap, "dma_coherent").is_some();
+        let contiguous = |heap| Some(number_of(heap, "contiguous")? != 0);
+        if is_module_s(&name) {
+            let cpu_mapping = match text("cpu_mapping").as_deref() {
                 Some("write-back") => Some(CpuMapping::WriteBack),
                 Some("write-combining") => Some(CpuMapping::WriteCombining),
                 _ => None,
             };
+            Self {
+                exporter: Exporter::Module,
+                dma_coherent: number("dma_coherent").map(|coherent| coherent != 0),
+                refuses_snooping: cpu_mapping
+                    .map(|mapping| mapping == CpuMapping::WriteCombining && !system.is_x86()),
+                cpu_mapping,
+                contiguous: contiguous(&name),
+                capacity: number("capacity"),
+                ..heap
+            }
+        } else if is_module_s(&maintained) {
+            // It is the kernel's heap of the same region.
+            let contiguous = contiguous(&maintained).or(heap.contiguous);
+            Self {
+                capacity: number_of(&maintained, "capacity"),
+                ..heap.in_tree(contiguous)
+            }
+        } else {
+            heap
         }
-        heap
     }
 
     /// Opens it, to allocate.
@@ -156,7 +201,7 @@ impl Heap {
 }
 
 /// The heaps that the kernel's documentation tells of (userspace-api/dma-buf-heaps), and whether
-/// they are contiguous. Any device may use them, and all are cached.
+/// they are contiguous.
 const KERNEL_HEAPS: [(&str, bool); 4] = [
     ("system", false),
     ("default_cma_region", true),

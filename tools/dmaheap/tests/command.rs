@@ -196,6 +196,7 @@ fn a_kernel_without_the_module_is_no_failure() {
             "no",
             "?",
             "?",
+            "?",
             "-",
             "?",
             "yes"

@@ -354,6 +354,7 @@ fn heaps_tell_what_they_are() {
         (heap.buffers, heap.bytes, heap.limit),
         (Some(2), Some(8192), None)
     );
+    assert_eq!(heap.capacity, Some(64 << 20));
     assert!(heap.access.is_allowed());
     tree.file(
         "sys/devices/virtual/dma_heap/default_cma_region-uncached/limit",
@@ -373,4 +374,42 @@ fn heaps_tell_what_they_are() {
     );
     let problem = tree.system().heap("nonesuch").unwrap_err().to_string();
     assert!(problem.starts_with("there is no heap nonesuch: there are default_cma_region, "));
+}
+
+#[test]
+fn heaps_of_the_kernel_are_known_by_those_beside_them() {
+    let tree = Tree::new();
+    let heap = |name: &str| {
+        let heap = tree.system().heap(name).unwrap();
+        (heap.exporter, heap.contiguous, heap.capacity)
+    };
+    let known = (Exporter::Kernel, Some(true), Some(64 << 20));
+    assert_eq!(heap("default_cma_region"), known);
+    // Another name of that region, beside which there is none.
+    assert_eq!(heap("reserved"), (Exporter::Kernel, Some(true), None));
+
+    tree.module_heap("camera", "noncoherent", true, 8 << 20);
+    tree.file("dev/dma_heap/camera", "");
+    let camera = (Exporter::Kernel, Some(true), Some(8 << 20));
+    assert_eq!(heap("camera"), camera);
+
+    // What is beside it is another driver's.
+    tree.file("dev/dma_heap/vendor", "");
+    tree.file("dev/dma_heap/vendor-noncoherent", "");
+    assert_eq!(heap("vendor"), (Exporter::Other, None, None));
+}
+
+#[test]
+fn uncached_heaps_refuse_devices_that_snoop_except_on_x86() {
+    let tree = Tree::new();
+    let refuses = |name: &str| tree.system().heap(name).unwrap().refuses_snooping;
+    for (arch, uncached) in [("aarch64", true), ("x86_64", false)] {
+        tree.file("proc/sys/kernel/arch", arch);
+        assert_eq!(refuses("system-uncached"), Some(uncached), "{arch}");
+        assert_eq!(refuses("system-noncoherent"), Some(false), "{arch}");
+        assert_eq!(refuses("system-coherent"), Some(false), "{arch}");
+        assert_eq!(refuses("system"), Some(false), "{arch}");
+    }
+    tree.file("dev/dma_heap/vendor", "");
+    assert_eq!(refuses("vendor"), None);
 }

@@ -128,8 +128,13 @@ pub fn describe(heap: &Heap) -> String {
     let word = |known: Option<bool>, yes: &'static str, no: &'static str| {
         known.map(|known| if known { yes } else { no })
     };
+    let devices = if heap.refuses_snooping == Some(true) {
+        Some("devices that do not snoop")
+    } else {
+        word(heap.dma_coherent, "snooping devices only", "any device")
+    };
     let words = [
-        word(heap.dma_coherent, "snooping devices only", "any device"),
+        devices,
         heap.cpu_mapping.map(dmaheap::CpuMapping::as_str),
         word(heap.contiguous, "contiguous", ""),
     ];

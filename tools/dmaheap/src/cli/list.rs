@@ -25,6 +25,7 @@ fn table(heaps: &[Heap]) -> Table {
         "DEVICES",
         "CPU MAPPING",
         "CONTIGUOUS",
+        "CAPACITY",
         "BUFFERS",
         "BYTES",
         "LIMIT",
@@ -32,9 +33,12 @@ fn table(heaps: &[Heap]) -> Table {
         "MAY USE",
     ]);
     for heap in heaps {
-        let devices = heap
-            .dma_coherent
-            .map(|strict| if strict { "snooping" } else { "any" });
+        let devices = match (heap.dma_coherent, heap.refuses_snooping) {
+            (None, _) => None,
+            (Some(true), _) => Some("snooping"),
+            (_, Some(true)) => Some("non-snooping"),
+            _ => Some("any"),
+        };
         let contiguous = heap
             .contiguous
             .map(|contiguous| if contiguous { "yes" } else { "no" });
@@ -43,6 +47,7 @@ fn table(heaps: &[Heap]) -> Table {
             Cell::known(devices),
             Cell::known(heap.cpu_mapping.map(CpuMapping::as_str)),
             Cell::known(contiguous),
+            Cell::number(heap.capacity.map(size::show)),
             Cell::number(heap.buffers),
             Cell::number(heap.bytes.map(size::show)),
             Cell::number(Some(heap.limit.map_or_else(|| "-".into(), size::show))),

@@ -40,22 +40,9 @@ impl Tree {
     pub fn new() -> Self {
         let tree = Self::without_module();
         tree.file("sys/module/dmabuf_coherency/parameters/links", "\n");
-        for region in ["system", "default_cma_region"] {
-            for (mode, coherent, mapping) in [
-                ("coherent", 1, "write-back"),
-                ("noncoherent", 0, "write-back"),
-                ("uncached", 0, "write-combining"),
-            ] {
-                let heap = tree.heap(&format!("{region}-{mode}"));
-                let contiguous = u32::from(region != "system");
-                fs::write(heap.join("dma_coherent"), format!("{coherent}\n")).unwrap();
-                fs::write(heap.join("cpu_mapping"), format!("{mapping}\n")).unwrap();
-                fs::write(heap.join("contiguous"), format!("{contiguous}\n")).unwrap();
-                fs::write(heap.join("refused"), "0\n").unwrap();
-                fs::write(heap.join("buffers"), "2\n").unwrap();
-                fs::write(heap.join("bytes"), "8192\n").unwrap();
-                fs::write(heap.join("limit"), "0\n").unwrap();
-            }
+        for mode in ["coherent", "noncoherent", "uncached"] {
+            tree.module_heap("system", mode, false, 16 << 30);
+            tree.module_heap("default_cma_region", mode, true, 64 << 20);
         }
         tree
     }
@@ -93,6 +80,27 @@ impl Tree {
         self.link(format!("sys/class/dma_heap/{name}"), &device);
         self.file(format!("dev/dma_heap/{name}"), "");
         path
+    }
+
+    /// A heap of the module.
+    pub fn module_heap(&self, region: &str, mode: &str, contiguous: bool, capacity: u64) {
+        let heap = self.heap(&format!("{region}-{mode}"));
+        let mapping = match mode {
+            "uncached" => "write-combining",
+            _ => "write-back",
+        };
+        for (file, value) in [
+            ("dma_coherent", u8::from(mode == "coherent").to_string()),
+            ("cpu_mapping", mapping.into()),
+            ("contiguous", u8::from(contiguous).to_string()),
+            ("capacity", capacity.to_string()),
+            ("refused", "0".into()),
+            ("buffers", "2".into()),
+            ("bytes", "8192".into()),
+            ("limit", "0".into()),
+        ] {
+            fs::write(heap.join(file), format!("{value}\n")).unwrap();
+        }
     }
 
     /// A device below `sys/devices`, without links. `path` ends in its name.
