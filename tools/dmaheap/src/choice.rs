@@ -2,17 +2,18 @@
 
 //! The choice of a heap for a set of devices: plain data and a plain function.
 //!
-//! A heap *fits* if every device is linked to it. Among those that fit, each device's order gives
-//! each heap a place, the first being 0. The best is
+//! A heap *fits* if every device is linked to it, and if it meets what else is asked. Among those
+//! that fit, each device's order gives each heap a place, the first being 0. The best is
 //!
 //! 1. the one whose worst place is best, so that nobody gets its last choice for another's first;
 //! 2. then the one with the smallest sum of places;
 //! 3. then one that is not known to be contiguous, since such memory is scarce;
 //! 4. then the first by name.
 //!
-//! As long as nobody has changed the links, the orders of two devices never contradict each other,
-//! and the best is simply the first of any device's order that all others have too.
+//! The module links a device to every heap that works for it each time, and to no other. So what
+//! speaks against a heap follows from the device's [`Constraints`] and from what the heap is.
 
+use crate::constraints::{Constraints, Pieces};
 use crate::device::Device;
 use crate::error::denied;
 use crate::error::list;
@@ -24,7 +25,9 @@ use std::path::Path;
 /// What buffers must be, besides fit for their devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requirement {
-    /// Each one physical block: some drivers need that and have no way to say so.
+    /// Each one physical block. A device that is known to need that has links to such heaps only, so
+    /// this is for devices whose pieces are [unknown](Pieces::Unknown) and for reasons of the
+    /// caller's own.
     pub contiguous: bool,
 }
 
@@ -33,9 +36,8 @@ pub struct Requirement {
 pub struct Choice {
     fits: Vec<Fit>,
     objections: Vec<Objection>,
-    /// Devices of which nothing is known, and why.
-    unknown: Vec<(String, &'static str)>,
-    nothing_asked: bool,
+    /// Which of those that fit is the best that may be opened, or why none is.
+    best: Result<usize, Unfit>,
 }
 
 /// A heap that fits.
@@ -60,12 +62,15 @@ pub struct Objection {
     pub heap: String,
     /// The device that it does not fit, if it is about one.
     pub device: Option<String>,
+    /// That device's driver, by which a rule would name it.
+    pub driver: Option<String>,
     /// Why.
     pub reason: Reason,
 }
 
-/// What is between a heap and a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is between a heap and a device, or between a heap and what was asked. If several things
+/// are, it is the first of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize),
@@ -73,43 +78,55 @@ pub struct Objection {
 )]
 #[non_exhaustive]
 pub enum Reason {
-    /// The heap is for devices that snoop, and this one does not.
-    DoesNotSnoop,
-    /// It does snoop, so it must be one of the other two reasons that such heaps have.
-    BouncesOrHasNoMask,
-    /// It cannot be seen which of the three it is.
-    Refused,
-    /// The administrator has made a rule that leaves this heap out.
-    LeftOutByRule,
-    /// The heap would take the device, but is slow for the CPU and gains nothing.
-    UncachedForNothing,
-    /// Nothing points there by default.
-    NotOffered,
     /// There are no links.
     NothingKnown,
+    /// The heap is for devices that snoop, and this one does not.
+    DoesNotSnoop,
+    /// The heap is for devices that do not snoop, and this one does.
+    Snoops,
+    /// The device needs one physical piece, and the heap does not promise it.
+    OnePiece,
+    /// It is not known whether the device takes more than one piece, and the heap does not promise
+    /// one.
+    PiecesUnknown,
+    /// The device's DMA would go through bounce buffers for some of the heap's memory, or the
+    /// device does none.
+    OutOfReach,
+    /// The administrator has made a rule that leaves this heap out.
+    LeftOutByRule,
+    /// The module points at this heap only if it is told to: another driver's, of which nothing is
+    /// known.
+    NotOffered,
     /// Contiguous memory was asked for, and this is not known to be.
     NotContiguous,
 }
 
 impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            heap,
-            device,
-            reason,
-        } = self;
-        let device = device.as_deref().unwrap_or("it");
-        write!(f, "{heap}: ")?;
-        match reason {
+        let device = self.device.as_deref().unwrap_or("it");
+        write!(f, "{}: ", self.heap)?;
+        match self.reason {
+            Reason::NothingKnown => write!(f, "nothing is known of {device}"),
             Reason::DoesNotSnoop => write!(f, "{device} does not snoop the CPU caches"),
-            Reason::BouncesOrHasNoMask => write!(
+            Reason::Snoops => write!(
                 f,
-                "{device} snoops, but its DMA may go through a bounce buffer, or it does none"
+                "{device} snoops the CPU caches, which speculation may fill from this uncached \
+                 memory"
             ),
-            Reason::Refused => write!(
+            Reason::OnePiece => write!(
                 f,
-                "{device} does not snoop the CPU caches, or its DMA may go through a bounce \
-                 buffer, or it does none"
+                "{device} needs each buffer in one physical piece, and this heap does not promise \
+                 that"
+            ),
+            Reason::PiecesUnknown => write!(
+                f,
+                "it is not known whether {device} takes a buffer in more than one physical piece. \
+                 If it does, {}",
+                say_pieces(self.driver.as_deref())
+            ),
+            Reason::OutOfReach => write!(
+                f,
+                "{device} does not reach all of its memory without bounce buffers"
             ),
             Reason::LeftOutByRule => {
                 write!(
@@ -117,35 +134,47 @@ impl fmt::Display for Objection {
                     "the parameter links has a rule for {device} that leaves it out"
                 )
             }
-            Reason::UncachedForNothing => {
-                write!(
-                    f,
-                    "it is slow for the CPU, and {device} gains nothing by that"
-                )
-            }
             Reason::NotOffered => write!(f, "{device} has no link to it"),
-            Reason::NothingKnown => write!(f, "nothing is known of {device}"),
             Reason::NotContiguous => write!(f, "{device} is not known to be contiguous"),
         }
     }
 }
 
+/// How to make known that a driver takes more than one piece.
+fn say_pieces(driver: Option<&str>) -> String {
+    let driver = driver.unwrap_or("DRIVER");
+    format!(
+        "say so to the module dmabuf_coherency (links={driver}=pieces/any), or let the driver call \
+         dma_heap_set_device_pieces()"
+    )
+}
+
 /// Why no heap was chosen, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unfit {
     /// No device was given.
     #[error("no device was given: name at least one")]
     NoDevices,
-    /// There is none that all devices can use.
+    /// One of the devices cannot use any heap.
     #[error(
-        "no heap fits all of these devices: copy between two buffers, or swap exporter and \
-         importer, so that the device that is refused allocates (VIDIOC_EXPBUF, \
-         DRM_IOCTL_PRIME_HANDLE_TO_FD)"
+        "no heap suits {device}: {}",
+        none_suits(.driver.as_deref(), .constraints.as_ref(), *.by_rule)
     )]
-    NoneFits,
+    NoneSuits {
+        /// Its name.
+        device: String,
+        /// Its driver.
+        driver: Option<String>,
+        /// What it needs.
+        constraints: Option<Constraints>,
+        /// Whether a rule names the heaps that may be linked to it.
+        by_rule: bool,
+    },
     /// Some devices have no links.
     #[error(
-        "nothing is known of {}: {reason}. The heap system takes any device that reaches all memory",
+        "nothing is known of {}: {reason}. The heap system takes any device that reaches all \
+         memory, in any number of pieces",
         list(.devices)
     )]
     NothingKnown {
@@ -154,12 +183,60 @@ pub enum Unfit {
         /// Why.
         reason: &'static str,
     },
+    /// There is none that all devices can use.
+    #[error(
+        "no heap fits all of these devices: copy between two buffers, or swap exporter and \
+         importer, so that the device that is refused allocates (VIDIOC_EXPBUF, \
+         DRM_IOCTL_PRIME_HANDLE_TO_FD)"
+    )]
+    NoneFits,
+    /// There are some that all devices can use, and none is contiguous.
+    #[error(
+        "no heap that fits all of these devices is contiguous: reserve contiguous memory that they \
+         reach (cma= on the kernel's command line, or reserved-memory in the device tree)"
+    )]
+    NoneContiguous,
     /// Some fit, and the caller may open none of them.
     #[error("{} fits, but {}", .heap.name, denied(&.heap.node, &.heap.access))]
     Denied {
         /// The best.
         heap: Box<DeniedHeap>,
     },
+}
+
+/// Why nothing suits a device, and what to do.
+fn none_suits(driver: Option<&str>, constraints: Option<&Constraints>, by_rule: bool) -> String {
+    if by_rule {
+        return "the parameter links has a rule for it, and names only heaps that it cannot use. \
+                Name others, or remove the rule"
+            .into();
+    }
+    let pieces = constraints.map(Constraints::physical_pieces);
+    let need = match pieces {
+        Some(Pieces::One) => "it needs each buffer in one physical piece",
+        Some(Pieces::Unknown) => {
+            "it is not known whether it takes a buffer in more than one physical piece"
+        }
+        _ => "it reaches all of the memory of none without bounce buffers",
+    };
+    let and = match pieces {
+        Some(Pieces::One | Pieces::Unknown) => ", and no heap within its reach promises one",
+        _ => "",
+    };
+    let reach = match constraints.map(|constraints| constraints.address_bits) {
+        Some(0) => " (it has no DMA mask)".into(),
+        Some(bits @ ..64) => format!(" ({bits} address bits)"),
+        _ => String::new(),
+    };
+    let say = match pieces {
+        Some(Pieces::Unknown) => format!("If it does, {}. Else reserve", say_pieces(driver)),
+        _ => "Reserve".into(),
+    };
+    format!(
+        "{need}{and}{reach}. {say} contiguous memory that it reaches (cma= on the kernel's command \
+         line, or reserved-memory in the device tree), put it behind an IOMMU, or copy to and from \
+         buffers of its own"
+    )
 }
 
 /// A heap that fits and may not be opened.
@@ -173,44 +250,52 @@ pub struct DeniedHeap {
     pub access: Access,
 }
 
-/// Chooses. The order of `heaps` and of `devices` does not matter, nor whether one stands there
+/// Chooses. The order of `heaps` and of `devices` does not matter, nor whether a device stands there
 /// twice.
 pub fn choose(heaps: &[Heap], devices: &[Device], requirement: Requirement) -> Choice {
     let devices: BTreeMap<&Path, &Device> = devices
         .iter()
         .map(|device| (device.path.as_path(), device))
         .collect();
+    let devices: Vec<_> = devices.into_values().collect();
     let mut fits = Vec::new();
     let mut objections = Vec::new();
     for heap in heaps {
-        let before = objections.len();
-        objections.extend(devices.values().filter_map(|device| object(heap, device)));
-        if requirement.contiguous && heap.contiguous != Some(true) {
-            objections.push(Objection {
-                heap: heap.name.clone(),
-                device: None,
-                reason: Reason::NotContiguous,
-            });
-        }
-        if objections.len() == before {
+        let against = object(heap, &devices, requirement);
+        if against.is_empty() {
             fits.push(heap);
         }
+        objections.extend(against);
     }
     objections.sort_by(|a, b| (&a.heap, &a.device).cmp(&(&b.heap, &b.device)));
+    let fits = rank(&fits, &devices);
     Choice {
-        fits: rank(&fits, &devices),
+        best: best(&fits, &devices, &objections),
+        fits,
         objections,
-        unknown: devices
-            .values()
-            .filter(|device| device.order.is_none())
-            .map(|device| (device.name.clone(), device.unlinked))
-            .collect(),
-        nothing_asked: devices.is_empty(),
     }
 }
 
+/// The first that may be opened.
+fn best(fits: &[Fit], devices: &[&Device], objections: &[Objection]) -> Result<usize, Unfit> {
+    if devices.is_empty() {
+        return Err(Unfit::NoDevices);
+    }
+    let Some(Fit { heap: first, .. }) = fits.first() else {
+        return Err(why_none(devices, objections));
+    };
+    let allowed = fits.iter().position(|fit| fit.heap.access.is_allowed());
+    allowed.ok_or_else(|| Unfit::Denied {
+        heap: Box::new(DeniedHeap {
+            name: first.name.clone(),
+            node: first.node.clone(),
+            access: first.access.clone(),
+        }),
+    })
+}
+
 /// Sorts the heaps that fit, the best first.
-fn rank(fits: &[&Heap], devices: &BTreeMap<&Path, &Device>) -> Vec<Fit> {
+fn rank(fits: &[&Heap], devices: &[&Device]) -> Vec<Fit> {
     let place = |heap: &Heap, device: &Device| {
         let order = device.order.iter().flatten();
         let mut fitting = order.filter(|name| fits.iter().any(|fit| fit.name == **name));
@@ -221,7 +306,7 @@ fn rank(fits: &[&Heap], devices: &BTreeMap<&Path, &Device>) -> Vec<Fit> {
     let mut ranked: Vec<_> = fits
         .iter()
         .map(|heap| {
-            let places = || devices.values().map(|device| place(heap, device));
+            let places = || devices.iter().map(|device| place(heap, device));
             Fit {
                 heap: (*heap).clone(),
                 worst_place: places().max().unwrap_or_default(),
@@ -246,28 +331,125 @@ impl Fit {
     }
 }
 
-/// What speaks against a heap for a device.
-fn object(heap: &Heap, device: &Device) -> Option<Objection> {
-    let reason = match &device.order {
-        None => Reason::NothingKnown,
-        Some(order) if order.contains(&heap.name) => return None,
-        Some(_) if heap.dma_coherent == Some(true) => match device.snooping.snoops {
-            Some(false) => Reason::DoesNotSnoop,
-            _ if device.rule.is_some() => Reason::LeftOutByRule,
-            Some(true) => Reason::BouncesOrHasNoMask,
-            None => Reason::Refused,
-        },
-        Some(_) if device.rule.is_some() => Reason::LeftOutByRule,
-        Some(_) if heap.cpu_mapping == Some(crate::CpuMapping::WriteCombining) => {
-            Reason::UncachedForNothing
-        }
-        Some(_) => Reason::NotOffered,
-    };
-    Some(Objection {
+/// What speaks against a heap: for each device at most one thing, then what was asked besides.
+fn object(heap: &Heap, devices: &[&Device], requirement: Requirement) -> Vec<Objection> {
+    let by_devices = devices.iter().filter_map(|device| {
+        Some(Objection {
+            heap: heap.name.clone(),
+            device: Some(device.name.clone()),
+            driver: device.driver.clone(),
+            reason: why_not_linked(heap, device)?,
+        })
+    });
+    let asked = [(
+        requirement.contiguous && heap.contiguous != Some(true),
+        Reason::NotContiguous,
+    )];
+    let by_itself = asked.into_iter().filter(|(unmet, _)| *unmet);
+    let by_itself = by_itself.map(|(_, reason)| Objection {
         heap: heap.name.clone(),
-        device: Some(device.name.clone()),
+        device: None,
+        driver: None,
         reason,
+    });
+    by_devices.chain(by_itself).collect()
+}
+
+/// Why a device is not linked to a heap, if it is not.
+fn why_not_linked(heap: &Heap, device: &Device) -> Option<Reason> {
+    let Some(order) = &device.order else {
+        return Some(Reason::NothingKnown);
+    };
+    if order.contains(&heap.name) {
+        return None;
+    }
+    let constraints = device.constraints.as_ref();
+    let snoops = match constraints {
+        Some(constraints) => Some(constraints.snoops),
+        None => device.snooping.snoops,
+    };
+    let strict = heap.dma_coherent == Some(true);
+    let no_mask = constraints.is_some_and(|constraints| constraints.address_bits == 0);
+    let pieces = match constraints {
+        Some(constraints) if heap.contiguous != Some(true) => constraints.physical_pieces(),
+        _ => Pieces::Any,
+    };
+    Some(match pieces {
+        _ if strict && snoops == Some(false) => Reason::DoesNotSnoop,
+        _ if heap.refuses_snooping == Some(true) && snoops == Some(true) => Reason::Snoops,
+        Pieces::One => Reason::OnePiece,
+        Pieces::Unknown => Reason::PiecesUnknown,
+        // How far a heap's memory extends is in no file, so of the two reasons that are left the
+        // one that can be seen comes first.
+        _ if strict && no_mask => Reason::OutOfReach,
+        _ if device
+            .rule
+            .as_ref()
+            .is_some_and(|heaps| !heaps.contains(&heap.name)) =>
+        {
+            Reason::LeftOutByRule
+        }
+        Pieces::Any if constraints.is_some() && heap.is_offered() => Reason::OutOfReach,
+        Pieces::Any => Reason::NotOffered,
     })
+}
+
+/// Why no heap fits.
+fn why_none(devices: &[&Device], objections: &[Objection]) -> Unfit {
+    let suits_none = |device: &&&Device| device.order.as_ref().is_some_and(Vec::is_empty);
+    if let Some(device) = devices.iter().find(suits_none) {
+        return Unfit::NoneSuits {
+            device: device.name.clone(),
+            driver: device.driver.clone(),
+            constraints: device.constraints,
+            by_rule: device.rule.is_some(),
+        };
+    }
+    let unknown = devices.iter().filter(|device| device.order.is_none());
+    if let Some(first) = unknown.clone().next() {
+        return Unfit::NothingKnown {
+            devices: unknown.map(|device| device.name.clone()).collect(),
+            reason: first.unlinked,
+        };
+    }
+    // Each heap stops at the first question to which it has no answer. Those that get furthest tell
+    // what is in the way.
+    let mut stops = BTreeMap::new();
+    for Objection { heap, reason, .. } in objections {
+        let question = reason.question();
+        let stop = stops.entry(heap).or_insert(question);
+        *stop = question.min(*stop);
+    }
+    match stops.into_values().max() {
+        None | Some(Question::Devices) => Unfit::NoneFits,
+        Some(Question::Contiguous) => Unfit::NoneContiguous,
+    }
+}
+
+/// What is asked of a heap, one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Question {
+    /// Does it suit the devices?
+    Devices,
+    /// Is it contiguous?
+    Contiguous,
+}
+
+impl Reason {
+    /// To which question it is no good answer.
+    fn question(self) -> Question {
+        match self {
+            Self::NothingKnown
+            | Self::DoesNotSnoop
+            | Self::Snoops
+            | Self::OnePiece
+            | Self::PiecesUnknown
+            | Self::OutOfReach
+            | Self::LeftOutByRule
+            | Self::NotOffered => Question::Devices,
+            Self::NotContiguous => Question::Contiguous,
+        }
+    }
 }
 
 impl Choice {
@@ -277,32 +459,9 @@ impl Choice {
     ///
     /// Why there is none.
     pub fn best(&self) -> Result<&Heap, Unfit> {
-        let Some(best) = self.fits.first() else {
-            return Err(self.why_none());
-        };
-        if self.nothing_asked {
-            return Err(Unfit::NoDevices);
-        }
-        let mut heaps = self.fits.iter().map(|fit| &fit.heap);
-        heaps
-            .find(|heap| heap.access.is_allowed())
-            .ok_or_else(|| Unfit::Denied {
-                heap: Box::new(DeniedHeap {
-                    name: best.heap.name.clone(),
-                    node: best.heap.node.clone(),
-                    access: best.heap.access.clone(),
-                }),
-            })
-    }
-
-    fn why_none(&self) -> Unfit {
-        match self.unknown.first() {
-            Some((_, reason)) => Unfit::NothingKnown {
-                devices: self.unknown.iter().map(|(name, _)| name.clone()).collect(),
-                reason,
-            },
-            None if self.nothing_asked => Unfit::NoDevices,
-            None => Unfit::NoneFits,
+        match &self.best {
+            Ok(place) => Ok(&self.fits[*place].heap),
+            Err(problem) => Err(problem.clone()),
         }
     }
 

@@ -190,6 +190,15 @@ impl Heap {
         }
     }
 
+    /// Whether the module links devices to it without being told to.
+    pub(crate) fn is_offered(&self) -> bool {
+        match self.exporter {
+            Exporter::Module => true,
+            Exporter::Kernel => !FORMER_NAMES.contains(&self.name.as_str()),
+            Exporter::Other => false,
+        }
+    }
+
     /// Opens it, to allocate.
     ///
     /// # Errors
@@ -205,10 +214,12 @@ impl Heap {
 const KERNEL_HEAPS: [(&str, bool); 4] = [
     ("system", false),
     ("default_cma_region", true),
-    // Names of that region in older kernels.
-    ("linux,cma", true),
-    ("reserved", true),
+    (FORMER_NAMES[0], true),
+    (FORMER_NAMES[1], true),
 ];
+
+/// Names of default_cma_region in older kernels.
+const FORMER_NAMES: [&str; 2] = ["linux,cma", "reserved"];
 
 /// All heaps, by name: those in sysfs, and where that is not mounted those with nodes.
 pub(crate) fn all(system: &System) -> Result<Vec<Heap>> {

@@ -4,7 +4,7 @@
 
 mod tree;
 
-use dmaheap::{Error, Reason, Requirement, Unfit};
+use dmaheap::{Choice, Error, Reason, Requirement, Unfit};
 use std::fs;
 use tree::{OTHERS, SNOOPING, Tree};
 
@@ -112,13 +112,9 @@ fn the_table_of_choices() {
     }
 }
 
-fn explanation(tree: &Tree, handles: &[&str]) -> Vec<String> {
-    let choice = tree.choose(handles);
-    choice
-        .objections()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+fn explanation(choice: &Choice) -> Vec<String> {
+    let objections = choice.objections().iter();
+    objections.map(ToString::to_string).collect()
 }
 
 #[test]
@@ -126,86 +122,262 @@ fn every_heap_that_fell_out_is_explained() {
     let tree = Tree::new();
     tree.device("platform", "camera", "platform/1c00000.camera")
         .node("video4linux", "video0", (81, 0))
-        .links(OTHERS);
+        .links(OTHERS)
+        .constraints("0 64 0 any");
     tree.card(2, SNOOPING);
-    let said = explanation(&tree, &["video0", "card2"]);
+    let said = explanation(&tree.choose(&["video0", "card2"]));
+    let uncached = "0000:00:02.0 snoops the CPU caches, which speculation may fill from this \
+                    uncached memory";
     let expected = [
         "default_cma_region-coherent: 1c00000.camera does not snoop the CPU caches",
-        "default_cma_region-uncached: it is slow for the CPU, and 0000:00:02.0 gains nothing by that",
+        &format!("default_cma_region-uncached: {uncached}"),
         "reserved: 0000:00:02.0 has no link to it",
         "reserved: 1c00000.camera has no link to it",
         "system-coherent: 1c00000.camera does not snoop the CPU caches",
-        "system-uncached: it is slow for the CPU, and 0000:00:02.0 gains nothing by that",
+        &format!("system-uncached: {uncached}"),
     ];
     assert_eq!(said, expected);
 }
 
-#[test]
-fn a_snooping_device_that_is_refused_bounces() {
-    let tree = Tree::new();
-    tree.file("sys/firmware/devicetree/base/soc/dma-coherent", "");
-    tree.file("sys/firmware/devicetree/base/soc/codec/name", "codec");
-    let codec = tree
-        .device("platform", "codec", "platform/codec")
-        .node("video4linux", "video0", (81, 0))
-        .links(OTHERS);
-    tree.link(
-        format!("{}/of_node", codec.path),
-        "sys/firmware/devicetree/base/soc/codec",
-    );
-    let said = explanation(&tree, &["codec"]);
-    assert!(
-        said.contains(
-            &"system-coherent: codec snoops, but its DMA may go through a bounce buffer, or it \
-              does none"
-                .into()
-        ),
-        "{said:?}"
-    );
+/// Why a device is not linked to a heap.
+struct Why {
+    /// What its files say; nothing for a module that has none.
+    constraints: &'static str,
+    arch: &'static str,
+    rules: &'static str,
+    heap: &'static str,
+    reason: Reason,
+}
+
+/// A row for each reason, and rows in which something else is the reason for the lack of just that.
+#[rustfmt::skip]
+const REASONS: &[Why] = &[
+    why("0 64 0 any", ARM, "", "system-coherent", Reason::DoesNotSnoop),
+    why("1 64 0 one", ARM, "", "system-coherent", Reason::OnePiece),
+    why("0 32 0 one", ARM, "vpu=system", "system-coherent", Reason::DoesNotSnoop),
+    why("0 32 0 any", ARM, "", "system-noncoherent", Reason::OutOfReach),
+
+    why("1 64 0 any", ARM, "", "system-uncached", Reason::Snoops),
+    why("0 32 0 any", ARM, "", "system-uncached", Reason::OutOfReach),
+    why("1 32 0 any", X86, "", "system-uncached", Reason::OutOfReach),
+    why("1 32 0 one", ARM, "vpu=system", "system-uncached", Reason::Snoops),
+    why("1 32 0 any", ARM, "", "system-coherent", Reason::OutOfReach),
+
+    why("0 64 0 one", ARM, "", "system", Reason::OnePiece),
+    why("0 64 1 one", ARM, "", "system", Reason::OutOfReach),
+    why("0 32 0 one", ARM, "", "default_cma_region", Reason::OutOfReach),
+    why("0 32 0 one", ARM, "vpu=default_cma_region", "system", Reason::OnePiece),
+
+    why("0 64 0 unknown", ARM, "", "system", Reason::PiecesUnknown),
+    why("0 64 1 unknown", ARM, "", "system", Reason::OutOfReach),
+    why("0 32 0 unknown", ARM, "", "default_cma_region", Reason::OutOfReach),
+    why("0 32 0 unknown", ARM, "vpu=pieces/one", "system", Reason::PiecesUnknown),
+
+    // A device without a mask may be one that never maps, so a rule explains more.
+    why("1 0 0 any", ARM, "vpu=system", "system-coherent", Reason::OutOfReach),
+    why("1 0 0 any", ARM, "vpu=system", "system-noncoherent", Reason::LeftOutByRule),
+    // The rule names it, and yet it is not linked.
+    why("0 32 0 any", ARM, "vpu=system:system-noncoherent", "system", Reason::OutOfReach),
+
+    why("1 64 0 any", ARM, "vpu=system", "system-noncoherent", Reason::LeftOutByRule),
+    why("1 64 0 any", ARM, "vpu=pieces/any:system", "system-noncoherent", Reason::LeftOutByRule),
+    why("1 64 0 any", ARM, "vpu=pieces/any", "system-noncoherent", Reason::OutOfReach),
+    why("1 64 0 any", ARM, "isp=system", "system-noncoherent", Reason::OutOfReach),
+
+    // Nobody links anything to these by default.
+    why("1 64 0 any", ARM, "", "vendor", Reason::NotOffered),
+    why("1 64 0 one", ARM, "", "vendor", Reason::OnePiece),
+    why("1 64 0 any", ARM, "", "reserved", Reason::NotOffered),
+    why("1 64 0 any", ARM, "vpu=system", "reserved", Reason::LeftOutByRule),
+
+    // An older module: there is what is seen from outside, and no more.
+    why("", ARM, "", "system-coherent", Reason::DoesNotSnoop),
+    why("", ARM, "", "system", Reason::NotOffered),
+    why("", ARM, "vpu=reserved", "system", Reason::LeftOutByRule),
+];
+
+const ARM: &str = "aarch64";
+const X86: &str = "x86_64";
+
+const fn why(
+    constraints: &'static str,
+    arch: &'static str,
+    rules: &'static str,
+    heap: &'static str,
+    reason: Reason,
+) -> Why {
+    Why {
+        constraints,
+        arch,
+        rules,
+        heap,
+        reason,
+    }
 }
 
 #[test]
-fn a_rule_is_named_as_the_reason() {
+fn the_table_of_reasons() {
+    for row in REASONS {
+        let tree = Tree::new();
+        tree.file("proc/sys/kernel/arch", row.arch);
+        tree.file(
+            "sys/module/dmabuf_coherency/parameters/links",
+            &format!("{}\n", row.rules),
+        );
+        tree.file("dev/dma_heap/vendor", "");
+        let vpu = tree.device("platform", "vpu", "platform/vpu.0");
+        let vpu = vpu.links("default_cma_region-noncoherent");
+        if !row.constraints.is_empty() {
+            vpu.constraints(row.constraints);
+        }
+        let choice = tree.choose(&["vpu.0"]);
+        let reasons: Vec<_> = choice
+            .objections()
+            .iter()
+            .filter(|objection| objection.heap == row.heap)
+            .map(|objection| objection.reason)
+            .collect();
+        let context = format!(
+            "{:?} {} {:?} {}",
+            row.constraints, row.arch, row.rules, row.heap
+        );
+        assert_eq!(reasons, [row.reason], "{context}");
+        // Whatever the device is like, a link ends all argument.
+        let mut objections = choice.objections().iter();
+        assert!(
+            objections.all(|objection| objection.heap != "default_cma_region-noncoherent"),
+            "{context}"
+        );
+    }
+}
+
+#[test]
+fn each_reason_has_its_sentence() {
     let tree = Tree::new();
     tree.file(
         "sys/module/dmabuf_coherency/parameters/links",
-        "uvcvideo=system,vivid=system-uncached\n",
+        "ruled=default_cma_region\n",
     );
-    tree.vivid(0, "system-uncached");
-    let choice = tree.choose(&["vivid.0"]);
-    let reason = |heap| {
-        let mut objections = choice.objections().iter();
-        objections
-            .find(|objection| objection.heap == heap)
-            .unwrap()
-            .reason
-    };
-    assert_eq!(reason("system"), Reason::LeftOutByRule);
-    assert_eq!(reason("system-coherent"), Reason::DoesNotSnoop);
+    for (name, constraints) in [
+        ("one", "0 64 0 one"),
+        ("unknown", "0 64 0 unknown"),
+        ("far", "0 32 0 any"),
+        ("ruled", "0 64 0 any"),
+    ] {
+        tree.device("platform", name, &format!("platform/{name}.0"))
+            .links("default_cma_region")
+            .constraints(constraints);
+    }
+    tree.device("platform", "", "platform/bare");
+    let devices = ["one.0", "unknown.0", "far.0", "ruled.0", "bare"];
+    let said = explanation(&tree.choose(&devices));
+    for sentence in [
+        "system: one.0 needs each buffer in one physical piece, and this heap does not promise that",
+        "system: it is not known whether unknown.0 takes a buffer in more than one physical piece. \
+         If it does, say so to the module dmabuf_coherency (links=unknown=pieces/any), or let the \
+         driver call dma_heap_set_device_pieces()",
+        "system: far.0 does not reach all of its memory without bounce buffers",
+        "system: the parameter links has a rule for ruled.0 that leaves it out",
+        "system: nothing is known of bare",
+    ] {
+        assert!(said.contains(&sentence.into()), "{sentence}\n{said:#?}");
+    }
+}
+
+/// A device to which the module links no heap, though it knows it.
+#[test]
+fn a_device_that_no_heap_suits_is_told_why_and_what_to_do() {
+    const RESERVE: &str = "Reserve contiguous memory that it reaches (cma= on the kernel's command \
+                           line, or reserved-memory in the device tree), put it behind an IOMMU, \
+                           or copy to and from buffers of its own";
+    for (constraints, rules, sentence) in [
+        (
+            "0 32 0 one",
+            "",
+            "no heap suits vpu.0: it needs each buffer in one physical piece, and no heap within \
+             its reach promises one (32 address bits). ",
+        ),
+        (
+            "0 64 0 one",
+            "vpu=pieces/one",
+            "no heap suits vpu.0: it needs each buffer in one physical piece, and no heap within \
+             its reach promises one. ",
+        ),
+        (
+            "0 64 0 unknown",
+            "",
+            "no heap suits vpu.0: it is not known whether it takes a buffer in more than one \
+             physical piece, and no heap within its reach promises one. If it does, say so to the \
+             module dmabuf_coherency (links=vpu=pieces/any), or let the driver call \
+             dma_heap_set_device_pieces(). Else reserve contiguous memory",
+        ),
+        (
+            "1 32 0 any",
+            "",
+            "no heap suits vpu.0: it reaches all of the memory of none without bounce buffers (32 \
+             address bits). ",
+        ),
+        (
+            "1 0 0 any",
+            "",
+            "no heap suits vpu.0: it reaches all of the memory of none without bounce buffers (it \
+             has no DMA mask). ",
+        ),
+        (
+            "0 64 0 any",
+            "",
+            "no heap suits vpu.0: it reaches all of the memory of none without bounce buffers. ",
+        ),
+        (
+            "0 64 0 any",
+            "vpu=system-coherent",
+            "no heap suits vpu.0: the parameter links has a rule for it, and names only heaps that \
+             it cannot use. Name others, or remove the rule",
+        ),
+    ] {
+        let tree = Tree::new();
+        tree.file("sys/module/dmabuf_coherency/parameters/links", rules);
+        tree.device("platform", "vpu", "platform/vpu.0")
+            .links("")
+            .constraints(constraints);
+        tree.vivid(0, OTHERS);
+        tree.device("platform", "", "platform/bare");
+        // Whoever else is there, and known or not.
+        for devices in [&["vpu.0"][..], &["vivid.0", "vpu.0"], &["bare", "vpu.0"]] {
+            let problem = tree.choose(devices).best().unwrap_err();
+            assert!(matches!(problem, Unfit::NoneSuits { .. }), "{problem}");
+            let problem = problem.to_string();
+            assert!(problem.starts_with(sentence), "{problem}\n{sentence}");
+            if sentence.ends_with(". ") {
+                assert_eq!(problem, format!("{sentence}{RESERVE}"));
+            }
+        }
+        assert!(tree.choose(&["vivid.0"]).best().is_ok());
+    }
 }
 
 #[test]
 fn contiguous_memory_can_be_asked_for() {
     let tree = Tree::new();
     tree.vivid(0, OTHERS);
-    let system = tree.system();
-    let devices = system.devices().unwrap();
-    let choice = system
-        .choose_for(&devices, Requirement { contiguous: true })
-        .unwrap();
+    tree.vivid(1, "system-noncoherent system");
+    let contiguous = Requirement { contiguous: true };
+    let choice = tree.choose_for(&["vivid.0"], contiguous);
     assert_eq!(
         choice.best().unwrap().name,
         "default_cma_region-noncoherent"
     );
-    let said: Vec<_> = choice
-        .objections()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let said = explanation(&choice);
     assert!(
         said.contains(&"system: it is not known to be contiguous".into()),
         "{said:?}"
     );
+    let choice = tree.choose_for(&["vivid.0", "vivid.1"], contiguous);
+    assert_eq!(choice.best(), Err(Unfit::NoneContiguous));
+    // That there is none at all comes first.
+    tree.vivid(2, "default_cma_region");
+    let choice = tree.choose_for(&["vivid.1", "vivid.2"], contiguous);
+    assert_eq!(choice.best(), Err(Unfit::NoneFits));
 }
 
 #[test]

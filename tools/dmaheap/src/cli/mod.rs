@@ -105,7 +105,10 @@ enum Command {
 #[derive(Args)]
 struct Wanted {
     /// The heap must have physically contiguous memory
-    #[arg(long)]
+    ///
+    /// Needed only where `dmaheap devices` says that PIECES is unknown, or for reasons of your own:
+    /// a device that is known to need one piece has links to such heaps only.
+    #[arg(long, requires = "devices")]
     contiguous: bool,
 }
 
@@ -183,7 +186,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn status(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(match error.downcast_ref::<Error>() {
-        Some(Error::Unfit(Unfit::NoneFits)) => 1,
+        Some(Error::Unfit(Unfit::NoneFits | Unfit::NoneSuits { .. } | Unfit::NoneContiguous)) => 1,
         Some(Error::ZeroSize | Error::BadName(_)) => 2,
         _ => error
             .downcast_ref::<alloc::CannotRun>()

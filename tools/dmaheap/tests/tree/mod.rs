@@ -5,7 +5,7 @@
 // Not every test program uses all of it.
 #![allow(dead_code)]
 
-use dmaheap::{Choice, System};
+use dmaheap::{Choice, Requirement, System};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -145,12 +145,16 @@ impl Tree {
 
     /// Chooses for devices by their handles.
     pub fn choose(&self, handles: &[&str]) -> Choice {
+        self.choose_for(handles, Requirement::default())
+    }
+
+    pub fn choose_for(&self, handles: &[&str], requirement: Requirement) -> Choice {
         let system = self.system();
         let devices: Vec<_> = handles
             .iter()
             .map(|handle| system.device(handle).expect(handle))
             .collect();
-        system.choose(&devices).expect("heaps")
+        system.choose_for(&devices, requirement).expect("heaps")
     }
 }
 
