@@ -17,8 +17,8 @@ use crate::constraints::{Constraints, Pieces};
 use crate::device::Device;
 use crate::error::denied;
 use crate::error::list;
-use crate::heap::{Access, Heap};
-use std::collections::BTreeMap;
+use crate::heap::{Access, CpuMapping, Heap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -29,6 +29,13 @@ pub struct Requirement {
     /// this is for devices whose pieces are [unknown](Pieces::Unknown) and for reasons of the
     /// caller's own.
     pub contiguous: bool,
+    /// Of so many bytes. A heap is left out whose capacity or limit is smaller; of others that have
+    /// neither it is not known how much they can give.
+    pub size: Option<u64>,
+    /// Right, also if the program never brackets its accesses by `DMA_BUF_IOCTL_SYNC`. Strict heaps
+    /// are, as all devices snoop that they accept, and uncached ones. All others are if each device
+    /// is known to snoop by its [`Constraints`].
+    pub without_brackets: bool,
 }
 
 /// Which heaps fit, and why the others do not.
@@ -99,6 +106,14 @@ pub enum Reason {
     NotOffered,
     /// Contiguous memory was asked for, and this is not known to be.
     NotContiguous,
+    /// The size that was asked for exceeds the heap's capacity.
+    TooSmall,
+    /// The size that was asked for exceeds the heap's limit.
+    OverLimit,
+    /// Brackets were to be done without. This heap is cached, and the device does not snoop.
+    NeedsBrackets,
+    /// The same, and nobody says whether the device snoops.
+    MayNeedBrackets,
 }
 
 impl fmt::Display for Objection {
@@ -136,6 +151,21 @@ impl fmt::Display for Objection {
             }
             Reason::NotOffered => write!(f, "{device} has no link to it"),
             Reason::NotContiguous => write!(f, "{device} is not known to be contiguous"),
+            Reason::TooSmall => write!(f, "a buffer of this size exceeds its capacity"),
+            Reason::OverLimit => write!(
+                f,
+                "a buffer of this size exceeds its limit, which root can change (the heap's file \
+                 limit)"
+            ),
+            Reason::NeedsBrackets => write!(
+                f,
+                "{device} does not snoop the CPU caches, so that bytes are wrong without brackets"
+            ),
+            Reason::MayNeedBrackets => write!(
+                f,
+                "the kernel does not say whether {device} snoops the CPU caches, so that bytes may \
+                 be wrong without brackets"
+            ),
         }
     }
 }
@@ -196,6 +226,26 @@ pub enum Unfit {
          reach (cma= on the kernel's command line, or reserved-memory in the device tree)"
     )]
     NoneContiguous,
+    /// There are some that all devices can use, and none has room for a buffer of this size.
+    #[error(
+        "no heap that fits all of these devices has memory for {size} bytes: try a smaller buffer, \
+         or see whether a heap's limit or a small contiguous region is in the way"
+    )]
+    NoRoom {
+        /// What was asked for.
+        size: u64,
+    },
+    /// There are some that all devices can use, and none is right without brackets.
+    #[error(
+        "no heap that fits all of these devices is right without brackets, because of those that \
+         are not known to snoop the CPU caches: {}. Bracket each access of the CPU by \
+         DMA_BUF_IOCTL_SYNC, or copy to and from a buffer of their own",
+        list(.devices)
+    )]
+    NeedsBrackets {
+        /// The devices that are in the way.
+        devices: Vec<String>,
+    },
     /// Some fit, and the caller may open none of them.
     #[error("{} fits, but {}", .heap.name, denied(&.heap.node, &.heap.access))]
     Denied {
@@ -270,19 +320,24 @@ pub fn choose(heaps: &[Heap], devices: &[Device], requirement: Requirement) -> C
     objections.sort_by(|a, b| (&a.heap, &a.device).cmp(&(&b.heap, &b.device)));
     let fits = rank(&fits, &devices);
     Choice {
-        best: best(&fits, &devices, &objections),
+        best: best(&fits, &devices, &objections, requirement),
         fits,
         objections,
     }
 }
 
 /// The first that may be opened.
-fn best(fits: &[Fit], devices: &[&Device], objections: &[Objection]) -> Result<usize, Unfit> {
+fn best(
+    fits: &[Fit],
+    devices: &[&Device],
+    objections: &[Objection],
+    requirement: Requirement,
+) -> Result<usize, Unfit> {
     if devices.is_empty() {
         return Err(Unfit::NoDevices);
     }
     let Some(Fit { heap: first, .. }) = fits.first() else {
-        return Err(why_none(devices, objections));
+        return Err(why_none(devices, objections, requirement));
     };
     let allowed = fits.iter().position(|fit| fit.heap.access.is_allowed());
     allowed.ok_or_else(|| Unfit::Denied {
@@ -334,17 +389,26 @@ impl Fit {
 /// What speaks against a heap: for each device at most one thing, then what was asked besides.
 fn object(heap: &Heap, devices: &[&Device], requirement: Requirement) -> Vec<Objection> {
     let by_devices = devices.iter().filter_map(|device| {
+        let bracket = || needs_brackets(heap, device).filter(|_| requirement.without_brackets);
         Some(Objection {
             heap: heap.name.clone(),
             device: Some(device.name.clone()),
             driver: device.driver.clone(),
-            reason: why_not_linked(heap, device)?,
+            reason: why_not_linked(heap, device).or_else(bracket)?,
         })
     });
-    let asked = [(
-        requirement.contiguous && heap.contiguous != Some(true),
-        Reason::NotContiguous,
-    )];
+    let exceeds = |most: Option<u64>| match (requirement.size, most) {
+        (Some(size), Some(most)) => size > most,
+        _ => false,
+    };
+    let asked = [
+        (
+            requirement.contiguous && heap.contiguous != Some(true),
+            Reason::NotContiguous,
+        ),
+        (exceeds(heap.capacity), Reason::TooSmall),
+        (exceeds(heap.limit), Reason::OverLimit),
+    ];
     let by_itself = asked.into_iter().filter(|(unmet, _)| *unmet);
     let by_itself = by_itself.map(|(_, reason)| Objection {
         heap: heap.name.clone(),
@@ -394,8 +458,21 @@ fn why_not_linked(heap: &Heap, device: &Device) -> Option<Reason> {
     })
 }
 
+/// Why bytes of a heap's buffers may be wrong if the CPU's accesses are not bracketed.
+fn needs_brackets(heap: &Heap, device: &Device) -> Option<Reason> {
+    let strict = heap.dma_coherent == Some(true);
+    if strict || heap.cpu_mapping == Some(CpuMapping::WriteCombining) {
+        return None;
+    }
+    match device.constraints {
+        Some(Constraints { snoops: true, .. }) => None,
+        Some(_) => Some(Reason::NeedsBrackets),
+        None => Some(Reason::MayNeedBrackets),
+    }
+}
+
 /// Why no heap fits.
-fn why_none(devices: &[&Device], objections: &[Objection]) -> Unfit {
+fn why_none(devices: &[&Device], objections: &[Objection], requirement: Requirement) -> Unfit {
     let suits_none = |device: &&&Device| device.order.as_ref().is_some_and(Vec::is_empty);
     if let Some(device) = devices.iter().find(suits_none) {
         return Unfit::NoneSuits {
@@ -420,9 +497,21 @@ fn why_none(devices: &[&Device], objections: &[Objection]) -> Unfit {
         let stop = stops.entry(heap).or_insert(question);
         *stop = question.min(*stop);
     }
-    match stops.into_values().max() {
-        None | Some(Question::Devices) => Unfit::NoneFits,
-        Some(Question::Contiguous) => Unfit::NoneContiguous,
+    match (stops.values().max(), requirement.size) {
+        (Some(Question::Contiguous), _) => Unfit::NoneContiguous,
+        (Some(Question::Room), Some(size)) => Unfit::NoRoom { size },
+        (Some(Question::Brackets), _) => {
+            let in_the_way = objections
+                .iter()
+                .filter(|objection| stops.get(&objection.heap) == Some(&Question::Brackets));
+            let devices: BTreeSet<_> = in_the_way
+                .filter_map(|objection| objection.device.clone())
+                .collect();
+            Unfit::NeedsBrackets {
+                devices: devices.into_iter().collect(),
+            }
+        }
+        _ => Unfit::NoneFits,
     }
 }
 
@@ -433,6 +522,10 @@ enum Question {
     Devices,
     /// Is it contiguous?
     Contiguous,
+    /// Is there room for the buffer?
+    Room,
+    /// Does it do without brackets?
+    Brackets,
 }
 
 impl Reason {
@@ -448,6 +541,8 @@ impl Reason {
             | Self::LeftOutByRule
             | Self::NotOffered => Question::Devices,
             Self::NotContiguous => Question::Contiguous,
+            Self::TooSmall | Self::OverLimit => Question::Room,
+            Self::NeedsBrackets | Self::MayNeedBrackets => Question::Brackets,
         }
     }
 }

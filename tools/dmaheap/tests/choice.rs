@@ -361,7 +361,10 @@ fn contiguous_memory_can_be_asked_for() {
     let tree = Tree::new();
     tree.vivid(0, OTHERS);
     tree.vivid(1, "system-noncoherent system");
-    let contiguous = Requirement { contiguous: true };
+    let contiguous = Requirement {
+        contiguous: true,
+        ..Requirement::default()
+    };
     let choice = tree.choose_for(&["vivid.0"], contiguous);
     assert_eq!(
         choice.best().unwrap().name,
@@ -378,6 +381,149 @@ fn contiguous_memory_can_be_asked_for() {
     tree.vivid(2, "default_cma_region");
     let choice = tree.choose_for(&["vivid.1", "vivid.2"], contiguous);
     assert_eq!(choice.best(), Err(Unfit::NoneFits));
+}
+
+#[test]
+fn a_buffer_must_be_within_capacity_and_limit() {
+    let tree = Tree::new();
+    tree.vivid(0, OTHERS);
+    tree.file(
+        "sys/devices/virtual/dma_heap/system-noncoherent/limit",
+        "4096\n",
+    );
+    let choose = |size| {
+        let requirement = Requirement {
+            size: Some(size),
+            ..Requirement::default()
+        };
+        tree.choose_for(&["vivid.0"], requirement)
+    };
+    let said = |choice: &Choice, heap: &str| {
+        let prefix = format!("{heap}: ");
+        let mut said = explanation(choice).into_iter();
+        said.find_map(|line| Some(line.strip_prefix(&prefix)?.to_owned()))
+    };
+    let limit = "a buffer of this size exceeds its limit, which root can change (the heap's file \
+                 limit)";
+    let capacity = "a buffer of this size exceeds its capacity";
+
+    let small = choose(4096);
+    assert_eq!(small.best().unwrap().name, "system-noncoherent");
+    assert_eq!(said(&small, "system-noncoherent"), None);
+    assert_eq!(said(&small, "default_cma_region-noncoherent"), None);
+
+    let large = choose(4097);
+    assert_eq!(large.best().unwrap().name, "default_cma_region-noncoherent");
+    assert_eq!(said(&large, "system-noncoherent").as_deref(), Some(limit));
+    assert_eq!(said(&large, "system"), None);
+
+    let larger = choose((64 << 20) + 1);
+    assert_eq!(larger.best().unwrap().name, "system");
+    for heap in ["default_cma_region-noncoherent", "default_cma_region"] {
+        assert_eq!(said(&larger, heap).as_deref(), Some(capacity), "{heap}");
+    }
+
+    let largest = (16 << 30) + 1;
+    let problem = choose(largest).best().unwrap_err();
+    assert_eq!(problem, Unfit::NoRoom { size: largest });
+    assert!(
+        problem
+            .to_string()
+            .starts_with("no heap that fits all of these devices has memory for 17179869185 bytes"),
+        "{problem}"
+    );
+}
+
+/// Which heaps are right for these devices if nobody brackets, and why the others are not.
+#[test]
+fn without_brackets_a_cached_heap_is_for_devices_that_snoop() {
+    const ALL: &str = "system-noncoherent system system-uncached system-coherent";
+    let tree = Tree::new();
+    for (name, order, constraints) in [
+        ("snoops", ALL, "1 64 0 any"),
+        (
+            "strict",
+            "system-coherent system-noncoherent system",
+            "1 64 0 any",
+        ),
+        (
+            "does-not",
+            "system-noncoherent system system-uncached",
+            "0 64 0 any",
+        ),
+        ("older", ALL, ""),
+    ] {
+        let device = tree
+            .device("platform", name, &format!("platform/{name}"))
+            .links(order);
+        if !constraints.is_empty() {
+            device.constraints(constraints);
+        }
+    }
+    let requirement = Requirement {
+        without_brackets: true,
+        ..Requirement::default()
+    };
+    let choose = |devices: &[&str]| tree.choose_for(devices, requirement);
+    for (devices, fits) in [
+        (
+            &["snoops"][..],
+            &[
+                "system-noncoherent",
+                "system",
+                "system-uncached",
+                "system-coherent",
+            ][..],
+        ),
+        (
+            &["snoops", "strict"],
+            &["system-noncoherent", "system-coherent", "system"],
+        ),
+        (&["does-not"], &["system-uncached"]),
+        (&["snoops", "does-not"], &["system-uncached"]),
+        (&["older"], &["system-uncached", "system-coherent"]),
+        (&["strict", "older"], &["system-coherent"]),
+    ] {
+        let choice = choose(devices);
+        let found: Vec<_> = choice
+            .fits()
+            .iter()
+            .map(|fit| fit.heap.name.as_str())
+            .collect();
+        assert_eq!(found, fits, "{devices:?}");
+    }
+
+    let choice = choose(&["strict", "does-not", "older"]);
+    let said = explanation(&choice);
+    for (sentence, is_said) in [
+        (
+            "system-noncoherent: does-not does not snoop the CPU caches, so that bytes are wrong \
+             without brackets",
+            true,
+        ),
+        (
+            "system: the kernel does not say whether older snoops the CPU caches, so that bytes \
+             may be wrong without brackets",
+            true,
+        ),
+        ("system-noncoherent: strict", false),
+        ("system-uncached: does-not", false),
+        (
+            "system-coherent: does-not does not snoop the CPU caches",
+            true,
+        ),
+    ] {
+        let found = said.iter().any(|line| line.starts_with(sentence));
+        assert_eq!(found, is_said, "{sentence}\n{said:#?}");
+    }
+    assert_eq!(
+        choice.best().unwrap_err().to_string(),
+        "no heap that fits all of these devices is right without brackets, because of those that \
+         are not known to snoop the CPU caches: does-not and older. Bracket each access of the CPU \
+         by DMA_BUF_IOCTL_SYNC, or copy to and from a buffer of their own"
+    );
+    let with = tree.choose(&["strict", "does-not", "older"]);
+    assert_eq!(with.best().unwrap().name, "system-noncoherent");
 }
 
 #[test]

@@ -75,12 +75,46 @@ fn pick_explains_on_standard_error() {
     }
 }
 
+#[test]
+fn pick_takes_size_and_brackets_into_account() {
+    let tree = machine();
+    let root = tree.path("");
+    for (arguments, heap) in [
+        (&["--size", "64M"][..], "default_cma_region-noncoherent"),
+        (&["--size", "65M"], "system-noncoherent"),
+        (
+            &["--without-brackets", "--size", "64M"],
+            "default_cma_region-uncached",
+        ),
+        (&["--without-brackets", "--size", "65M"], "system-uncached"),
+    ] {
+        // It prefers contiguous memory.
+        tree.vivid(
+            7,
+            "default_cma_region-noncoherent system-noncoherent default_cma_region-uncached \
+             system-uncached",
+        );
+        let said = dmaheap(&root, &[&["pick", "vivid.7"], arguments].concat());
+        let path = tree.path("dev/dma_heap").join(heap);
+        assert_eq!(said.out, format!("{}\n", path.display()), "{arguments:?}");
+    }
+}
+
 /// Each bad input has its sentence and its exit status, and prints nothing else.
 #[test]
 fn bad_input_gets_a_sentence_and_a_status() {
     let tree = machine();
     tree.vivid(1, "system-uncached");
     tree.device("platform", "", "platform/bare");
+    for (name, order, constraints) in [
+        ("strict", SNOOPING, "1 64 0 any"),
+        ("isp", "system-noncoherent", "0 64 0 any"),
+        ("vpu", "", "0 32 0 one"),
+    ] {
+        tree.device("platform", "", &format!("platform/{name}"))
+            .links(order)
+            .constraints(constraints);
+    }
     let root = tree.path("");
     let file = tree.path("sys/module/dmabuf_coherency/parameters/links");
     let file = file.to_str().unwrap();
@@ -108,7 +142,64 @@ fn bad_input_gets_a_sentence_and_a_status() {
             3,
             "stands for several devices: name one of vivid.0 and vivid.1",
         ),
+        (
+            &["pick", "--size", "64T", "vivid.0"],
+            3,
+            "no heap that fits all of these devices has memory for 70368744177664 bytes",
+        ),
+        (
+            &["alloc", "--for", "vivid.0", "--size", "64T"],
+            3,
+            "has memory for 70368744177664 bytes",
+        ),
+        (
+            &["pick", "--contiguous", "vivid.1"],
+            1,
+            "no heap that fits all of these devices is contiguous: reserve",
+        ),
+        (
+            &["pick", "--without-brackets", "strict", "isp"],
+            1,
+            "right without brackets, because of those that are not known to snoop the CPU caches: \
+             isp. Bracket each access of the CPU by DMA_BUF_IOCTL_SYNC",
+        ),
+        (
+            &[
+                "alloc",
+                "--without-brackets",
+                "--size",
+                "1",
+                "--for",
+                "strict",
+                "isp",
+            ],
+            1,
+            "right without brackets",
+        ),
+        (
+            &["pick", "vpu", "00:02.0"],
+            1,
+            "no heap suits vpu: it needs each buffer in one physical piece",
+        ),
+        (&["pick", "--size", "0", "vivid.0"], 2, "at least 1 byte"),
         (&["alloc", "--size", "8M"], 2, "--for"),
+        (
+            &[
+                "alloc",
+                "--heap",
+                "system",
+                "--size",
+                "1",
+                "--without-brackets",
+            ],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["alloc", "--heap", "system", "--size", "1", "--contiguous"],
+            2,
+            "cannot be used with",
+        ),
         (&["alloc", "--for", "vivid.0"], 2, "--size"),
         (
             &["alloc", "--for", "vivid.0", "--size", "0"],

@@ -149,6 +149,7 @@ fn every_output_has_the_documented_form() {
         "pick vivid.0 card2",
         "pick card7",
         "pick --contiguous vivid.0",
+        "pick --size 1T --without-brackets vivid.0 card2",
         "buffers",
         "buffers --pid 42",
         "watch",
@@ -157,6 +158,15 @@ fn every_output_has_the_documented_form() {
         let output = arguments.split(' ').next().unwrap();
         let found = mistakes(&form, output, &value, output);
         assert!(found.is_empty(), "{arguments}: {found:#?}");
+    }
+    let text = include_str!("../../../Documentation/dmaheap.rst");
+    let pick = first_line(
+        &tree,
+        "pick --contiguous --size 1T --without-brackets vivid.0 card2",
+    );
+    for objection in pick["objections"].as_array().expect("objections") {
+        let word = format!("\n``{}``", objection["reason"].as_str().expect("a word"));
+        assert!(text.contains(&word), "{objection}");
     }
     let held = first_line(&tree, "buffers");
     assert_eq!(held["buffers"][0]["holders"][0]["command"], "cam");

@@ -79,6 +79,6 @@ fn heap(system: &System, alloc: &Alloc) -> Result<Heap, Error> {
         return system.heap(name);
     }
     let devices = super::devices(system, &alloc.devices)?;
-    let choice = super::choose(system, &devices, &alloc.wanted)?;
+    let choice = super::choose(system, &devices, &alloc.wanted, Some(alloc.size))?;
     Ok(choice.best()?.clone())
 }

@@ -108,8 +108,11 @@ struct Wanted {
     ///
     /// Needed only where `dmaheap devices` says that PIECES is unknown, or for reasons of your own:
     /// a device that is known to need one piece has links to such heaps only.
-    #[arg(long, requires = "devices")]
+    #[arg(long)]
     contiguous: bool,
+    /// The bytes must be right, although the program never calls DMA_BUF_IOCTL_SYNC
+    #[arg(long)]
+    without_brackets: bool,
 }
 
 #[derive(Args)]
@@ -117,6 +120,9 @@ struct Pick {
     /// The devices that are to share a buffer
     #[arg(required = true, value_name = "DEVICE", value_hint = ValueHint::AnyPath)]
     devices: Vec<OsString>,
+    /// The size that buffers will have, in bytes or with K, M, G or T behind it (powers of 1024)
+    #[arg(long, value_parser = size::parse)]
+    size: Option<u64>,
     /// Says, on standard error, why this heap and why none of the others
     #[arg(long)]
     explain: bool,
@@ -131,7 +137,7 @@ struct Alloc {
           value_hint = ValueHint::AnyPath)]
     devices: Vec<OsString>,
     /// The heap's name, instead of devices
-    #[arg(long, conflicts_with = "devices")]
+    #[arg(long, conflicts_with_all = ["devices", "contiguous", "without_brackets"])]
     heap: Option<String>,
     /// The size in bytes, or with K, M, G or T behind it (powers of 1024)
     #[arg(long, value_parser = size::parse)]
@@ -186,7 +192,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn status(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(match error.downcast_ref::<Error>() {
-        Some(Error::Unfit(Unfit::NoneFits | Unfit::NoneSuits { .. } | Unfit::NoneContiguous)) => 1,
+        Some(Error::Unfit(
+            Unfit::NoneFits
+            | Unfit::NoneSuits { .. }
+            | Unfit::NoneContiguous
+            | Unfit::NeedsBrackets { .. },
+        )) => 1,
         Some(Error::ZeroSize | Error::BadName(_)) => 2,
         _ => error
             .downcast_ref::<alloc::CannotRun>()
@@ -200,9 +211,16 @@ fn devices(system: &System, handles: &[OsString]) -> Result<Vec<Device>, Error> 
 }
 
 /// The choice for them.
-fn choose(system: &System, devices: &[Device], wanted: &Wanted) -> Result<Choice, Error> {
+fn choose(
+    system: &System,
+    devices: &[Device],
+    wanted: &Wanted,
+    size: Option<u64>,
+) -> Result<Choice, Error> {
     let requirement = Requirement {
         contiguous: wanted.contiguous,
+        size,
+        without_brackets: wanted.without_brackets,
     };
     system.choose_for(devices, requirement)
 }

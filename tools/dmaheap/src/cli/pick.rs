@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 pub fn run(system: &System, output: &Output, pick: &Pick) -> Result<ExitCode> {
     let devices = super::devices(system, &pick.devices)?;
-    let choice = super::choose(system, &devices, &pick.wanted)?;
+    let choice = super::choose(system, &devices, &pick.wanted, pick.size)?;
     if pick.explain {
         explain(&choice, output);
     }
