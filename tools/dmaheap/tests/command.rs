@@ -295,23 +295,14 @@ fn a_kernel_without_the_module_is_no_failure() {
     );
     let said = dmaheap(&root, &["devices"]);
     assert_eq!(said.status, 0);
-    let camera: Vec<_> = said
-        .out
-        .lines()
-        .last()
-        .unwrap()
-        .split_whitespace()
-        .collect();
     let node = tree.path("dev/video0");
     let expected = [
-        "vivid.0",
-        "platform",
-        "vivid",
-        node.to_str().unwrap(),
-        "no",
-        "?",
+        "DEVICE   BUS       DRIVER  SNOOPS  REACHES  PIECES",
+        "vivid.0  platform  vivid   no      ?        ?",
+        &format!("    nodes: {}", node.display()),
+        "    heaps: ?",
     ];
-    assert_eq!(camera, expected);
+    assert_eq!(said.out.lines().collect::<Vec<_>>(), expected);
     let said = dmaheap(&root, &["pick", "video0"]);
     assert_eq!((said.status, said.out.as_str()), (3, ""));
     assert!(
@@ -356,6 +347,66 @@ fn json_says_the_same() {
             .starts_with("there is no device nonesuch")
     );
     assert_eq!(dmaheap(&root, &["--json", "pick", "nonesuch"]).status, 3);
+}
+
+/// What each device needs is in the table of devices, in no more than 80 columns.
+#[test]
+fn devices_are_listed_with_what_they_need() {
+    let tree = Tree::new();
+    for (name, order, constraints) in [
+        ("fdea0000.video-codec", "default_cma_region", "0 32 0 one"),
+        ("fe000000.gpu", OTHERS, "0 40 1 any"),
+        ("fe100000.npu", "", "1 0 0 unknown"),
+    ] {
+        tree.device("platform", "rockchip-vop2", &format!("platform/{name}"))
+            .links(order)
+            .constraints(constraints);
+    }
+    tree.device("platform", "vivid", "platform/vivid.0")
+        .node("video4linux", "video0", (81, 0))
+        .node("video4linux", "video1", (81, 1));
+    let said = dmaheap(&tree.path(""), &["devices"]);
+    let node = |name: &str| tree.path("dev").join(name).display().to_string();
+    let expected = [
+        "DEVICE                BUS       DRIVER         SNOOPS  REACHES  PIECES",
+        "fdea0000.video-codec  platform  rockchip-vop2  no      32 bits  one",
+        "    heaps: default_cma_region",
+        "fe000000.gpu          platform  rockchip-vop2  no      IOMMU    any",
+        "    heaps: system-noncoherent default_cma_region-noncoherent system",
+        "        default_cma_region system-uncached default_cma_region-uncached",
+        "fe100000.npu          platform  rockchip-vop2  yes     none     unknown",
+        "    heaps: none suits it",
+        "vivid.0               platform  vivid          no      ?        ?",
+        &format!("    nodes: {} {}", node("video0"), node("video1")),
+        "    heaps: ?",
+    ];
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!(lines, expected);
+    for line in lines {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+/// `--explain` begins with what the devices need.
+#[test]
+fn what_devices_need_is_part_of_the_explanation() {
+    let tree = machine();
+    tree.device("platform", "vpu", "platform/vpu.0")
+        .links("default_cma_region-noncoherent")
+        .constraints("0 32 0 one");
+    let said = dmaheap(&tree.path(""), &["pick", "--explain", "vpu.0", "card2"]);
+    assert_eq!(said.status, 0);
+    for line in [
+        "dmaheap: vpu.0: does not snoop the CPU caches, reaches 32 address bits, needs one piece",
+        "dmaheap: 0000:00:02.0: snoops the CPU caches, reaches 64 address bits, takes any number of pieces",
+        "dmaheap: system: vpu.0 needs each buffer in one physical piece, and this heap does not promise that",
+    ] {
+        assert!(
+            said.err.lines().any(|said| said == line),
+            "{line}\n{}",
+            said.err
+        );
+    }
 }
 
 /// A hundred devices of four kinds.
@@ -410,6 +461,14 @@ fn a_hundred_devices_can_be_drawn() {
         dot.contains(r#"loop\"<back>& (platform), does not snoop:\l"#),
         "{dot}"
     );
+    assert!(!svg.contains("that no heap suits"));
+    tree.device("platform", "vpu", "platform/vpu.0")
+        .links("")
+        .constraints("0 32 0 one");
+    let none = dmaheap(&root, &["graph"]).out;
+    assert!(none.contains("1 device that no heap suits"));
+    assert!(none.contains("reaches 32 address bits, needs one piece\nno heap suits it"));
+    assert_eq!(none.matches("<path ").count(), 6 + 6);
     if let Some(path) = std::env::var_os("DMAHEAP_TEST_SVG") {
         fs::write(path, svg).unwrap();
     }
@@ -431,6 +490,9 @@ fn program_man_pages_and_completions_are_installed() {
         "\\-\\-explain",
         "A DEVICE is one of:",
         "no heap fits all of the devices",
+        "\\-\\-size",
+        "\\-\\-without\\-brackets",
+        "PIECES is unknown",
     ] {
         assert!(pick.contains(part), "{part}\n{pick}");
     }

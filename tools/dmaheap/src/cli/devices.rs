@@ -5,7 +5,7 @@
 use super::output::{Output, to_json};
 use super::table::{Cell, Table};
 use anyhow::Result;
-use dmaheap::{Device, System};
+use dmaheap::{Constraints, Device, System};
 use serde_json::json;
 
 pub fn run(system: &System, output: &Output) -> Result<()> {
@@ -22,34 +22,38 @@ pub fn run(system: &System, output: &Output) -> Result<()> {
 }
 
 fn table(devices: &[Device]) -> Table {
-    let mut table = Table::new(&[
-        "DEVICE",
-        "BUS",
-        "DRIVER",
-        "NODES",
-        "SNOOPS",
-        "HEAPS, BEST FIRST",
-    ]);
+    let mut table = Table::new(&["DEVICE", "BUS", "DRIVER", "SNOOPS", "REACHES", "PIECES"]);
     for device in devices {
+        let constraints = device.constraints.as_ref();
         table.row([
             Cell::text(&device.name),
             Cell::text(device.bus.as_deref().unwrap_or_default()),
             Cell::text(device.driver.as_deref().unwrap_or_default()),
-            Cell::text(nodes(device)),
             Cell::judged(device.snooping.snoops, "yes", "no"),
-            Cell::known(device.order.as_ref().map(|order| order.join(" "))),
+            Cell::known(constraints.map(reaches)),
+            Cell::known(constraints.map(|constraints| constraints.pieces.as_str())),
         ]);
+        let nodes = device.nodes.iter().map(|node| node.display().to_string());
+        table.list("nodes", nodes.collect());
+        table.list(
+            "heaps",
+            match device.order.as_deref() {
+                None => vec!["?".into()],
+                Some([]) => vec!["none suits it".into()],
+                Some(heaps) => heaps.to_vec(),
+            },
+        );
     }
     table
 }
 
-/// The nodes; a few of them, if there are many.
-fn nodes(device: &Device) -> String {
-    const SHOWN: usize = 3;
-    let nodes = device.nodes.iter().take(SHOWN);
-    let mut shown: Vec<_> = nodes.map(|node| node.display().to_string()).collect();
-    if device.nodes.len() > SHOWN {
-        shown.push(format!("and {} more", device.nodes.len() - SHOWN));
+/// What memory its DMA reaches.
+fn reaches(constraints: &Constraints) -> String {
+    match constraints {
+        Constraints { iommu: true, .. } => "IOMMU".into(),
+        Constraints {
+            address_bits: 0, ..
+        } => "none".into(),
+        Constraints { address_bits, .. } => format!("{address_bits} bits"),
     }
-    shown.join(" ")
 }

@@ -27,9 +27,15 @@ use std::process::ExitCode;
 
 const EXIT_STATUS: &str = "Exit status:
   0  all is well
-  1  no heap fits all of the devices
+  1  no heap fits all of the devices, or none of those is as asked
   2  the arguments are wrong
   3  anything else: no such device, no permission, no memory";
+
+const COLUMNS: &str = "SNOOPS   whether its DMA sees the CPU caches
+REACHES  the address bits that its DMA reaches, none without a DMA mask,
+         or IOMMU if one translates its addresses
+PIECES   in how many pieces it takes a buffer: one, any, or unknown
+?        the kernel does not tell";
 
 const DEVICES: &str = "A DEVICE is one of:
   a device node: /dev/video0, /dev/dri/card0, /proc/self/fd/5
@@ -72,7 +78,9 @@ struct Options {
 enum Command {
     /// Lists the heaps: what they are like, their live buffers, and whether you may use them
     List,
-    /// Lists the devices: whether they snoop, and the heaps that they are linked to, best first
+    /// Lists the devices: what they need of a buffer, and the heaps that they are linked to, best
+    /// first
+    #[command(after_long_help = COLUMNS)]
     Devices,
     /// Prints the path of the heap that suits all of the devices, and nothing else
     #[command(after_long_help = format!("{DEVICES}\n\n{EXIT_STATUS}"))]
@@ -111,6 +119,9 @@ struct Wanted {
     #[arg(long)]
     contiguous: bool,
     /// The bytes must be right, although the program never calls DMA_BUF_IOCTL_SYNC
+    ///
+    /// So they are in strict and in uncached heaps; in the others if each of the devices is known
+    /// to snoop.
     #[arg(long)]
     without_brackets: bool,
 }

@@ -13,6 +13,11 @@ pub fn run(system: &System, output: &Output, pick: &Pick) -> Result<ExitCode> {
     let devices = super::devices(system, &pick.devices)?;
     let choice = super::choose(system, &devices, &pick.wanted, pick.size)?;
     if pick.explain {
+        for device in &devices {
+            if let Some(constraints) = &device.constraints {
+                output.note(&format!("{}: {constraints}", device.name));
+            }
+        }
         explain(&choice, output);
     }
     let best = choice.best();

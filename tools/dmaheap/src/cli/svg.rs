@@ -116,8 +116,9 @@ fn draw_group(group: &Group, top: usize) -> String {
     let mut line = top + PAD + LINE - 5;
     let count: usize = group.kinds.iter().map(|kind| kind.devices.len()).sum();
     let devices = if count == 1 { "device" } else { "devices" };
-    let title = match group.order.iter().flatten().next() {
-        Some(best) => format!("{count} {devices}, best with {best}"),
+    let title = match group.order.as_ref().map(|order| order.first()) {
+        Some(Some(best)) => format!("{count} {devices}, best with {best}"),
+        Some(None) => format!("{count} {devices} that no heap suits"),
         None => format!("{count} {devices} of which nothing is known"),
     };
     svg += &format!("<g stroke=\"none\">{}", text(left, line, "head", &title));
@@ -154,15 +155,19 @@ fn details(device: &Device) -> String {
         .iter()
         .map(|node| node.display().to_string())
         .collect();
-    let order = device
-        .order
-        .as_ref()
-        .map_or_else(|| "nothing is known".into(), |order| order.join(" "));
+    let order = match device.order.as_deref() {
+        None => "nothing is known".into(),
+        Some([]) => "no heap suits it".into(),
+        Some(order) => order.join(" "),
+    };
+    let needs = match &device.constraints {
+        Some(constraints) => constraints.to_string(),
+        None => device.snooping.evidence.clone(),
+    };
     format!(
-        "{}\n{}\n{}\n{order}",
+        "{}\n{}\n{needs}\n{order}",
         device.path.display(),
         nodes.join(" "),
-        device.snooping.evidence
     )
 }
 

@@ -7,8 +7,20 @@ use std::fmt;
 
 /// A table with a line of headings. Columns are as wide as need be.
 pub struct Table {
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Row>,
 }
+
+/// A line of it.
+struct Row {
+    cells: Vec<Cell>,
+    /// Lists that are too long for a column, each with what it is: below the line, in lines of
+    /// their own.
+    lists: Vec<(&'static str, Vec<String>)>,
+}
+
+/// How wide the lines of a list are: what a terminal shows.
+const WIDTH: usize = 80;
+const INDENT: &str = "    ";
 
 /// What stands in one place of it.
 pub struct Cell {
@@ -22,14 +34,45 @@ const UNKNOWN: &str = "?";
 impl Table {
     pub fn new(headings: &[&str]) -> Self {
         let bold = |text: &&str| Cell::text(*text).styled(Style::new().bold());
-        Self {
-            rows: vec![headings.iter().map(bold).collect()],
-        }
+        let mut table = Self { rows: Vec::new() };
+        table.row(headings.iter().map(bold));
+        table
     }
 
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(Row {
+            cells: cells.into_iter().collect(),
+            lists: Vec::new(),
+        });
     }
+
+    /// Adds a list to the last row, if there is anything in it.
+    pub fn list(&mut self, what: &'static str, words: Vec<String>) {
+        match self.rows.last_mut() {
+            Some(row) if !words.is_empty() => row.lists.push((what, words)),
+            _ => (),
+        }
+    }
+}
+
+/// A list in as many lines as it takes.
+fn wrap(f: &mut fmt::Formatter<'_>, what: &str, words: &[String]) -> fmt::Result {
+    let start = format!("{INDENT}{what}:");
+    let mut width = start.chars().count();
+    f.write_str(&start)?;
+    for word in words {
+        let length = word.chars().count();
+        if width + 1 + length > WIDTH {
+            write!(f, "\n{INDENT}{INDENT}")?;
+            width = 2 * INDENT.len();
+        } else {
+            f.write_str(" ")?;
+            width += 1;
+        }
+        f.write_str(word)?;
+        width += length;
+    }
+    f.write_str("\n")
 }
 
 impl Cell {
@@ -77,8 +120,12 @@ impl Cell {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let of_column = |column| self.rows.iter().filter_map(move |row| row.get(column));
+        let lengths = self.rows.iter().map(|row| row.cells.len());
+        let columns = lengths.max().unwrap_or_default();
+        let of_column = |column| {
+            let rows = self.rows.iter();
+            rows.filter_map(move |row| row.cells.get(column))
+        };
         let widths: Vec<usize> = (0..columns)
             .map(|column| of_column(column).map(Cell::width).max().unwrap_or_default())
             .collect();
@@ -87,10 +134,10 @@ impl fmt::Display for Table {
             .map(|column| of_column(column).any(|cell| cell.is_number))
             .collect();
         for row in &self.rows {
-            for (column, cell) in row.iter().enumerate() {
+            for (column, cell) in row.cells.iter().enumerate() {
                 let style = cell.style;
                 let pad = " ".repeat(widths[column] - cell.width());
-                let is_last = column + 1 == row.len();
+                let is_last = column + 1 == row.cells.len();
                 let (before, after) = match numbers[column] {
                     true => (pad.as_str(), ""),
                     false if is_last => ("", ""),
@@ -98,6 +145,9 @@ impl fmt::Display for Table {
                 };
                 let gap = if is_last { "\n" } else { "  " };
                 write!(f, "{before}{style}{}{style:#}{after}{gap}", cell.text)?;
+            }
+            for (what, words) in &row.lists {
+                wrap(f, what, words)?;
             }
         }
         Ok(())
@@ -122,5 +172,23 @@ mod tests {
             plain,
             "A     NUMBER  LAST\nlong       7  -\n?          ?  x y\n"
         );
+    }
+
+    #[test]
+    fn lists_are_wrapped() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row([Cell::text("long"), Cell::text("c")]);
+        table.list("none", Vec::new());
+        table.list(
+            "words",
+            vec!["x".repeat(69), "y".repeat(72), "z".repeat(99)],
+        );
+        table.row([Cell::text("d"), Cell::text("e")]);
+        let plain = anstream::adapter::strip_str(&table.to_string()).to_string();
+        let (x, y, z) = ("x".repeat(69), "y".repeat(72), "z".repeat(99));
+        let expected =
+            format!("A     B\nlong  c\n    words: {x}\n        {y}\n        {z}\nd     e\n");
+        assert_eq!(plain, expected);
+        assert_eq!(format!("    words: {x}").len(), WIDTH);
     }
 }

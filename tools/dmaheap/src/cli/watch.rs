@@ -81,8 +81,12 @@ fn differences<'a>(before: &'a Linked, now: &'a Linked) -> Vec<(Change, &'a Devi
         .iter()
         .filter_map(|(path, device)| match before.get(path) {
             None => Some((Change::Added, device)),
-            Some(former) if former.order != device.order => Some((Change::Changed, device)),
-            Some(_) => None,
+            Some(former)
+                if (&former.order, former.constraints) == (&device.order, device.constraints) =>
+            {
+                None
+            }
+            Some(_) => Some((Change::Changed, device)),
         });
     gone.chain(there).collect()
 }
@@ -92,12 +96,14 @@ fn tell(output: &Output, change: Change, device: &Device) -> Result<()> {
         return output.value(json!({ "links": change.word(), "device": to_json(device) }));
     }
     let style = change.style();
-    let order = device.order.as_ref().map(|order| order.join(" "));
+    let order = match device.order.as_deref().unwrap_or_default() {
+        [] => "no heap suits it".into(),
+        order => order.join(" "),
+    };
     output.line(&format!(
-        "{style}{:8}{style:#} {} ({}): {}\n",
+        "{style}{:8}{style:#} {} ({}): {order}\n",
         change.word(),
         device.name,
         device.driver.as_deref().unwrap_or("no driver"),
-        order.unwrap_or_default(),
     ))
 }
