@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0
 #
 # Tests of the command dmaheap on a real kernel, for a guest of tools/vm: needs
-# root, vivid, vkms and bochs as modules, and /dmaheap, /choose. Prints KTAP.
+# root, vivid, vkms, bochs and vgem as modules, and /dmaheap, /choose. Prints KTAP.
 
 links=/sys/module/dmabuf_coherency/parameters/links
 heaps=/dev/dma_heap
@@ -88,6 +88,7 @@ common() {
 
 video=/sys/class/video4linux/video0
 pci=/sys/bus/pci/drivers/bochs-drm/0000:*
+vkms=/sys/bus/faux/devices/vkms
 
 # Whoever is not root, in the group video or not.
 as() {
@@ -127,38 +128,84 @@ list() {
 		says out "${heap##*/} "
 	done
 	grep -qE '^system-coherent +snooping +write-back +no ' "$tmp/out"
-	grep -qE '^system-uncached +any +write-combining +no ' "$tmp/out"
+	case $(uname -m) in
+	x86_64) grep -qE '^system-uncached +any +write-combining +no ' "$tmp/out" ;;
+	*) grep -qE '^system-uncached +non-snooping +write-combining +no ' "$tmp/out" ;;
+	esac
 	[ ! -e $heaps/default_cma_region ] ||
 		grep -qE '^default_cma_region-noncoherent +any +write-back +yes ' "$tmp/out"
+}
+
+# yes or no, for a file that has 1 or 0 in it.
+word() {
+	case $(cat "$1") in
+	1) echo "$2" ;;
+	0) echo "$3" ;;
+	esac
+}
+
+# Of each device that has links: the directory of one of its nodes.
+linked_nodes() {
+	for node in /sys/class/drm/card? /sys/class/drm/renderD* /sys/class/video4linux/*; do
+		[ ! -e "$node/device/dma_heaps" ] || echo "$node"
+	done
 }
 
 devices() {
 	status 0 /dmaheap devices
 	silent err
-	cp "$tmp/out" "$tmp/devices"
-	for node in /sys/class/drm/card? /sys/class/drm/renderD* /sys/class/video4linux/*; do
-		[ -e "$node/device/dma_heaps" ] || continue
+	# A line for each device, with all that stands below it.
+	awk '/^[^ ]/ && NR > 1 { print "" } { printf "%s ", $0 } END { print "" }' "$tmp/out" |
+		tr -s ' ' >"$tmp/devices"
+	for node in $(linked_nodes); do
 		device=$(basename "$(readlink -f "$node/device")")
+		files=$node/device/dma_heaps
 		line=$(grep "^$device " "$tmp/devices")
-		order=$(cat "$node/device/dma_heaps/order")
-		echo "$line" | grep -qF " $order"
+		order=$(cat "$files/order")
+		echo "$line"
+		echo "$line" | grep -qF " heaps: ${order:-none suits it} "
 		echo "$line" | grep -qF " /dev/"
+		echo "$line" | grep -qF " $(word "$files/snoops" yes no) "
+		echo "$line" | grep -qF " $(cat "$files/pieces") nodes: "
 	done
-	case $(uname -m) in
-	x86_64) grep -qE '^vivid.0 +platform +vivid .* yes +system-coherent ' "$tmp/devices" ;;
-	*) grep -qE '^vivid.0 +platform +vivid .* no +system-noncoherent ' "$tmp/devices" ;;
-	esac
-	grep -qE '^0000:.* bochs-drm .* yes +system-coherent ' "$tmp/devices"
+	# The CPU does its work, so it snoops everywhere.
+	grep -qE '^vivid.0 platform vivid yes 64 bits any nodes: .* heaps: system-noncoherent ' "$tmp/devices"
+}
+
+constraints() {
+	status 0 /dmaheap --json devices
+	for node in $(linked_nodes); do
+		device=$(basename "$(readlink -f "$node/device")")
+		files=$node/device/dma_heaps
+		needs="\"address_bits\":$(cat "$files/address_bits")"
+		needs="$needs,\"iommu\":$(word "$files/iommu" true false)"
+		needs="$needs,\"pieces\":\"$(cat "$files/pieces")\""
+		needs="$needs,\"snoops\":$(word "$files/snoops" true false)"
+		echo "$device: $needs"
+		grep -qE "\"constraints\":\{$needs\},\"driver\":[^,]*,\"name\":\"$device\"" "$tmp/out"
+	done
+	says out 'the kernel says so: /sys/devices/platform/vivid.0/dma_heaps/snoops'
+}
+
+# linked NODE HEAP
+linked() {
+	[ -e "$1/device/dma_heaps/$2" ] && return
+	echo "expected $1 to have a link to $2"
+	return 1
 }
 
 # Every pair of nodes, in both orders.
 pick() {
 	nodes="$video /sys/class/drm/card0 /sys/class/drm/card1 /sys/class/drm/card2"
 	for a in $nodes; do
+		is "$(/dmaheap pick "$a")" "$heaps/$(common "$a")"
 		for b in $nodes; do
 			status 0 /dmaheap pick "$a" "$b"
 			silent err
-			is "$(cat "$tmp/out")" "$heaps/$(common "$a" "$b")"
+			heap=$(basename "$(cat "$tmp/out")")
+			linked "$a" "$heap"
+			linked "$b" "$heap"
+			is "$(/dmaheap pick "$b" "$a")" "$heaps/$heap"
 		done
 	done
 }
@@ -171,24 +218,28 @@ handles() {
 	done
 	address=$(basename $pci)
 	for handle in bochs bochs-drm "$address" "${address#0000:}"; do
-		is "$(/dmaheap pick "$handle")" $heaps/system-coherent
+		is "$(/dmaheap pick "$handle")" "$heaps/$(common /sys/bus/pci/drivers/bochs-drm/0000:*/drm/card?)"
 	done
 	status 3 /dmaheap pick faux_driver
 	says err 'stands for several devices: name one of'
 }
 
 explain() {
-	status 0 /dmaheap pick --explain vivid.0 bochs
+	status 0 /dmaheap pick --explain vkms bochs
 	is "$(wc -l <"$tmp/out")" 1
-	if [ "$(uname -m)" = x86_64 ]; then
-		says err "system-uncached: it is slow for the CPU, and vivid.0 gains nothing by that"
-	else
-		says err "system-coherent: vivid.0 does not snoop the CPU caches"
-	fi
+	says err ': the best that fits and may be opened'
+	for heap in $heaps/*; do
+		says err "dmaheap: ${heap##*/}: "
+	done
+	says err "vkms: $(word $vkms/dma_heaps/snoops snoops 'does not snoop') the CPU caches, "
+	[ "$(cat $vkms/dma_heaps/snoops)" = 1 ] ||
+		says err 'system-coherent: vkms does not snoop the CPU caches'
+	[ "$(uname -m)" = x86_64 ] ||
+		says err "system-uncached: $(basename $pci) snoops the CPU caches, which speculation may fill"
 }
 
 none_fits() {
-	echo vivid=system-uncached >$links
+	echo vivid=system-uncached,bochs-drm=system-noncoherent >$links
 	got=0
 	status 1 /dmaheap pick --explain vivid bochs &&
 		silent out &&
@@ -198,6 +249,59 @@ none_fits() {
 	echo >$links
 	status 0 /dmaheap pick vivid bochs
 	return $got
+}
+
+# A rule may say in how many pieces a driver takes a buffer, and name no heap.
+pieces() {
+	before=$(cat $video/device/dma_heaps/order)
+	echo vivid=pieces/any >$links
+	got=0
+	is "$(cat $video/device/dma_heaps/order)" "$before" &&
+		status 0 /dmaheap pick --explain vivid bochs &&
+		! grep 'has a rule' "$tmp/err" ||
+		got=1
+	echo >$links
+	return $got
+}
+
+size() {
+	heap=$(basename "$(/dmaheap pick vivid)")
+	limit=/sys/class/dma_heap/$heap/limit
+	echo 4096 >"$limit"
+	got=0
+	is "$(/dmaheap pick --size 4K vivid)" "$heaps/$heap" &&
+		status 0 /dmaheap pick --size 5K --explain vivid &&
+		says err "$heap: a buffer of this size exceeds its limit" &&
+		! grep "/$heap\$" "$tmp/out" &&
+		status 0 /dmaheap alloc --for vivid --size 5K -- sh -c 'echo "from $DMABUF_HEAP."' &&
+		! grep "from $heap\.\$" "$tmp/out" ||
+		got=1
+	echo 0 >"$limit"
+	[ $got = 0 ]
+	is "$(/dmaheap pick --size 5K vivid)" "$heaps/$heap"
+	status 3 /dmaheap pick --size 1T vivid
+	says err 'no heap that fits all of these devices has memory for 1099511627776 bytes'
+	[ -e $heaps/default_cma_region ] || return 0
+	capacity=$(cat /sys/class/dma_heap/default_cma_region-noncoherent/capacity)
+	status 0 /dmaheap pick --size $((capacity + 1)) --explain vivid
+	says err 'default_cma_region-noncoherent: a buffer of this size exceeds its capacity'
+	says err 'default_cma_region: a buffer of this size exceeds its capacity'
+}
+
+# Devices that snoop lose nothing.
+without_brackets() {
+	is "$(/dmaheap pick --without-brackets vivid bochs)" "$(/dmaheap pick vivid bochs)"
+	if [ "$(cat $vkms/dma_heaps/snoops)" = 1 ]; then
+		is "$(/dmaheap pick --without-brackets vkms bochs)" "$(/dmaheap pick vkms bochs)"
+		return
+	fi
+	# Strict heaps refuse one of them, uncached ones the other.
+	status 1 /dmaheap pick --without-brackets --explain vkms bochs
+	silent out
+	says err 'because of those that are not known to snoop the CPU caches: vkms. Bracket each'
+	says err 'system-noncoherent: vkms does not snoop the CPU caches, so that bytes are wrong'
+	status 1 /dmaheap alloc --without-brackets --for vkms bochs --size 1
+	says err 'by DMA_BUF_IOCTL_SYNC'
 }
 
 bad_input() {
@@ -210,11 +314,15 @@ bad_input() {
 	says err 'nothing is known of null'
 	status 2 /dmaheap alloc --for vivid --size 0
 	status 3 /dmaheap alloc --for vivid --size 1T
-	says err 'has no memory for 1099511627776 bytes'
+	says err 'memory for 1099511627776 bytes'
 	status 3 /dmaheap alloc --for vivid --size 16777215T
-	says err 'has no memory for'
+	says err 'memory for'
 	status 3 /dmaheap alloc --for vivid --size 18446744073709551615
-	says err 'has no memory for'
+	says err 'memory for'
+	status 3 /dmaheap alloc --heap system --size 18446744073709551615
+	says err 'the heap system has no memory for'
+	status 2 /dmaheap alloc --heap system --size 1 --without-brackets
+	status 2 /dmaheap pick --size 0 vivid
 	status 3 /dmaheap alloc --heap nonesuch --size 1
 	says err 'there is no heap nonesuch'
 	status 2 /dmaheap alloc --for vivid --size 1 --name 01234567890123456789012345678901
@@ -234,7 +342,7 @@ gone() {
 alloc() {
 	status 0 /dmaheap alloc --for vivid bochs --size 8M --name frame -- \
 		sh -c 'cat /proc/self/fdinfo/$DMABUF_FD; echo "$DMABUF_SIZE of $DMABUF_HEAP"'
-	heap=$(basename "$(/dmaheap pick vivid bochs)")
+	heap=$(basename "$(/dmaheap pick --size 8M vivid bochs)")
 	says out "size:	8388608"
 	says out "exp_name:	$heap"
 	says out "name:	frame"
@@ -243,7 +351,7 @@ alloc() {
 	status 127 /dmaheap alloc --for vivid --size 1 -- /nonesuch
 	status 126 /dmaheap alloc --for vivid --size 1 -- /etc
 	status 0 /dmaheap alloc --for vivid --size 1 --contiguous -- sh -c 'echo $DMABUF_HEAP'
-	says out default_cma_region-
+	is "$(cat "/sys/class/dma_heap/$(cat "$tmp/out")/contiguous")" 1
 }
 
 # The kernel's own account of live buffers.
@@ -346,16 +454,16 @@ json() {
 	for command in list devices buffers graph 'pick vivid.0' 'alloc --heap system --size 1' 'pick nonesuch'; do
 		# shellcheck disable=SC2086
 		/dmaheap --json $command >"$tmp/out" || true
-		says out '"version":1}'
+		says out '"version":2}'
 		is "$(wc -l <"$tmp/out")" 1
 	done
 	is "$(/dmaheap --json alloc --heap system --size 5000)" \
-		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":8192},"version":1}'
+		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":8192},"version":2}'
 }
 
 example_in_c() {
 	status 0 /choose /dev/video0 /dev/dri/card0
-	says out "8388608 bytes of $(/dmaheap pick /dev/video0 /dev/dri/card0)"
+	says out "8388608 bytes of $heaps/$(common $video /sys/class/drm/card0)"
 	status 1 /choose /dev/null
 }
 
@@ -373,8 +481,8 @@ modprobe vivid && modprobe vkms && modprobe bochs && modprobe vgem
 run without_module
 run without_heaps
 insmod "$DMABUF_COHERENCY_KO"
-for test in list devices pick handles explain none_fits bad_input gone alloc buffers permission watch \
-	graph json example_in_c; do
+for test in list devices constraints pick handles explain none_fits pieces size without_brackets \
+	bad_input gone alloc buffers permission watch graph json example_in_c; do
 	run $test
 done
 echo "1..$number"
