@@ -23,7 +23,7 @@ use crate::{
     image::{self, Add, Image},
     kvm, progress,
     run::{Run, Stream},
-    toolchain,
+    tree::Tree,
 };
 
 /// What a guest's kernel is told, besides where its console is: to print
@@ -66,6 +66,7 @@ pub struct Guest {
     qemu: Vec<OsString>,
     adds: Vec<Add>,
     pci_noncoherent: bool,
+    reserved_areas: bool,
     iommu: Option<Iommu>,
     timeout: Option<Duration>,
     accelerator: Option<Accelerator>,
@@ -150,6 +151,7 @@ impl Guest {
             qemu: Vec::new(),
             adds: Vec::new(),
             pci_noncoherent: false,
+            reserved_areas: false,
             iommu: None,
             timeout: None,
             accelerator: None,
@@ -199,6 +201,13 @@ impl Guest {
         self
     }
 
+    /// Reserves two areas of contiguous memory, and adds a display for tests that
+    /// has one for itself. Only for arm64.
+    pub fn reserved_areas(mut self, yes: bool) -> Self {
+        self.reserved_areas = yes;
+        self
+    }
+
     /// Puts an IOMMU between PCI devices and memory.
     pub fn iommu(mut self, iommu: Option<Iommu>) -> Self {
         self.iommu = iommu;
@@ -225,8 +234,8 @@ impl Guest {
     /// Like [`Guest::run`], and gives each piece of output to `output` as it
     /// comes. A piece may be less or more than a line.
     pub fn run_with(self, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
-        if self.pci_noncoherent && self.image.kernel.arch != Arch::Arm64 {
-            bail!("only a device tree can say that PCI does not snoop, so that is for arm64");
+        if self.changes_tree() && self.image.kernel.arch != Arch::Arm64 {
+            bail!("only machines of arm64 have a device tree to change");
         }
         if let Some(iommu) = self.iommu
             && !iommu.is_for(self.image.kernel.arch)
@@ -277,11 +286,22 @@ impl Guest {
         self
     }
 
+    fn changes_tree(&self) -> bool {
+        self.pci_noncoherent || self.reserved_areas
+    }
+
     fn qemu_command(&self, run: &Run) -> Result<Command> {
         let kernel = &self.image.kernel;
         let mut qemu = self.machine()?;
-        if self.pci_noncoherent {
-            qemu.arg("-dtb").arg(self.noncoherent_tree(run)?);
+        if self.changes_tree() {
+            let tree = Tree::dump(self.machine()?, &run.path("dtb"))?;
+            if self.pci_noncoherent {
+                tree.make_pci_noncoherent()?;
+            }
+            if self.reserved_areas {
+                tree.reserve_areas()?;
+            }
+            qemu.arg("-dtb").arg(tree.path());
         }
         qemu.arg("-kernel")
             .arg(kernel.tree.join(kernel.arch.image()));
@@ -363,24 +383,6 @@ impl Guest {
     fn device(&self, device: &str) -> String {
         let virtio = device.starts_with("virtio-") && self.iommu.is_some();
         format!("{device}{}", if virtio { TRANSLATED } else { "" })
-    }
-
-    /// The machine's device tree, without what says that PCI devices snoop.
-    fn noncoherent_tree(&self, run: &Run) -> Result<PathBuf> {
-        let tree = run.path("dtb");
-        let path = tree.display().to_string().replace(',', ",,");
-        let mut dump = self.machine()?;
-        toolchain::output(dump.args(["-machine", &format!("dumpdtb={path}")]))?;
-        let nodes = toolchain::output(Command::new("fdtget").arg("-l").arg(&tree).arg("/"))?;
-        let bridge = nodes.lines().find(|node| node.starts_with("pcie@"));
-        let bridge = bridge.context("the machine has no PCI host bridge in its device tree")?;
-        let mut delete = Command::new("fdtput");
-        delete
-            .arg("-d")
-            .arg(&tree)
-            .args([&format!("/{bridge}"), "dma-coherent"]);
-        toolchain::output(&mut delete)?;
-        Ok(tree)
     }
 }
 

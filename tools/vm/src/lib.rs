@@ -32,6 +32,7 @@ mod run;
 mod setup;
 mod source;
 mod toolchain;
+mod tree;
 
 pub use crate::{
     arch::{Arch, Iommu},

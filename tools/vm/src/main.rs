@@ -130,6 +130,10 @@ struct GuestArgs {
     /// Let PCI devices snoop no caches (arm64 only)
     #[arg(long)]
     pci_noncoherent: bool,
+    /// Reserve two areas of contiguous memory, and have a display for tests that has
+    /// one of them for itself (arm64 only)
+    #[arg(long)]
+    reserved_areas: bool,
     /// Put an IOMMU between PCI devices and memory
     #[arg(long, value_name = "KIND")]
     iommu: Option<Iommu>,
@@ -146,6 +150,7 @@ impl GuestArgs {
             .mem(&self.mem)
             .qemu(&self.qemu)
             .pci_noncoherent(self.pci_noncoherent)
+            .reserved_areas(self.reserved_areas)
             .iommu(self.iommu);
         for parameters in &self.append {
             guest = guest.append(parameters);

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device tree of a machine, and what guests may have otherwise in it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::toolchain;
+
+/// Areas of contiguous memory: a node, its size in MiB, and its phandle, which is
+/// none that QEMU takes. Memory is given out from above, so that the second one
+/// lies beyond 4 GiB where there is memory; the first may not.
+const AREAS: [(&str, u32, u32); 2] = [("camera-area", 64, 1), ("display-area", 96, 2)];
+const BELOW_4G: [u32; 4] = [0, 0, 1, 0];
+
+/// The display whose buffers are to be in the second area.
+const DISPLAY: &str = "/display";
+
+/// An ID for its DMA that no PCI device has: those have fewer buses.
+const STREAM: u32 = 0xff00;
+
+/// A device tree in a file.
+pub(crate) struct Tree(PathBuf);
+
+impl Tree {
+    /// Lets QEMU write the tree of a machine to a file.
+    pub(crate) fn dump(mut machine: Command, to: &Path) -> Result<Self> {
+        let path = to.display().to_string().replace(',', ",,");
+        toolchain::output(machine.args(["-machine", &format!("dumpdtb={path}")]))?;
+        Ok(Self(to.to_owned()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Says that PCI devices do not snoop, whatever stands at the host bridge or,
+    /// for all devices, at the root.
+    pub(crate) fn make_pci_noncoherent(&self) -> Result<()> {
+        let bridge = self.find("pcie@")?;
+        let bridge = bridge.context("the machine has no PCI host bridge in its device tree")?;
+        self.put(&["-d"], &bridge, "dma-coherent", &[])?;
+        self.put(&[], &bridge, "dma-noncoherent", &[])
+    }
+
+    /// Reserves two areas for contiguous memory, and adds a display that does not
+    /// snoop and has one of them for itself. If there is an SMMU, it is behind that.
+    pub(crate) fn reserve_areas(&self) -> Result<()> {
+        let parent = "/reserved-memory";
+        self.put_cells(parent, "#address-cells", &[2])?;
+        self.put_cells(parent, "#size-cells", &[2])?;
+        self.put(&[], parent, "ranges", &[])?;
+        for (index, (name, size, phandle)) in AREAS.into_iter().enumerate() {
+            let area = format!("{parent}/{name}");
+            self.put_string(&area, "compatible", "shared-dma-pool")?;
+            self.put(&[], &area, "reusable", &[])?;
+            self.put_cells(&area, "size", &[0, size << 20])?;
+            if index == 0 {
+                self.put_cells(&area, "alloc-ranges", &BELOW_4G)?;
+            }
+            self.put_cells(&area, "phandle", &[phandle])?;
+        }
+
+        self.put_string(DISPLAY, "compatible", "dmabuf-coherency,test-display")?;
+        self.put(&[], DISPLAY, "dma-noncoherent", &[])?;
+        self.put_cells(DISPLAY, "memory-region", &[AREAS[1].2])?;
+        if let Some(smmu) = self.find("smmuv3@")? {
+            let mut get = Command::new("fdtget");
+            get.args(["-t", "u"]).arg(&self.0).args([&smmu, "phandle"]);
+            let phandle = toolchain::output(&mut get)?;
+            self.put_cells(DISPLAY, "iommus", &[phandle.trim().parse()?, STREAM])?;
+        }
+        Ok(())
+    }
+
+    /// The path of the first node with a name that starts so, below the root.
+    fn find(&self, start: &str) -> Result<Option<String>> {
+        let nodes = toolchain::output(Command::new("fdtget").arg("-l").arg(&self.0).arg("/"))?;
+        let node = nodes.lines().find(|node| node.starts_with(start));
+        Ok(node.map(|node| format!("/{node}")))
+    }
+
+    fn put_cells(&self, node: &str, property: &str, cells: &[u32]) -> Result<()> {
+        let cells: Vec<_> = cells.iter().map(u32::to_string).collect();
+        let cells: Vec<_> = cells.iter().map(String::as_str).collect();
+        self.put(&["-p", "-t", "u"], node, property, &cells)
+    }
+
+    fn put_string(&self, node: &str, property: &str, value: &str) -> Result<()> {
+        self.put(&["-p", "-t", "s"], node, property, &[value])
+    }
+
+    fn put(&self, options: &[&str], node: &str, property: &str, values: &[&str]) -> Result<()> {
+        let mut put = Command::new("fdtput");
+        put.args(options).arg(&self.0).args([node, property]);
+        toolchain::output(put.args(values))?;
+        Ok(())
+    }
+}
