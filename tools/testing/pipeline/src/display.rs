@@ -191,12 +191,11 @@ impl Display {
     /// Linux 7.3 cleans up a while after it has said that the writing is done, and
     /// switches the next one off if that has begun by then.
     pub fn wait_until_idle(&self, surface: Surface) -> Result<()> {
-        let minor = rustix::fs::minor(rustix::fs::fstat(&self.card)?.st_rdev);
-        let file = format!("/sys/kernel/debug/dri/{minor}/framebuffer");
+        let file = self.debugfs("framebuffer")?;
         let wanted = format!("framebuffer[{}]:", u32::from(surface.0));
         let end = Instant::now() + Duration::from_secs(PATIENCE as u64);
         while Instant::now() < end {
-            let list = fs::read_to_string(&file).with_context(|| file.clone())?;
+            let list = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             let mut lines = list.lines().skip_while(|line| *line != wanted);
             let references = lines.find_map(|line| line.strip_prefix("\trefcount="));
             if references == Some("1") {
@@ -205,6 +204,20 @@ impl Display {
             thread::sleep(Duration::from_millis(1));
         }
         bail!("the display has not let go of a buffer for {PATIENCE} seconds")
+    }
+
+    /// A file in debugfs that it may have.
+    fn debugfs(&self, name: &str) -> Result<PathBuf> {
+        let minor = rustix::fs::minor(rustix::fs::fstat(&self.card)?.st_rdev);
+        Ok(format!("/sys/kernel/debug/dri/{minor}/{name}").into())
+    }
+
+    /// What it scans out, if it tells.
+    pub fn scan_out(&self) -> Result<Option<File>> {
+        match File::open(self.debugfs("frame")?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => Ok(Some(file?)),
+        }
     }
 
     /// Whether it can write back what it reads.

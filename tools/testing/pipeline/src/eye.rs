@@ -9,7 +9,7 @@ use camera::{Layout, Pixels, Size};
 use drm::control::dumbbuffer::DumbMapping;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// How it is found out.
@@ -18,6 +18,12 @@ pub enum Eye<'a> {
     WriteBack {
         surface: Surface,
         mapping: DumbMapping<'a>,
+        last: Option<u32>,
+    },
+    /// A display of our tests has a file with what it scans out.
+    ScanOut {
+        file: File,
+        frame: Vec<u8>,
         last: Option<u32>,
     },
     /// QEMU makes a picture of the screen, for the host to compare.
@@ -45,6 +51,15 @@ impl<'a> Eye<'a> {
         })
     }
 
+    /// Sees by such a file, with frames of a size.
+    pub fn scan_out(file: File, size: Size) -> Self {
+        Self::ScanOut {
+            file,
+            frame: vec![0; Picture::XRGB.bytes(size)],
+            last: None,
+        }
+    }
+
     /// Sees by pictures in a directory of the host.
     pub fn screendump(monitor: Monitor, directory: &Path) -> Self {
         Self::Screendump {
@@ -57,7 +72,7 @@ impl<'a> Eye<'a> {
     pub fn show(&self, display: &Display, frame: Surface) -> Result<()> {
         match self {
             Self::WriteBack { surface, .. } => display.show_and_write_back(frame, *surface),
-            Self::Screendump { .. } => display.show(frame),
+            Self::ScanOut { .. } | Self::Screendump { .. } => display.show(frame),
         }
     }
 
@@ -69,14 +84,14 @@ impl<'a> Eye<'a> {
                 mapping,
                 last,
             } => {
-                let layout = Layout::new(size, Pixels::Xbgr32);
-                let bytes = &mapping.as_ref()[..layout.bytes()];
-                let number = camera::check(bytes, layout).context("what the display reads")?;
-                if last.is_some_and(|last| number <= last) {
-                    bail!("frame {number} has come again, after frame {last:?}");
-                }
-                *last = Some(number);
+                check(mapping.as_ref(), size, last)?;
                 display.wait_until_idle(*surface)
+            }
+            Self::ScanOut { file, frame, last } => {
+                file.rewind()?;
+                file.read_exact(frame)
+                    .context("reading what is scanned out")?;
+                check(frame, size, last)
             }
             Self::Screendump { monitor, directory } => {
                 monitor.screendump(&directory.join(format!("{name}.png")))
@@ -86,11 +101,12 @@ impl<'a> Eye<'a> {
 
     /// Keeps a picture of it.
     pub fn keep(&self, size: Size, file: &Path) -> Result<()> {
-        let Self::WriteBack { mapping, .. } = self else {
-            return Ok(());
+        let bytes = match self {
+            Self::WriteBack { mapping, .. } => mapping.as_ref(),
+            Self::ScanOut { frame, .. } => frame.as_slice(),
+            Self::Screendump { .. } => return Ok(()),
         };
-        let bytes = &mapping.as_ref()[..Picture::XRGB.bytes(size)];
-        let rgb: Vec<u8> = bytes
+        let rgb: Vec<u8> = bytes[..Picture::XRGB.bytes(size)]
             .chunks_exact(4)
             .flat_map(|p| [p[2], p[1], p[0]])
             .collect();
@@ -100,6 +116,18 @@ impl<'a> Eye<'a> {
         encoder.write_header()?.write_image_data(&rgb)?;
         Ok(())
     }
+}
+
+/// Fails unless the first of these bytes are a frame, and a later one than the last.
+fn check(bytes: &[u8], size: Size, last: &mut Option<u32>) -> Result<()> {
+    let layout = Layout::new(size, Pixels::Xbgr32);
+    let bytes = &bytes[..layout.bytes()];
+    let number = camera::check(bytes, layout).context("what the display reads")?;
+    if last.is_some_and(|last| number <= last) {
+        bail!("frame {number} has come again, after frame {last:?}");
+    }
+    *last = Some(number);
+    Ok(())
 }
 
 /// QEMU's monitor, at a port of the guest.

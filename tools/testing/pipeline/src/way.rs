@@ -97,10 +97,15 @@ pub fn go(cli: &Cli, way: Way) -> Result<Report> {
         rate: None,
     };
 
-    let (mut seen, surface) = display.own(Picture::XRGB)?;
-    let mut eye = match (&cli.monitor, &cli.screendumps) {
-        (Some(port), Some(directory)) => Eye::screendump(Monitor::open(port)?, directory),
-        _ => Eye::write_back(&display, surface, display.map(&mut seen)?)?,
+    let mut seen;
+    let mut eye = if let (Some(port), Some(directory)) = (&cli.monitor, &cli.screendumps) {
+        Eye::screendump(Monitor::open(port)?, directory)
+    } else if let Some(file) = display.scan_out()? {
+        Eye::scan_out(file, cli.size)
+    } else {
+        let surface;
+        (seen, surface) = display.own(Picture::XRGB)?;
+        Eye::write_back(&display, surface, display.map(&mut seen)?)?
     };
     let mut own = Vec::new();
     let target = if way == Way::Copy {
@@ -163,6 +168,7 @@ fn name(errno: Errno) -> String {
     match errno {
         Errno::OPNOTSUPP => "EOPNOTSUPP".into(),
         Errno::NODEV => "ENODEV".into(),
+        Errno::INVAL => "EINVAL".into(),
         errno => format!("{errno:?}"),
     }
 }
