@@ -47,6 +47,12 @@ pub struct Boot {
     /// How much memory, in MiB.
     pub mem: u32,
     pub append: &'static str,
+    /// The default area of contiguous memory, as the kernel's parameter `cma` says
+    /// it, if it is to be another than usual.
+    pub cma: Option<&'static str>,
+    /// Whether there are two more such areas, and a display that has one of them for
+    /// itself. Only for arm64.
+    pub reserved_areas: bool,
     pub pci_noncoherent: bool,
     pub smp: u32,
     /// More arguments for QEMU.
@@ -67,6 +73,8 @@ impl Boot {
             script: script.into(),
             mem: 512,
             append: "",
+            cma: None,
+            reserved_areas: false,
             pci_noncoherent: false,
             smp: 2,
             qemu: Vec::new(),
@@ -102,6 +110,7 @@ impl Boot {
             .mem(self.mem(kit))
             .append(&self.append())
             .pci_noncoherent(self.pci_noncoherent)
+            .reserved_areas(self.reserved_areas)
             .iommu(self.iommu)
             .smp(self.smp)
             .qemu(&self.qemu)
@@ -136,7 +145,9 @@ impl Boot {
     }
 
     fn append(&self) -> String {
-        format!("{CHECK_PAGES} {}", self.append).trim_end().into()
+        let cma = self.cma.map(|cma| format!("cma={cma}"));
+        let parts = [CHECK_PAGES, self.append, cma.as_deref().unwrap_or_default()];
+        parts.join(" ").trim_end().into()
     }
 
     fn mem(&self, kit: &Kit) -> String {
@@ -174,6 +185,9 @@ impl Boot {
         line += &format!(" --append '{}'", self.append());
         if self.pci_noncoherent {
             line += " --pci-noncoherent";
+        }
+        if self.reserved_areas {
+            line += " --reserved-areas";
         }
         if let Some(iommu) = self.iommu {
             line += &format!(" --iommu {iommu}");

@@ -29,6 +29,7 @@ const PIPELINE_HEADINGS: [&str; 8] = [
 
 const PIPELINE_NOTES: &str = "\
 DEVICES   2: a USB camera and the display; 3: with vim2m between them, which converts
+DISPLAY   display-dma takes one piece of memory only, as those of most boards do
 WAY       naive: everybody uses the strict heap; picked: the heap that suits all of them;
           copy: what the naive way falls back to, the CPU copies to the display's own buffers
 RESULT    of how many frames every byte that the display read was as the camera had sent it

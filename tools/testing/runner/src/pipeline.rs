@@ -15,9 +15,13 @@ use std::time::Duration;
 use vm::Arch;
 
 /// How many frames are compared in each way, and how large they are: as small as
-/// rows without padding allow, for emulation's sake.
-const FRAMES: u32 = 300;
-const SIZE: Size = Size::new(192, 144).expect("a size for frames");
+/// rows without padding allow, for emulation's sake; and the same for displays that
+/// are to show frames as large as real ones.
+const SMALL: (u32, Size) = (300, Size::new(192, 144).expect("a size for frames"));
+const LARGE: (u32, Size) = (4, Size::new(3840, 2160).expect("a size for frames"));
+
+/// The display that takes one piece of memory only, and tells what it scans out.
+const ONE_PIECE: &str = "display-dma";
 
 /// What came of one way, as the program prints it.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,8 +48,11 @@ struct Line {
     display: &'static str,
     /// A converter is between the camera and the display.
     convert: bool,
-    /// The display does not snoop, so that the naive way is refused.
-    refused: bool,
+    /// How the naive way is refused, if it is: the display does not snoop, or it takes
+    /// one piece of memory only.
+    refused: Option<&'static str>,
+    /// How many frames are shown in each way, and of which size.
+    frames: (u32, Size),
 }
 
 /// A guest, and the displays in it.
@@ -54,41 +61,67 @@ pub struct Pipeline {
     pub title: &'static str,
     arch: Arch,
     pci_noncoherent: bool,
+    mem: u32,
+    cma: Option<&'static str>,
     lines: Vec<Line>,
 }
 
-/// Both architectures, and arm64 a second time with displays on PCI that do not
-/// snoop.
+/// What a device is told that does not snoop, and one that takes one piece only.
+const NOT_COHERENT: Option<&str> = Some("EOPNOTSUPP");
+const IN_PIECES: Option<&str> = Some("EINVAL");
+
+/// Both architectures, arm64 another time with displays on PCI that do not snoop, and
+/// both with one that takes one piece of memory only.
 pub fn all() -> Vec<Pipeline> {
     let vkms = |refused, convert| Line {
         display: "vkms",
         convert,
         refused,
+        frames: SMALL,
     };
     let bochs = |refused| Line {
         display: "bochs-drm",
         convert: false,
         refused,
+        frames: SMALL,
+    };
+    let one_piece = |refused| Line {
+        display: ONE_PIECE,
+        convert: false,
+        refused,
+        frames: LARGE,
     };
     let pipeline = |name, title, arch, lines| Pipeline {
         name,
         title,
         arch,
         pci_noncoherent: false,
+        mem: 512,
+        cma: None,
         lines,
+    };
+    // The camera has four buffers, and the display two of its own.
+    let large = |name, title, arch, lines| Pipeline {
+        mem: 1 << 10,
+        cma: Some("256M"),
+        ..pipeline(name, title, arch, lines)
     };
     vec![
         pipeline(
             "x86_64-pipeline",
             "x86_64",
             Arch::X86_64,
-            vec![vkms(false, true), bochs(false)],
+            vec![vkms(None, true), bochs(None)],
         ),
         pipeline(
             "arm64-pipeline",
             "arm64",
             Arch::Arm64,
-            vec![vkms(true, false), vkms(true, true), bochs(false)],
+            vec![
+                vkms(NOT_COHERENT, false),
+                vkms(NOT_COHERENT, true),
+                bochs(None),
+            ],
         ),
         Pipeline {
             pci_noncoherent: true,
@@ -96,9 +129,21 @@ pub fn all() -> Vec<Pipeline> {
                 "arm64-noncoherent-pipeline",
                 "arm64 (PCI made noncoherent)",
                 Arch::Arm64,
-                vec![bochs(true)],
+                vec![bochs(NOT_COHERENT)],
             )
         },
+        large(
+            "x86_64-large-pipeline",
+            "x86_64 (3840x2160)",
+            Arch::X86_64,
+            vec![one_piece(IN_PIECES)],
+        ),
+        large(
+            "arm64-large-pipeline",
+            "arm64 (3840x2160)",
+            Arch::Arm64,
+            vec![one_piece(NOT_COHERENT)],
+        ),
     ]
 }
 
@@ -116,12 +161,14 @@ impl Line {
         let Self {
             display, convert, ..
         } = self;
+        let (frames, size) = self.frames;
         let (pixels, convert) = match convert {
             true => ("bgr24", " --convert"),
             false => ("xbgr32", ""),
         };
         let look = match display {
             "vkms" => format!("--keep /tmp/kept/{display}{}", convert.replace(" --", "-")),
+            ONE_PIECE => String::new(),
             _ => format!(
                 "--monitor $(echo {}) --screendumps '{}'",
                 Pictures::MONITOR,
@@ -130,8 +177,8 @@ impl Line {
         };
         format!(
             "mkdir -p /tmp/kept/{display}{}; \
-             /dmabuf_coherency_camera --size {SIZE} --rate 60 --pixels {pixels} >&2 & camera=$!; \
-             /pipeline --display {display}{convert} --size {SIZE} --frames {FRAMES} {look} || exit; \
+             /dmabuf_coherency_camera --size {size} --rate 60 --pixels {pixels} >&2 & camera=$!; \
+             /pipeline --display {display}{convert} --size {size} --frames {frames} {look} || exit; \
              kill $camera; wait $camera; ",
             convert.replace(" --", "-")
         )
@@ -149,14 +196,11 @@ impl Line {
         };
         let right = match &report.refused {
             Some(refusal) => {
-                way == "naive"
-                    && self.refused
-                    && refusal.errno == "EOPNOTSUPP"
-                    && report.frames == 0
+                way == "naive" && self.refused == Some(refusal.errno.as_str()) && report.frames == 0
             }
             None => {
-                !(way == "naive" && self.refused)
-                    && report.frames == FRAMES
+                !(way == "naive" && self.refused.is_some())
+                    && report.frames == self.frames.0
                     && report.copies == u32::from(way == "copy")
             }
         };
@@ -170,7 +214,8 @@ impl Pipeline {
     pub fn run(&self, kits: &Kits) -> Result<(Vec<Report>, Vec<Case>)> {
         let pictures = Pictures::of(self.name)?;
         let mut script = "insmod $DMABUF_COHERENCY_KO && \
-            modprobe -a dummy_hcd raw_gadget uvcvideo vkms bochs vim2m || exit; "
+            modprobe -a dummy_hcd raw_gadget uvcvideo vkms bochs vim2m && \
+            modprobe dmabuf_display helpers=dma || exit; "
             .to_owned();
         for line in &self.lines {
             script += &line.script(&pictures);
@@ -178,6 +223,8 @@ impl Pipeline {
         write!(script, "cd /tmp/kept && tar -cf {} .", Pictures::KEPT)?;
         let boot = Boot {
             pci_noncoherent: self.pci_noncoherent,
+            mem: self.mem,
+            cma: self.cma,
             // vkms of Linux 7.3 may compose a frame that another CPU has freed.
             smp: 1,
             qemu: pictures.qemu(),
@@ -212,7 +259,7 @@ impl Pipeline {
         let reports = reports.collect::<Result<Vec<Report>>>()?;
         let mut cases = vec![health];
         for report in &reports {
-            if report.display != "vkms" {
+            if !["vkms", ONE_PIECE].contains(&report.display.as_str()) {
                 cases.push(screenshots(&pictures, report));
             }
         }
@@ -249,7 +296,7 @@ fn is_late_frame(report: &str) -> bool {
 
 /// Compares what was on a screen; there must be as many pictures as frames.
 fn screenshots(pictures: &Pictures, report: &Report) -> Case {
-    let problem = match pictures.compare(&report.display, &report.way, SIZE) {
+    let problem = match pictures.compare(&report.display, &report.way, SMALL.1) {
         Ok(count) if count == report.frames as usize => None,
         Ok(count) => Some(format!("{count} pictures of {} frames", report.frames)),
         Err(error) => Some(format!("{error:#}")),
