@@ -101,3 +101,56 @@ impl Tree {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As QEMU 10 has it, which says at the root, too, that devices snoop.
+    const SOURCE: &str = "/dts-v1/; / { #address-cells = <2>; #size-cells = <2>; \
+        dma-coherent; pcie@1 { dma-coherent; }; smmuv3@2 { phandle = <77>; }; };";
+
+    fn tree(name: &str) -> Tree {
+        let path = std::env::temp_dir().join(format!("{name}.{}", std::process::id()));
+        let source = path.with_extension("dts");
+        std::fs::write(&source, SOURCE).unwrap();
+        let mut dtc = Command::new("dtc");
+        dtc.args(["-q", "-O", "dtb", "-o"]).arg(&path).arg(&source);
+        toolchain::output(&mut dtc).unwrap();
+        std::fs::remove_file(source).unwrap();
+        Tree(path)
+    }
+
+    /// All of a tree, as text.
+    fn text(tree: Tree) -> String {
+        let mut dtc = Command::new("dtc");
+        dtc.args(["-q", "-O", "dts"]).arg(tree.path());
+        let text = toolchain::output(&mut dtc).unwrap();
+        std::fs::remove_file(tree.path()).unwrap();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_host_bridge_is_noncoherent_below_a_coherent_root() {
+        let tree = tree("noncoherent");
+        tree.make_pci_noncoherent().unwrap();
+        let text = text(tree);
+        assert!(text.contains("pcie@1 { dma-noncoherent; };"), "{text}");
+    }
+
+    #[test]
+    fn a_display_has_the_second_of_two_areas() {
+        let tree = tree("areas");
+        tree.reserve_areas().unwrap();
+        let text = text(tree);
+        for part in [
+            "size = <0x00 0x4000000>;",
+            "alloc-ranges = <0x00 0x00 0x01 0x00>;",
+            "size = <0x00 0x6000000>;",
+            "memory-region = <0x02>;",
+            "iommus = <0x4d 0xff00>;",
+        ] {
+            assert_eq!(text.matches(part).count(), 1, "{part} in {text}");
+        }
+    }
+}
