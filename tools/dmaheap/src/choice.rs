@@ -75,9 +75,9 @@ pub struct Objection {
     pub reason: Reason,
 }
 
-/// What is between a heap and a device, or between a heap and what was asked. If several things
-/// are, it is the first of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What is between a heap and a device, or between a heap and what was asked. If several things are
+/// between a heap and a device, it is the first of these that can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize),
@@ -443,9 +443,9 @@ fn why_not_linked(heap: &Heap, device: &Device) -> Option<Reason> {
         _ if heap.refuses_snooping == Some(true) && snoops == Some(true) => Reason::Snoops,
         Pieces::One => Reason::OnePiece,
         Pieces::Unknown => Reason::PiecesUnknown,
-        // How far a heap's memory extends is in no file, so of the two reasons that are left the
-        // one that can be seen comes first.
         _ if strict && no_mask => Reason::OutOfReach,
+        // How far a heap's memory extends is in no file: that it is out of reach is what remains
+        // when nothing else is the reason.
         _ if device
             .rule
             .as_ref()

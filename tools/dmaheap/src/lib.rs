@@ -23,9 +23,10 @@
 //! # }
 //! ```
 //!
-//! [`System`] finds heaps and devices, [`choose()`] chooses, [`Allocator`] allocates a [`Buffer`],
-//! which [`Mapped`] gives the CPU access to. [`query()`] tells what the kernel knows of any dma-buf,
-//! [`Holders`] who holds which, and [`Uevents`] when links change.
+//! [`System`] finds heaps and devices with their [`Constraints`], [`choose()`] chooses by those and by
+//! a [`Requirement`], [`Allocator`] allocates a [`Buffer`], which [`Mapped`] gives the CPU access to.
+//! [`query()`] tells what the kernel knows of any dma-buf, [`Holders`] who holds which, and
+//! [`Uevents`] when links change.
 //!
 //! The links are those of the kernel module dmabuf_coherency. Without it there are still the heaps
 //! of the kernel itself, and nothing is known of devices: [`Choice::best()`] says so. Reading takes
