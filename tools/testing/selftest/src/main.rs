@@ -10,6 +10,7 @@ mod bufinfo;
 mod camera;
 mod drm_node;
 mod faults;
+mod fragments;
 mod frames;
 mod harness;
 mod heap_files;

@@ -4,11 +4,11 @@
 
 use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
+use crate::fragments::Fragments;
 use crate::heap::Request;
-use crate::mapping::{Mapping, page_size};
+use crate::mapping::page_size;
 use crate::memory::{eventually, free, free_blocks, meminfo, settled_free, vmstat, wait_until};
 use crate::options::{Options, is_of_system_region};
-use crate::pages;
 use crate::process::{Helper, Running};
 use crate::trace::{EXPORT, Recording};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -164,32 +164,13 @@ fn exhausted(options: &Options) -> Result<()> {
     peace.expect_back(&what)
 }
 
-/// Takes nearly all memory, gives every second page back, and asks for more than
-/// there is in blocks of several pages.
+/// Asks for more than there is in blocks of several pages.
 fn fragmented(options: &Options) -> Result<()> {
-    const SPARE: usize = 24 << 20;
     const SINGLE: u64 = 16 << 20;
     options.need_system_region()?;
-    if pages::are_known()? {
-        return skip("a slab takes two pages on this kernel, so that the kernel itself fails");
-    }
     let heap = options.heap()?;
-    settled_free()?;
-    let hoard = meminfo("MemAvailable")? as usize;
-    if hoard < 320 << 20 {
-        return skip(format!("only {} MiB are free: needs 320", hoard >> 20));
-    }
     let page = page_size();
-    let half = (hoard - SPARE) / 2 / page * page;
-    let (kept, given) = (Mapping::anonymous(half)?, Mapping::anonymous(half)?);
-    kept.want_single_pages().context("NoHugepage")?;
-    given.want_single_pages().context("NoHugepage")?;
-    // One page after the other in turn, so that neighbours are not given back together.
-    for offset in (0..half).step_by(page) {
-        kept.write(offset, &[1]);
-        given.write(offset, &[1]);
-    }
-    drop(given);
+    let _fragments = Fragments::make()?;
 
     // Pages on the CPUs' lists may belong to blocks, and are not there for all. They go back to
     // the allocator after a while. Memory of the CMA region is there for movable pages only.

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of which only single pages are free.
+
+use crate::expect::skip;
+use crate::mapping::{Mapping, page_size};
+use crate::memory::{meminfo, settled_free};
+use crate::pages;
+use anyhow::{Context as _, Result};
+
+/// What is left alone.
+const SPARE: usize = 24 << 20;
+/// Less than that would not do.
+const NEEDED: usize = 320 << 20;
+
+/// Every second page of nearly all memory. The others are free.
+pub struct Fragments {
+    _kept: Mapping,
+}
+
+impl Fragments {
+    /// Takes nearly all memory, and gives every second page back. Skips the test where there is
+    /// little of it, or where the kernel itself needs blocks.
+    pub fn make() -> Result<Self> {
+        if pages::are_known()? {
+            return skip("a slab takes two pages on this kernel, so that the kernel itself fails");
+        }
+        settled_free()?;
+        let hoard = meminfo("MemAvailable")? as usize;
+        if hoard < NEEDED {
+            return skip(format!(
+                "only {} MiB are free: needs {}",
+                hoard >> 20,
+                NEEDED >> 20
+            ));
+        }
+        let page = page_size();
+        let half = (hoard - SPARE) / 2 / page * page;
+        let (kept, given) = (Mapping::anonymous(half)?, Mapping::anonymous(half)?);
+        kept.want_single_pages().context("NoHugepage")?;
+        given.want_single_pages().context("NoHugepage")?;
+        // One page after the other in turn, so that neighbours are not given back together.
+        for offset in (0..half).step_by(page) {
+            kept.write(offset, &[1]);
+            given.write(offset, &[1]);
+        }
+        Ok(Self { _kept: kept })
+    }
+}
