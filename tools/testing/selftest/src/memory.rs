@@ -64,18 +64,70 @@ fn listed_pages(zones: &str) -> u64 {
         .sum()
 }
 
-/// How many blocks of `pages` pages or more, a power of two, the page allocator has free.
+/// How many bytes of contiguous areas lie where 32-bit devices do not reach: not in the zones that
+/// are for those.
+pub fn contiguous_beyond_4g() -> Result<u64> {
+    let zones = std::fs::read_to_string("/proc/zoneinfo").context("reading /proc/zoneinfo")?;
+    Ok(contiguous_pages_beyond_4g(&zones) * page_size() as u64)
+}
+
+fn contiguous_pages_beyond_4g(zones: &str) -> u64 {
+    let mut beyond = 0;
+    let mut zone = "";
+    for line in zones.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Node") => zone = words.next_back().unwrap_or_default(),
+            Some("cma") if !zone.starts_with("DMA") => {
+                beyond += words
+                    .next()
+                    .and_then(|pages| pages.parse::<u64>().ok())
+                    .unwrap_or(0);
+            }
+            _ => (),
+        }
+    }
+    beyond
+}
+
+/// How many blocks of `pages` pages or more, a power of two, the page allocator has free for all
+/// purposes: those of contiguous areas are not.
 pub fn free_blocks(pages: usize) -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/buddyinfo").context("reading /proc/buddyinfo")?;
-    let order = pages.trailing_zeros() as usize;
-    let blocks = text.lines().flat_map(|line| {
-        let counts = line.split_whitespace().skip(4);
-        counts
-            .enumerate()
-            .skip(order)
-            .filter_map(move |(found, count)| Some(count.parse::<u64>().ok()? << (found - order)))
-    });
-    Ok(blocks.sum())
+    let text =
+        std::fs::read_to_string("/proc/pagetypeinfo").context("reading /proc/pagetypeinfo")?;
+    Ok(count_blocks(&text, pages.trailing_zeros() as usize))
+}
+
+fn count_blocks(text: &str, order: usize) -> u64 {
+    let counts = |line: &str| -> Option<u64> {
+        let mut words = line.split_whitespace();
+        let kind = words.by_ref().skip_while(|word| *word != "type").nth(1)?;
+        let counts = words.enumerate().skip(order);
+        let usable = !["CMA", "Isolate"].contains(&kind);
+        usable.then(|| {
+            // A large count is cut short: ">100000".
+            let count = |word: &str| word.trim_start_matches('>').parse::<u64>().unwrap_or(0);
+            counts
+                .map(|(found, word)| count(word) << (found - order))
+                .sum()
+        })
+    };
+    // What follows counts whole pageblocks.
+    let blocks = text
+        .lines()
+        .take_while(|line| !line.starts_with("Number of blocks"));
+    blocks.filter_map(counts).sum()
+}
+
+/// Has the kernel put `count` blocks of `pages` pages together, a power of two, unless it has them;
+/// says whether it could.
+pub fn make_blocks(pages: usize, count: u64) -> Result<bool> {
+    if free_blocks(pages)? >= count {
+        return Ok(true);
+    }
+    settled_free()?;
+    std::fs::write("/proc/sys/vm/compact_memory", "1").context("compacting memory")?;
+    Ok(free_blocks(pages)? >= count)
 }
 
 /// Waits until `condition` holds, which it does in moments where all is well, also on a busy
@@ -106,6 +158,26 @@ mod tests {
         assert_eq!(super::value(text, "nr_free_pages"), Some(12));
         assert_eq!(super::value(text, "nr_free"), None);
         assert_eq!(super::value("MemFree:   20 kB\n", "MemFree:"), Some(20));
+    }
+
+    #[test]
+    fn blocks_of_contiguous_areas_are_not_counted() {
+        let text = "Page block order: 9\nPages per block:  512\n\n\
+            Free pages count per migrate type at order       0      1      2\n\
+            Node    0, zone    DMA32, type    Unmovable      5      3      2\n\
+            Node    0, zone    DMA32, type      Movable      1   >100000      1\n\
+            Node    0, zone    DMA32, type          CMA      7      7      7\n\n\
+            Number of blocks type     Unmovable      Movable\n\
+            Node 0, zone    DMA32            7           7\n";
+        assert_eq!(super::count_blocks(text, 2), 3);
+        assert_eq!(super::count_blocks(text, 1), 3 + 4 + 100000 + 2);
+    }
+
+    #[test]
+    fn areas_are_told_apart_by_their_zones() {
+        let zones = "Node 0, zone    DMA32\n        cma      16384\n    nr_free_cma  16384\n\
+            Node 0, zone   Normal\n        cma      512\n";
+        assert_eq!(super::contiguous_pages_beyond_4g(zones), 512);
     }
 
     #[test]
