@@ -312,7 +312,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 ..boot(
                     X86_64,
                     VIVID_MAPS,
-                    "--bounces vivid import. importer. matrix. brackets. parallel. answer.",
+                    "import. importer. matrix. brackets. parallel. answer.",
                 )
             },
             may_skip: vec![
@@ -330,7 +330,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 ..boot(
                     Arm64,
                     VIVID_MAPS,
-                    "--bounces vivid import. importer. matrix. brackets. parallel. answer.",
+                    "import. importer. matrix. brackets. parallel. answer.",
                 )
             },
             may_skip: vec![

@@ -52,6 +52,19 @@ impl Device {
 
     /// Whether it snoops, as its architecture and its firmware say.
     pub fn snooping(&self) -> Snooping {
+        let own = self.told("own_dma_device").is_some_and(|own| own == "Y");
+        let parameters: &[_] = if own {
+            &["dma_snoops"]
+        } else {
+            &["dma_snoops", "snoops"]
+        };
+        for parameter in parameters {
+            match self.told(parameter).as_deref() {
+                Some("1") => return Snooping::Yes(format!("by the parameter {parameter}")),
+                Some("0") => return Snooping::No(format!("by the parameter {parameter}")),
+                _ => (),
+            }
+        }
         match std::env::consts::ARCH {
             "x86_64" => Snooping::Yes("x86_64, where devices do".into()),
             "aarch64" => self.snooping_by_device_tree(Path::new("/sys/firmware/devicetree/base")),
@@ -59,19 +72,45 @@ impl Device {
         }
     }
 
-    /// Why the device's DMA would go through bounce buffers, if it is known to:
-    /// PCI devices show how far they can reach. Behind an IOMMU that is no limit.
-    pub fn bounces(&self) -> Result<Option<String>> {
-        let Ok(bits) = fs::read_to_string(self.path.join("dma_mask_bits")) else {
-            return Ok(None);
-        };
-        if self.path.join("iommu_group").exists() {
-            return Ok(None);
+    /// The name of the device that its driver attaches to buffers: itself, but for displays of
+    /// tests that have another one for that.
+    pub fn dma_name(&self) -> String {
+        let children = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut names = children.map(|child| child.file_name().to_string_lossy().into_owned());
+        names
+            .find(|name| name.starts_with("dmabuf_display_dma"))
+            .unwrap_or_else(|| self.name())
+    }
+
+    /// What the module of displays for tests was told of this one, if it is one of those.
+    fn told(&self, parameter: &str) -> Option<String> {
+        let name = self.name();
+        let number: usize = name.strip_prefix("dmabuf_display.")?.parse().ok()?;
+        let path = Path::new("/sys/module/dmabuf_display/parameters").join(parameter);
+        let text = fs::read_to_string(path).ok()?;
+        text.trim_end().split(',').nth(number).map(str::to_owned)
+    }
+
+    /// Whether an IOMMU translates its DMA.
+    pub fn is_behind_iommu(&self) -> bool {
+        let kind = fs::read_to_string(self.path.join("iommu_group/type"));
+        kind.is_ok_and(|kind| kind.starts_with("DMA"))
+    }
+
+    /// How many bits its DMA mask has, if that is known: PCI devices show it, and of some drivers
+    /// we know. Behind an IOMMU that is no limit.
+    pub fn mask_bits(&self) -> Result<Option<u32>> {
+        if let Ok(bits) = fs::read_to_string(self.path.join("dma_mask_bits")) {
+            return Ok(Some(bits.trim().parse().context("dma_mask_bits")?));
         }
-        let bits: u32 = bits.trim().parse().context("dma_mask_bits")?;
-        let needed = 64 - last_ram_address()?.leading_zeros();
-        Ok((bits < needed)
-            .then(|| format!("it reaches {bits} bits far, and memory needs {needed}")))
+        if let Some(bits) = self.told("dma_bits") {
+            return Ok(Some(bits.parse().context("dma_bits")?));
+        }
+        Ok(match self.driver.as_str() {
+            "vivid" => Some(32),
+            "vgem" | "vkms" => Some(64),
+            _ => None,
+        })
     }
 
     /// On arm64 a device snoops only where a firmware node says so: the

@@ -15,14 +15,24 @@ pub const CONTROL: &str = "system";
 /// Whether a heap of this name is one of the module's, by the suffix that says
 /// how it keeps buffers coherent.
 pub fn is_ours(heap: &str) -> bool {
-    ["-coherent", "-noncoherent", "-uncached"]
-        .iter()
-        .any(|mode| heap.ends_with(mode))
+    region(heap) != heap
+}
+
+/// The region that a heap of this name takes from.
+fn region(heap: &str) -> &str {
+    let modes = ["-coherent", "-noncoherent", "-uncached"];
+    let region = modes.iter().find_map(|mode| heap.strip_suffix(mode));
+    region.unwrap_or(heap)
 }
 
 /// Whether a heap of this name takes from all memory, not from a region of its own.
 pub fn is_of_system_region(heap: &str) -> bool {
-    heap.starts_with("system")
+    region(heap) == "system"
+}
+
+/// Whether a heap of this name has each of its buffers in one block.
+pub fn is_contiguous(heap: &str) -> bool {
+    !["system", "system-dma32"].contains(&region(heap))
 }
 
 #[derive(Args, Clone, Debug)]
@@ -34,11 +44,6 @@ pub struct Options {
     /// The module's file, for the tests that load it.
     #[arg(long, global = true, env = "DMABUF_COHERENCY_KO")]
     pub module: Option<PathBuf>,
-
-    /// Devices of this driver cannot reach all memory of this machine, so that
-    /// their DMA would go through bounce buffers. May be repeated.
-    #[arg(long, global = true, value_name = "DRIVER")]
-    pub bounces: Vec<String>,
 
     /// The module has been told not to charge buffers to control groups.
     #[arg(long = "uncharged", global = true, action = ArgAction::SetFalse)]
@@ -72,11 +77,6 @@ impl Options {
         }
         arguments.push(format!("--rounds={}", self.rounds));
         arguments.push(format!("--skip-faults={}", self.skip_faults));
-        arguments.extend(
-            self.bounces
-                .iter()
-                .map(|driver| format!("--bounces={driver}")),
-        );
         arguments
     }
 

@@ -5,9 +5,11 @@
 
 use crate::device::{Device, Snooping, last_ram_address};
 use crate::expect::skip;
+use crate::heap::Buffer;
 use crate::options::Options;
-use crate::test_importer::{self, Importer, Setup};
-use anyhow::Result;
+use crate::test_importer::{self, Direction, Importer, Kind, Setup};
+use crate::trace::{MAP, Recording};
+use anyhow::{Context as _, Result};
 use std::fs;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +40,16 @@ const UNCACHED_BOUNCING: Answer = if cfg!(target_arch = "x86_64") {
     Answer::Refused
 };
 
+/// Whether a device that snoops reads what is in uncached memory. Where the kernel
+/// has a cacheable mapping of it as well, that may be in the caches, and old.
+pub const SNOOPED_UNCACHED_IS_RIGHT: bool = cfg!(target_arch = "x86_64");
+
+const UNCACHED_SNOOPED: Answer = if SNOOPED_UNCACHED_IS_RIGHT {
+    Answer::Plain
+} else {
+    Answer::Refused
+};
+
 /// For each mode of a heap, by its suffix, the answers to devices that snoop,
 /// that do not snoop, and that bounce. Heaps that are not the module's come last.
 const DESIGN: [(&str, [Answer; 3]); 4] = {
@@ -45,7 +57,7 @@ const DESIGN: [(&str, [Answer; 3]); 4] = {
     [
         ("-coherent", [Plain, Refused, Refused]),
         ("-noncoherent", [Plain, Bracketed, Bracketed]),
-        ("-uncached", [Plain, Plain, UNCACHED_BOUNCING]),
+        ("-uncached", [UNCACHED_SNOOPED, Plain, UNCACHED_BOUNCING]),
         ("", [Plain, Bracketed, Bracketed]),
     ]
 };
@@ -106,10 +118,60 @@ pub fn bouncing() -> Result<Setup> {
     }
 }
 
-/// How such a device gets at memory, if it does DMA.
+/// How such a device gets at all memory, if it does DMA.
 pub fn reach(setup: &Setup) -> Result<Reach> {
+    reach_bits(setup, 64 - last_ram_address()?.leading_zeros())
+}
+
+/// How it gets at the memory of a buffer.
+pub fn reach_buffer(setup: &Setup, heap: &str, buffer: &Buffer) -> Result<Reach> {
+    match setup.mask_bits {
+        Some(bits) if memory_is_beyond(bits)? => reach_bits(setup, bits_of(heap, buffer)?),
+        _ => reach(setup),
+    }
+}
+
+/// How many address bits the memory of a buffer needs, as the kernel tells when it is mapped for
+/// a device that reaches all of it. Where everything bounces it does not come to that.
+pub fn bits_of(heap: &str, buffer: &Buffer) -> Result<u32> {
+    if bouncing_is_forced()? {
+        return Ok(64);
+    }
+    let importer = Importer::open()?;
+    let name = importer.setup(&accepted_by(heap))?;
+    let recording = Recording::start(&[MAP])?;
+    let attachment = importer.attach(buffer, Kind::Static)?;
+    importer.map(attachment, Direction::ToDevice)?;
+    let events = recording.events()?;
+    let mapped = events
+        .iter()
+        .find(|event| event.is(MAP) && event.subject == name);
+    let mapped = mapped.context("expected the event dma_map_sg, there was none")?;
+    let numbers = |key: &str| -> Vec<u64> {
+        let list = mapped.field(key).trim_matches(['{', '}']).split(',');
+        list.filter_map(|number| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok())
+            .collect()
+    };
+    let (starts, sizes) = (numbers("phys_addrs"), numbers("sizes"));
+    let last = starts
+        .iter()
+        .zip(&sizes)
+        .map(|(start, size)| start + size - 1);
+    let last = last.max().context("expected addresses, there were none")?;
+    Ok(64 - last.leading_zeros())
+}
+
+/// A device that this heap takes, and reaches all memory.
+pub fn accepted_by(heap: &str) -> Setup {
+    match answer(heap, Reach::Snooping) {
+        Answer::Refused => Setup::NOT_SNOOPING,
+        _ => Setup::SNOOPING,
+    }
+}
+
+fn reach_bits(setup: &Setup, needed: u32) -> Result<Reach> {
     let bits = setup.mask_bits.unwrap_or_default();
-    if bouncing_is_forced()? || memory_is_beyond(bits)? {
+    if bouncing_is_forced()? || bits < needed {
         return Ok(Reach::Bouncing);
     }
     if setup.edu {
@@ -122,9 +184,10 @@ pub fn reach(setup: &Setup) -> Result<Reach> {
     })
 }
 
-/// How the device behind a node gets at memory; skips the test where nobody knows.
+/// How the device behind a node gets at all memory; skips the test where nobody knows.
 pub fn device_reach(device: &Device) -> Result<Reach> {
-    if bouncing_is_forced()? || device.bounces()?.is_some() {
+    let bits = device.mask_bits()?.unwrap_or(64);
+    if bouncing_is_forced()? || !device.is_behind_iommu() && memory_is_beyond(bits)? {
         return Ok(Reach::Bouncing);
     }
     unless_bouncing(device)
@@ -140,7 +203,7 @@ fn unless_bouncing(device: &Device) -> Result<Reach> {
 
 /// A device that the heap under test must accept and map for.
 pub fn suitable(options: &Options) -> Result<Importer> {
-    let importer = Importer::new(&Setup::SNOOPING)?;
+    let importer = Importer::new(&accepted_by(&options.heap))?;
     match (
         bouncing_is_forced()?,
         options.heap_is_strict(),

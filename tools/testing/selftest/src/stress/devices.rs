@@ -10,7 +10,7 @@ use crate::expect::Skip;
 use crate::links::is_strict;
 use crate::mapping::page_size;
 use crate::options::is_ours;
-use crate::reach::{Answer, answer, reach};
+use crate::reach::{Answer, Reach, answer, memory_is_beyond, reach};
 use crate::test_importer::{Direction, Importer, Kind as Way, Setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
@@ -39,7 +39,7 @@ fn is_limited(setup: &Setup) -> bool {
 /// Whether a heap must refuse a device. Without DMA there is no reach to speak of.
 fn is_refused(heap: &str, setup: &Setup) -> Result<bool> {
     if setup.mask_bits.is_none() {
-        return Ok(is_strict(heap));
+        return Ok(is_strict(heap) || answer(heap, Reach::Snooping) == Answer::Refused);
     }
     Ok(answer(heap, reach(setup)?) == Answer::Refused)
 }
@@ -103,7 +103,11 @@ impl State {
             live.attached.retain(|one| one.device != which);
             live.vmaps.retain(|(device, _)| *device != which);
         });
-        let setup = SETUPS[action.tag as usize % SETUPS.len()];
+        let mut setup = SETUPS[action.tag as usize % SETUPS.len()];
+        // Where memory is beyond its reach, each buffer would have to be asked.
+        if setup.mask_bits.is_some_and(|bits| bits < 64) && memory_is_beyond(32)? {
+            setup = Setup::SNOOPING;
+        }
         let importer = Importer::new(&setup)?;
         self.devices[which] = Some(Device { importer, setup });
         Ok(Outcome::Done)

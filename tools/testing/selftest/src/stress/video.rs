@@ -11,7 +11,7 @@ use crate::camera::Camera;
 use crate::heap::{READ, WRITE};
 use crate::importer::Importer as _;
 use crate::mapping::page_size;
-use crate::options::{is_of_system_region, is_ours};
+use crate::options::{is_contiguous, is_ours};
 use crate::reach::{Answer, Reach, answer, device_reach, memory_is_beyond};
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
@@ -215,7 +215,7 @@ impl State {
         };
         let queue = Queue::new(camera.video, self, target, format.size, action.pick);
         let heap = self.lives[target].as_ref().map(heap).unwrap_or_default();
-        let pieces = is_of_system_region(heap);
+        let pieces = !is_contiguous(heap);
         let in_pieces = |error| errno_of(error) == Some(Errno::FAULT);
         ensure!(
             pieces || !queue.as_ref().is_err_and(in_pieces),

@@ -13,9 +13,9 @@ use super::matrix::heaps;
 use crate::expect::skip;
 use crate::heap::{Buffer, END, Heap, READ, WRITE};
 use crate::mapping::Mapping;
-use crate::options::{Options, is_of_system_region, is_ours};
+use crate::options::{Options, is_ours};
 use crate::pattern::{expect_bytes, pattern};
-use crate::reach::{Answer, Reach, answer, bouncing, bouncing_is_forced};
+use crate::reach::{Answer, Reach, answer, bouncing, bouncing_is_forced, reach_buffer};
 use crate::test_importer::{Attachment, Direction, Importer, Kind, Mapped, Setup};
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
@@ -100,16 +100,16 @@ struct Stage {
 /// Runs a test with each heap that takes devices that bounce.
 fn each(test: fn(&Stage) -> Result<()>) -> Result<()> {
     let setup = bouncing()?;
-    let forced = bouncing_is_forced()?;
     let mut tried = Vec::new();
     for heap in heaps()? {
-        // Contiguous memory is where every device reaches it.
-        if answer(&heap, Reach::Bouncing) == Answer::Refused
-            || !(forced || is_of_system_region(&heap))
-        {
+        if answer(&heap, Reach::Bouncing) == Answer::Refused {
             continue;
         }
         let stage = Stage::new(&heap, &setup)?;
+        if reach_buffer(&setup, &heap, &stage.buffer)? != Reach::Bouncing {
+            println!("{heap}: its memory is where the device reaches it");
+            continue;
+        }
         test(&stage).with_context(|| heap.clone())?;
         tried.push(heap);
     }

@@ -11,9 +11,9 @@ use crate::ioctl;
 use crate::memory::eventually;
 use crate::options::Options;
 use crate::process::in_fork;
-use crate::reach::suitable;
+use crate::reach::{accepted_by, suitable};
 use crate::test_importer::{
-    self, Attachment, Direction, Importer, Kind, Mapped, RawSetup, SCATTERED, Setup,
+    self, Attachment, Direction, Importer, Kind, Mapped, RawSetup, SCATTERED,
 };
 use anyhow::{Result, ensure};
 use rustix::fd::{AsFd as _, BorrowedFd};
@@ -126,8 +126,8 @@ fn bad_input(options: &Options) -> Result<()> {
 }
 
 /// Does everything that can be left undone, and names the device.
-fn leave_open(importer: &Importer, buffer: &Buffer) -> Result<String> {
-    let name = importer.setup(&Setup::SNOOPING)?;
+fn leave_open(options: &Options, importer: &Importer, buffer: &Buffer) -> Result<String> {
+    let name = importer.setup(&accepted_by(&options.heap))?;
     for kind in Kind::ALL {
         let attachment = importer.attach(buffer, kind)?;
         importer.attach(buffer, kind)?;
@@ -156,7 +156,7 @@ fn left_open(options: &Options) -> Result<()> {
         let buffer = heap.alloc([4096, MIB, SCATTERED][round % 3])?;
         let inode = buffer.inode();
         let importer = Importer::open()?;
-        let name = leave_open(&importer, &buffer)?;
+        let name = leave_open(options, &importer, &buffer)?;
         ensure!(
             test_importer::sysfs(&name).exists(),
             "there is no device {name}"
@@ -210,7 +210,7 @@ fn killed(options: &Options) -> Result<()> {
             });
             let busy = || -> Result<()> {
                 let importer = Importer::open()?;
-                leave_open(&importer, &buffer)?;
+                leave_open(options, &importer, &buffer)?;
                 loop {
                     let attachment = importer.attach(&buffer, Kind::Dynamic)?;
                     let mapped = importer.map(attachment, Direction::Bidirectional)?;

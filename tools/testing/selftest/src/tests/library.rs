@@ -6,7 +6,8 @@ use super::Test;
 use crate::expect::skip;
 use crate::heap::Heap;
 use crate::options::Options;
-use crate::test_importer::{Direction, Importer, Kind, Setup};
+use crate::reach::accepted_by;
+use crate::test_importer::{Direction, Importer, Kind};
 use anyhow::{Context as _, Result, bail, ensure};
 use dmaheap::{Buffer, Error, Request, System, query};
 use rustix::fd::OwnedFd;
@@ -123,7 +124,7 @@ fn refuse(options: &Options) -> Result<()> {
 
 /// Where DMA bounces, each byte has to be copied by the brackets.
 fn brackets(options: &Options) -> Result<()> {
-    let importer = Importer::new(&Setup::SNOOPING)?;
+    let importer = Importer::new(&accepted_by(&options.heap))?;
     let mut mapped = buffer(options, &Request::new(SIZE as u64))?.map()?;
     let attachment = importer.attach(&mapped, Kind::Static)?;
     let device = importer.map(attachment, Direction::Bidirectional)?;
@@ -185,7 +186,7 @@ fn ask(options: &Options) -> Result<()> {
 
 fn holders(options: &Options) -> Result<()> {
     let importer = Importer::open()?;
-    let name = importer.setup(&Setup::SNOOPING)?;
+    let name = importer.setup(&accepted_by(&options.heap))?;
     let buffer = Heap::open(&options.heap)?.alloc(SIZE)?;
     let (_first, _second) = (buffer.map()?, buffer.map()?);
     importer.attach(&buffer, Kind::Dynamic)?;
@@ -232,8 +233,8 @@ fn devices(_: &Options) -> Result<()> {
             if let Some(first) = device.best_heap() {
                 let links = crate::links::Links::of(&device.path)?.context("no links")?;
                 ensure!(
-                    first == links.first,
-                    "{}: {first} is not {}",
+                    Some(first) == links.first.as_deref(),
+                    "{}: {first} is not {:?}",
                     device.name,
                     links.first
                 );

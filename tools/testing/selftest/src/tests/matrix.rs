@@ -13,7 +13,9 @@ use crate::heap::{Buffer, END, Heap, READ, WRITE};
 use crate::mapping::{Mapping, page_size};
 use crate::options::{CONTROL, Options, is_ours};
 use crate::pattern::{expect_bytes, pattern};
-use crate::reach::{Answer, Reach, allocates, answer, bouncing_is_forced, memory_is_beyond, reach};
+use crate::reach::{
+    Answer, Reach, allocates, answer, bouncing_is_forced, memory_is_beyond, reach, reach_buffer,
+};
 use crate::test_importer::{Direction, Importer, Kind, Mapped, Setup};
 use crate::trace::{Recording, SYNC_FOR_CPU, SYNC_FOR_DEVICE};
 use anyhow::{Context as _, Result, ensure};
@@ -120,24 +122,26 @@ fn edu(_options: &Options) -> Result<()> {
 
 fn all_heaps(setups: &[Setup]) -> Result<()> {
     for setup in setups {
-        let reach = reach(setup)?;
         for heap in heaps()? {
+            let opened = Heap::open(&heap)?;
+            if !allocates(&heap)? {
+                expect_errno(&heap, opened.alloc(LEN), Errno::OPNOTSUPP)?;
+                continue;
+            }
+            let buffer = opened.alloc(LEN)?;
+            let reach = reach_buffer(setup, &heap, &buffer)?;
             let answer = answer(&heap, reach);
             println!("{heap}, {reach:?}: {answer:?}");
+            let importer = Importer::open()?;
             let cell = Cell {
-                heap: Heap::open(&heap)?,
-                importer: Importer::open()?,
-                name: String::new(),
+                buffer,
+                name: importer.setup(setup)?,
+                importer,
                 range: range(setup),
                 bracketed: answer == Answer::Bracketed,
                 bounces: reach == Reach::Bouncing,
             };
-            let name = cell.importer.setup(setup)?;
-            let cell = Cell { name, ..cell };
             match answer {
-                _ if !allocates(&heap)? => {
-                    expect_errno("allocating", cell.heap.alloc(LEN), Errno::OPNOTSUPP)
-                }
                 Answer::Refused => cell.refused(),
                 Answer::Plain | Answer::Bracketed => cell.accepted(),
             }
@@ -157,9 +161,9 @@ fn range(setup: &Setup) -> Range<usize> {
     }
 }
 
-/// A heap and a device.
+/// A buffer of a heap, and a device.
 struct Cell {
-    heap: Heap,
+    buffer: Buffer,
     importer: Importer,
     /// The name of the device.
     name: String,
@@ -171,13 +175,13 @@ struct Cell {
 impl Cell {
     /// The device can neither attach nor keep others from the buffer.
     fn refused(&self) -> Result<()> {
-        let buffer = self.heap.alloc(LEN)?;
+        let buffer = &self.buffer;
         for kind in Kind::ALL {
-            let seen = self.importer.attach(&buffer, kind);
+            let seen = self.importer.attach(buffer, kind);
             expect_errno("attaching", seen, Errno::OPNOTSUPP)?;
         }
-        self.expect_attached(&buffer, 0)?;
-        let vmap = self.importer.vmap(&buffer)?;
+        self.expect_attached(buffer, 0)?;
+        let vmap = self.importer.vmap(buffer)?;
         self.importer.kwrite(&vmap, 1, b"kernel")?;
         let mut seen = [0; 6];
         buffer.map()?.read(1, &mut seen);
@@ -196,26 +200,26 @@ impl Cell {
 
     /// One attachment, mapped once, with data in each direction that there is.
     fn transfer(&self, kind: Kind, direction: Direction) -> Result<()> {
-        let buffer = self.heap.alloc(LEN)?;
+        let buffer = &self.buffer;
         let process = buffer.map()?;
         let mut expected = pattern(LEN, 1);
         process.write(0, &expected);
 
-        let attachment = self.importer.attach(&buffer, kind)?;
+        let attachment = self.importer.attach(buffer, kind)?;
         let mapped = self.importer.map(attachment, direction)?;
-        mapped.expect_whole(&buffer)?;
-        self.expect_attached(&buffer, 1)?;
+        mapped.expect_whole(buffer)?;
+        self.expect_attached(buffer, 1)?;
         self.expect_reads(&mapped, direction, &expected, "what was there before")?;
 
         // What the CPU writes is lost upon a device that says it only writes.
         if direction.reads() || !self.bounces {
             expected = pattern(LEN, 2);
-            self.for_cpu(&buffer, || process.write(0, &expected))?;
+            self.for_cpu(buffer, || process.write(0, &expected))?;
             self.expect_reads(&mapped, direction, &expected, "what a process wrote")?;
 
-            let vmap = self.importer.vmap(&buffer)?;
+            let vmap = self.importer.vmap(buffer)?;
             expected = pattern(LEN, 3);
-            self.for_cpu(&buffer, || self.importer.kwrite(&vmap, 0, &expected))??;
+            self.for_cpu(buffer, || self.importer.kwrite(&vmap, 0, &expected))??;
             self.importer.vunmap(&vmap)?;
             self.expect_reads(&mapped, direction, &expected, "what the kernel wrote")?;
         }
@@ -226,7 +230,7 @@ impl Cell {
         if direction.writes() {
             written.context("writing")?;
             expected[self.range.clone()].copy_from_slice(&by_device);
-            self.expect_cpu_reads(&buffer, &process, &expected)?;
+            self.expect_cpu_reads(buffer, &process, &expected)?;
         } else {
             expect_errno("writing", written, Errno::ACCESS)?;
         }
@@ -235,8 +239,8 @@ impl Cell {
         let seen = self.importer.read(&mapped, 0, 1);
         expect_errno("reading what is unmapped", seen, Errno::NOENT)?;
         self.importer.detach(attachment)?;
-        self.expect_attached(&buffer, 0)?;
-        self.expect_cpu_reads(&buffer, &process, &expected)
+        self.expect_attached(buffer, 0)?;
+        self.expect_cpu_reads(buffer, &process, &expected)
             .context("after unmapping")
     }
 
