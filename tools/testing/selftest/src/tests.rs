@@ -12,6 +12,7 @@ mod hotplug;
 mod huge_mmap;
 mod import;
 mod importer_attach;
+mod importer_blocks;
 mod importer_data;
 mod importer_life;
 mod library;
@@ -67,6 +68,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         bad_input::TESTS,
         import::TESTS,
         importer_attach::TESTS,
+        importer_blocks::TESTS,
         importer_data::TESTS,
         importer_life::TESTS,
         matrix::TESTS,
