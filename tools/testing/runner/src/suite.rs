@@ -26,7 +26,12 @@ const FAULTS: &str = "fail_nth.";
 
 /// What such a kernel cannot run: it lets objects outlive the modules that they are in, and its
 /// slabs need more than single pages.
-const NOT_ON_DEBUG: &[&str] = &["links.subsystems", "memory.fragmented"];
+const NOT_ON_DEBUG: &[&str] = &[
+    "links.subsystems",
+    "links.agree_fragmented",
+    "links.first_works",
+    "memory.fragmented",
+];
 
 /// All guests, with those that only a kernel is worth that looks for mistakes.
 pub fn groups(debug: bool) -> Vec<Group> {
@@ -72,6 +77,25 @@ fn bare(arch: Arch) -> Boot {
         arch,
         format!("insmod $DMABUF_COHERENCY_KO && exec /{SELFTEST} links.subsystems"),
     )
+}
+
+/// A guest in which another driver has a heap of a name of ours.
+fn name_taken(arch: Arch) -> Suite {
+    Suite {
+        name: match arch {
+            Arch::X86_64 => "x86_64-name-taken",
+            Arch::Arm64 => "arm64-name-taken",
+        },
+        about: "where a heap's name is taken: that heap is left out, and all else works",
+        boot: Boot::new(
+            arch,
+            format!(
+                "modprobe dmabuf_name_taken && {LOAD} {VIVID_MAPS} && {NAME_TAKEN} && \
+                 exec /{SELFTEST} {MAINTAINED_HEAP} alloc. sync. import. links.shape links.agree"
+            ),
+        ),
+        may_skip: ANY_HEAP.to_vec(),
+    }
 }
 
 /// Guests in which loading the module fails again and again, until it does not,
@@ -126,10 +150,9 @@ fn behind(iommu: Iommu, boot: Boot) -> Boot {
     }
 }
 
-/// Loading the module must fail where its heap's name is taken, and leave
-/// everything as it was, so that it can be tried again.
-const NAME_TAKEN: &str = "modprobe dmabuf_name_taken && ! insmod $DMABUF_COHERENCY_KO && \
-    [ ! -e /sys/module/dmabuf_coherency ] && ! insmod $DMABUF_COHERENCY_KO";
+/// Where the name of a heap is taken, the module says so and has all the others.
+const NAME_TAKEN: &str = "dmesg | grep -q 'dmabuf_coherency: .*system-coherent' && \
+    [ ! -e /sys/class/dma_heap/system-coherent/dma_coherent ]";
 
 /// The rules that the module follows, and where vivid is linked to.
 const LINKS: &str = "/sys/module/dmabuf_coherency/parameters/links";
@@ -145,6 +168,10 @@ const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. que
 const LACKING: &str = "--heap system-noncoherent alloc. query. limits.counted pool.reused \
     pool.bounded pool.idle links.shape links.agree";
 
+/// What devices with a limit have to do with.
+const BEYOND: &str =
+    "import. importer. matrix. brackets. parallel. answer. links.shape links.agree";
+
 /// Makes all DMA bounce, and has room for it: 48 MiB. arm64 takes the default for nothing said.
 const BOUNCE: &str = "swiotlb=24576,force";
 
@@ -153,6 +180,9 @@ const ALL_BOUNCES: &[&str] = &[
     "import.refused",
     "import.cpu_only",
     "importer.mask_changed",
+    "importer.narrow_block",
+    "importer.uncached",
+    "importer.segments",
     "importer.data",
     "importer.foreign",
     "matrix.snooping",
@@ -167,9 +197,13 @@ const ALL_BOUNCES: &[&str] = &[
     "video.stream",
     "video.forced_bounce",
     "links.early_rules",
+    "links.dma_device",
     "links.c_driver",
     "fail_nth.load",
 ];
+
+/// What devices that only the CPU works for have to do with.
+const CPU_ONLY: &str = "import. video. links.shape links.agree";
 
 /// What devices that do not snoop have to do with.
 const NO_DEVICE_SNOOPS: &str = "import. answer. race. matrix. links.agree links.shape";
@@ -209,6 +243,7 @@ const ALL_COHERENT: &[&str] = &[
     "import.refused",
     "import.cpu_only",
     "importer.mask_changed",
+    "importer.narrow_block",
     "matrix.bouncing",
     "matrix.narrow",
     "matrix.maintenance",
@@ -272,6 +307,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 "import.cpu_only",
                 "pool.off",
                 "importer.mask_changed",
+                "importer.narrow_block",
                 "matrix.bouncing",
                 "matrix.narrow",
                 "brackets.",
@@ -295,13 +331,13 @@ fn suites(debug: bool) -> Vec<Suite> {
         Suite {
             name: "x86_64-vmap",
             about: "imports and video, vivid using the CPU",
-            boot: boot(X86_64, "", "import. video."),
+            boot: boot(X86_64, "", CPU_ONLY),
             may_skip: vec!["import.refused", "video.forced_bounce"],
         },
         Suite {
             name: "arm64-vmap",
             about: "imports and video, vivid using the CPU",
-            boot: boot(Arm64, "", "import. video."),
+            boot: boot(Arm64, "", CPU_ONLY),
             may_skip: vec!["video.forced_bounce"],
         },
         Suite {
@@ -309,11 +345,8 @@ fn suites(debug: bool) -> Vec<Suite> {
             about: "imports, where some devices do not reach all memory",
             boot: Boot {
                 mem: 5 << 10,
-                ..boot(
-                    X86_64,
-                    VIVID_MAPS,
-                    "import. importer. matrix. brackets. parallel. answer.",
-                )
+                append: "cma=64M@0-4G",
+                ..boot(X86_64, VIVID_MAPS, BEYOND)
             },
             may_skip: vec![
                 "import.cpu_only",
@@ -327,11 +360,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             about: "imports, where some devices do not reach all memory",
             boot: Boot {
                 mem: 5 << 10,
-                ..boot(
-                    Arm64,
-                    VIVID_MAPS,
-                    "import. importer. matrix. brackets. parallel. answer.",
-                )
+                ..boot(Arm64, VIVID_MAPS, BEYOND)
             },
             may_skip: vec![
                 "import.cpu_only",
@@ -468,7 +497,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             boot: Boot::new(
                 X86_64,
                 format!(
-                    "PARAMETERS='links=vivid=system'; ! insmod $DMABUF_COHERENCY_KO links=vivid && {LOAD} {VIVID_MAPS} && [ \"$(cat {VIVID_ORDER})\" = system ] && exec /{SELFTEST} links.shape links.nodes_only"
+                    "PARAMETERS='links=vivid=default_cma_region'; ! insmod $DMABUF_COHERENCY_KO links=vivid && {LOAD} {VIVID_MAPS} && [ \"$(cat {VIVID_ORDER})\" = default_cma_region ] && exec /{SELFTEST} links.shape links.nodes_only"
                 ),
             ),
             may_skip: vec![],
@@ -521,15 +550,8 @@ fn suites(debug: bool) -> Vec<Suite> {
             boot: Boot::new(Arm64, "exec sh /guest.sh"),
             may_skip: vec![],
         },
-        Suite {
-            name: "x86_64-name-taken",
-            about: "where the heap's name is taken: loading fails and breaks nothing",
-            boot: Boot::new(
-                X86_64,
-                format!("{NAME_TAKEN} && exec /{SELFTEST} --heap system alloc. sync."),
-            ),
-            may_skip: vec![],
-        },
+        name_taken(X86_64),
+        name_taken(Arm64),
     ]
 }
 

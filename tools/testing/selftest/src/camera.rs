@@ -4,7 +4,7 @@
 
 use crate::device::{Device, base_name};
 use crate::heap::{Buffer, Heap};
-use crate::importer::{Imported, Importer};
+use crate::importer::{Frame, Imported, Importer};
 use crate::leaks::LOST;
 use anyhow::{Context as _, Result};
 use rustix::io::Errno;
@@ -69,6 +69,14 @@ impl Camera {
         self.format
     }
 
+    /// The queue that takes frames, if the device converts them.
+    fn input(&self) -> Result<Option<Video>, Errno> {
+        match self.video.converter_driver()? {
+            Some(_) => self.video.input().map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Asks for larger frames; returns how large they have become.
     pub fn resize(&mut self, width: u32, height: u32) -> Result<PixelFormat> {
         let what = || format!("setting {width}x{height} on {}", self.node.display());
@@ -98,9 +106,19 @@ impl Importer for Camera {
         (self.format.size as usize).next_power_of_two().max(0x10000)
     }
 
+    fn expect_frame(&mut self, frame: Frame) -> Result<()> {
+        let what = || self.node.display().to_string();
+        let set = |video: &Video| video.set_format(frame.width, frame.height, fourcc(b"RGB4"));
+        if let Some(input) = self.input().with_context(what)? {
+            set(&input).with_context(what)?;
+        }
+        self.format = set(&self.video).with_context(what)?;
+        Ok(())
+    }
+
     fn import<'a>(&'a self, buffer: &'a Buffer) -> Result<Box<dyn Imported + 'a>, Errno> {
         self.video.request_buffers(1)?;
-        let queued = Queued(self);
+        let queued = Queued(self, buffer);
         self.video.queue(0, buffer)?;
         Ok(Box::new(queued))
     }
@@ -108,7 +126,7 @@ impl Importer for Camera {
     fn loses(&self, control: &Heap) -> Result<bool> {
         let small = control.alloc(1).context("allocating a page")?;
         self.video.request_buffers(1)?;
-        let queued = Queued(self);
+        let queued = Queued(self, &small);
         let seen = self.video.queue_as(0, &small, self.format.size);
         drop(queued);
         let lost = seen.is_err() && small.references()? > 1;
@@ -119,10 +137,29 @@ impl Importer for Camera {
     }
 }
 
-/// Queued buffers, let go when dropped.
-struct Queued<'a>(&'a Camera);
+/// A queued buffer, let go when dropped.
+struct Queued<'a>(&'a Camera, &'a Buffer);
 
-impl Imported for Queued<'_> {}
+impl Imported for Queued<'_> {
+    /// One frame, which a converter makes of what is in the same buffer.
+    fn work(&self, _frame: Frame) -> Result<(), Errno> {
+        let video = &self.0.video;
+        let input = self.0.input()?;
+        if let Some(input) = &input {
+            input.request_buffers(1)?;
+            input.queue_as(0, self.1, self.0.format.size)?;
+            input.start()?;
+        }
+        video.start()?;
+        let done = video.dequeue().map(drop);
+        video.stop()?;
+        if let Some(input) = &input {
+            input.stop()?;
+            input.request_buffers(0)?;
+        }
+        done
+    }
+}
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {

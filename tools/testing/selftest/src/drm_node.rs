@@ -4,11 +4,11 @@
 
 use crate::device::{Device, base_name};
 use crate::heap::Buffer;
-use crate::importer::{Imported, Importer};
+use crate::importer::{Frame, Imported, Importer};
 use anyhow::{Context as _, Result};
 use drm::Device as _;
-use drm::buffer::Handle;
-use drm::control::Device as _;
+use drm::buffer::{DrmFourcc, DrmModifier, Handle, PlanarBuffer};
+use drm::control::{Device as _, FbCmd2Flags};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -139,7 +139,56 @@ pub struct ImportedHandle<'a> {
     pub handle: Handle,
 }
 
-impl Imported for ImportedHandle<'_> {}
+impl Imported for ImportedHandle<'_> {
+    /// Makes a framebuffer of it, where the driver has some.
+    fn work(&self, frame: Frame) -> Result<(), Errno> {
+        let surface = Surface {
+            handle: self.handle,
+            frame,
+        };
+        match self
+            .card
+            .add_planar_framebuffer(&surface, FbCmd2Flags::empty())
+            .map_err(errno)
+        {
+            Ok(made) => self.card.destroy_framebuffer(made).map_err(errno),
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// What a framebuffer is made of.
+struct Surface {
+    handle: Handle,
+    frame: Frame,
+}
+
+impl PlanarBuffer for Surface {
+    fn size(&self) -> (u32, u32) {
+        (self.frame.width, self.frame.height)
+    }
+
+    fn format(&self) -> DrmFourcc {
+        DrmFourcc::Xrgb8888
+    }
+
+    fn modifier(&self) -> Option<DrmModifier> {
+        None
+    }
+
+    fn pitches(&self) -> [u32; 4] {
+        [self.frame.pitch(), 0, 0, 0]
+    }
+
+    fn handles(&self) -> [Option<Handle>; 4] {
+        [Some(self.handle), None, None, None]
+    }
+
+    fn offsets(&self) -> [u32; 4] {
+        [0; 4]
+    }
+}
 
 impl Drop for ImportedHandle<'_> {
     fn drop(&mut self) {

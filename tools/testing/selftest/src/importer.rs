@@ -32,6 +32,11 @@ pub trait Importer {
         0x10000
     }
 
+    /// Asks for frames of about that size, if the device has to be asked beforehand.
+    fn expect_frame(&mut self, _frame: Frame) -> Result<()> {
+        Ok(())
+    }
+
     /// Imports `buffer` until the result is dropped.
     fn import<'a>(&'a self, buffer: &'a Buffer) -> Result<Box<dyn Imported + 'a>, Errno>;
 
@@ -54,7 +59,41 @@ pub trait Importer {
 }
 
 /// What an importer holds of a buffer; dropping it lets go.
-pub trait Imported {}
+pub trait Imported {
+    /// Lets the device do with a frame what it does, as far as it can without a screen.
+    fn work(&self, _frame: Frame) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// A picture of four bytes a pixel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Frame {
+    /// From the largest that counts to one of 64 KiB.
+    pub const ALL: [Self; 3] = [
+        Self::new(3840, 2160),
+        Self::new(1920, 1080),
+        Self::new(128, 128),
+    ];
+
+    const fn new(width: u32, height: u32) -> Self {
+        Self { width, height }
+    }
+
+    pub fn pitch(self) -> u32 {
+        4 * self.width
+    }
+
+    /// Its bytes.
+    pub fn size(self) -> usize {
+        self.pitch() as usize * self.height as usize
+    }
+}
 
 /// All importers of the system.
 pub fn all() -> Result<Vec<Box<dyn Importer>>> {
@@ -134,15 +173,30 @@ pub fn observe(importer: &dyn Importer, heap: &Heap) -> Result<Observation> {
 
 /// The same with a buffer of `len` bytes.
 pub fn observe_size(importer: &dyn Importer, heap: &Heap, len: usize) -> Result<Observation> {
+    observe_work(importer, heap, len, |_| Ok(()))
+}
+
+/// The same with a buffer for a frame, which the device works on.
+pub fn observe_frame(importer: &dyn Importer, heap: &Heap, frame: Frame) -> Result<Observation> {
+    let len = frame.size().max(importer.buffer_size());
+    observe_work(importer, heap, len, |imported| imported.work(frame))
+}
+
+fn observe_work(
+    importer: &dyn Importer,
+    heap: &Heap,
+    len: usize,
+    work: impl FnOnce(&dyn Imported) -> Result<(), Errno>,
+) -> Result<Observation> {
     let recording = Recording::start(&[ATTACH, DETACH, MAP, UNMAP, VERDICT])?;
     let buffer = heap
         .alloc(len)
         .with_context(|| format!("allocating {len} bytes"))?;
     let mut held = Vec::new();
     let result = match importer.import(&buffer) {
-        Ok(_imported) => {
+        Ok(imported) => {
             held = bufinfo::attached(buffer.inode())?;
-            Ok(())
+            work(&*imported)
         }
         Err(errno) => Err(errno),
     };
@@ -159,7 +213,7 @@ pub fn observe_size(importer: &dyn Importer, heap: &Heap, len: usize) -> Result<
         let events = events.iter().filter(move |event: &&Event| event.is(name));
         events.filter(|event| event.concerns(buffer.inode()))
     };
-    let device = importer.device().name();
+    let device = importer.device().dma_name();
     let tables = |name| {
         let events = events.iter().filter(move |event: &&Event| event.is(name));
         events.filter(|event| event.subject == device)

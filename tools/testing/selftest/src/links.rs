@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// The links of one device.
 #[derive(Debug, PartialEq)]
 pub struct Links {
-    /// What `dma_heap` points at.
-    pub first: String,
+    /// What `dma_heap` points at; nothing where no heap suits the device.
+    pub first: Option<String>,
     /// What `dma_heaps/order` says.
     pub order: Vec<String>,
     /// What `dma_heaps` holds, and where it leads.
@@ -44,9 +44,13 @@ impl Links {
     }
 
     fn read(device: &Path) -> std::io::Result<Self> {
-        let first = fs::canonicalize(device.join("dma_heap"))?;
         let all = device.join("dma_heaps");
         let order = fs::read_to_string(all.join("order"))?;
+        let first = match fs::canonicalize(device.join("dma_heap")) {
+            Ok(first) => Some(base_name(&first)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
         let mut heaps = BTreeMap::new();
         for entry in fs::read_dir(&all)? {
             let entry = entry?;
@@ -55,7 +59,7 @@ impl Links {
             }
         }
         Ok(Self {
-            first: base_name(&first),
+            first,
             order: order.split_whitespace().map(str::to_owned).collect(),
             heaps,
         })
@@ -67,7 +71,7 @@ pub fn is_strict(heap: &str) -> bool {
     heap.ends_with("-coherent")
 }
 
-/// The directories of all devices that have links.
+/// The directories of all devices that have links, or the place for some.
 pub fn linked_devices() -> Result<BTreeSet<PathBuf>> {
     fn search(directory: &Path, found: &mut BTreeSet<PathBuf>) {
         // Devices come and go while we look.
@@ -76,10 +80,10 @@ pub fn linked_devices() -> Result<BTreeSet<PathBuf>> {
         };
         for entry in entries.flatten() {
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() => search(&entry.path(), found),
-                Ok(kind) if kind.is_symlink() && entry.file_name() == "dma_heap" => {
+                Ok(kind) if kind.is_dir() && entry.file_name() == "dma_heaps" => {
                     found.insert(directory.to_owned());
                 }
+                Ok(kind) if kind.is_dir() => search(&entry.path(), found),
                 _ => (),
             }
         }
@@ -99,6 +103,12 @@ pub fn driver_of(device: &Path) -> Result<String> {
 /// The classes whose nodes give a device links.
 pub const CLASSES: [&str; 3] = ["drm", "accel", "video4linux"];
 
+/// Whether a class device stands for a node that buffers can be given to, which a
+/// subdevice's cannot.
+fn has_node(class_device: &Path) -> bool {
+    class_device.join("dev").exists() && !base_name(class_device).starts_with("v4l-subdev")
+}
+
 /// The devices behind the nodes of a class.
 pub fn devices_of(class: &str) -> Result<BTreeSet<PathBuf>> {
     let Ok(entries) = fs::read_dir(Path::new("/sys/class").join(class)) else {
@@ -107,7 +117,7 @@ pub fn devices_of(class: &str) -> Result<BTreeSet<PathBuf>> {
     let mut devices = BTreeSet::new();
     for entry in entries {
         let node = entry?.path();
-        if node.join("dev").exists()
+        if has_node(&node)
             && let Ok(device) = fs::canonicalize(node.join("device"))
         {
             devices.insert(device);
@@ -134,7 +144,7 @@ pub fn nodes_of(device: &Path) -> Result<Vec<PathBuf>> {
         };
         for entry in entries {
             let path = entry?.path();
-            if path.join("dev").exists() {
+            if has_node(&path) {
                 nodes.push(path);
             }
         }

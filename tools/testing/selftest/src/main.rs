@@ -8,6 +8,7 @@
 
 mod bufinfo;
 mod camera;
+mod displays;
 mod drm_node;
 mod faults;
 mod fragments;
@@ -25,6 +26,7 @@ mod pattern;
 mod process;
 mod reach;
 mod stress;
+mod suits;
 mod survey;
 mod tests;
 mod timeline;

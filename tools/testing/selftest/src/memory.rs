@@ -64,32 +64,6 @@ fn listed_pages(zones: &str) -> u64 {
         .sum()
 }
 
-/// How many bytes of contiguous areas lie where 32-bit devices do not reach: not in the zones that
-/// are for those.
-pub fn contiguous_beyond_4g() -> Result<u64> {
-    let zones = std::fs::read_to_string("/proc/zoneinfo").context("reading /proc/zoneinfo")?;
-    Ok(contiguous_pages_beyond_4g(&zones) * page_size() as u64)
-}
-
-fn contiguous_pages_beyond_4g(zones: &str) -> u64 {
-    let mut beyond = 0;
-    let mut zone = "";
-    for line in zones.lines() {
-        let mut words = line.split_whitespace();
-        match words.next() {
-            Some("Node") => zone = words.next_back().unwrap_or_default(),
-            Some("cma") if !zone.starts_with("DMA") => {
-                beyond += words
-                    .next()
-                    .and_then(|pages| pages.parse::<u64>().ok())
-                    .unwrap_or(0);
-            }
-            _ => (),
-        }
-    }
-    beyond
-}
-
 /// How many blocks of `pages` pages or more, a power of two, the page allocator has free for all
 /// purposes: those of contiguous areas are not.
 pub fn free_blocks(pages: usize) -> Result<u64> {
@@ -116,7 +90,8 @@ fn count_blocks(text: &str, order: usize) -> u64 {
     let blocks = text
         .lines()
         .take_while(|line| !line.starts_with("Number of blocks"));
-    blocks.filter_map(counts).sum()
+    let zones = blocks.filter(|line| line.starts_with("Node"));
+    zones.filter_map(counts).sum()
 }
 
 /// Has the kernel put `count` blocks of `pages` pages together, a power of two, unless it has them;
@@ -171,13 +146,6 @@ mod tests {
             Node 0, zone    DMA32            7           7\n";
         assert_eq!(super::count_blocks(text, 2), 3);
         assert_eq!(super::count_blocks(text, 1), 3 + 4 + 100000 + 2);
-    }
-
-    #[test]
-    fn areas_are_told_apart_by_their_zones() {
-        let zones = "Node 0, zone    DMA32\n        cma      16384\n    nr_free_cma  16384\n\
-            Node 0, zone   Normal\n        cma      512\n";
-        assert_eq!(super::contiguous_pages_beyond_4g(zones), 512);
     }
 
     #[test]

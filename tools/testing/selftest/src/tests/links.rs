@@ -4,18 +4,22 @@
 
 use super::Test;
 use crate::camera::Camera;
-use crate::device::base_name;
-use crate::expect::{expect_errno, skip};
+use crate::device::{Snooping, base_name};
+use crate::displays::{self, Display, Displays};
+use crate::expect::{Skip, expect_errno, outcome, skip};
 use crate::faults::Faults;
+use crate::fragments::Fragments;
 use crate::heap::Heap;
 use crate::hotplug::{bindings, expect_back, linked};
-use crate::importer::{self, Importer, observe};
+use crate::importer::{self, Frame, Importer, observe, observe_frame};
 use crate::kernel_module::{modprobe, rmmod};
 use crate::links::{self, Links, Uevents};
-use crate::memory::eventually;
+use crate::memory::{eventually, free_blocks};
 use crate::options::Options;
-use crate::reach::allocates;
+use crate::reach::{allocates, bouncing_is_forced};
 use crate::rules::Rules;
+use crate::suits::{Constraints, Known, Pieces, Use, own_area};
+use crate::usb_camera::{self, Plugged};
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,13 +29,28 @@ use std::path::{Path, PathBuf};
 pub const TESTS: &[Test] = &[
     Test::new(
         "links.shape",
-        "directory, order and first choice name the same heaps",
+        "directory, order and first choice name the same heaps, and constraints are as known",
         shape,
     ),
     Test::new(
         "links.agree",
-        "a device is linked to a heap if and only if it can use its buffers",
-        agree,
+        "a device is linked to a heap if and only if a frame of 4K works in it each time",
+        |options| agree(options, false),
+    ),
+    Test::new(
+        "links.agree_fragmented",
+        "the same where memory is in single pages",
+        |options| agree(options, true),
+    ),
+    Test::new(
+        "links.first_works",
+        "the first heap takes a frame of 4K each time, also where memory is in single pages",
+        first_works,
+    ),
+    Test::new(
+        "links.dma_device",
+        "the links are for the device that importers attach, not for the one with the node",
+        dma_device,
     ),
     Test::new(
         "links.nodes_only",
@@ -65,9 +84,6 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// Heaps that are another name of a heap that the links do point at.
-const ALIASES: &[&str] = &["reserved", "linux,cma"];
-
 /// All devices with nodes that can be importers, by their directory.
 fn importers() -> Result<BTreeMap<PathBuf, Box<dyn Importer>>> {
     let importers = importer::all()?.into_iter();
@@ -80,8 +96,84 @@ fn importers() -> Result<BTreeMap<PathBuf, Box<dyn Importer>>> {
     Ok(found)
 }
 
+/// What the driver does with buffers, as seen with a heap that refuses nobody.
+fn use_of(options: &Options, importer: &dyn Importer) -> Result<Use> {
+    let seen = observe(importer, &options.control()?)?;
+    Ok(if seen.attached.is_empty() {
+        Use::Cpu
+    } else if seen.mapped.is_empty() {
+        Use::Attach
+    } else {
+        Use::Map
+    })
+}
+
+/// In how many pieces the driver takes buffers, as its source says.
+fn known_pieces(importer: &dyn Importer, does: Use) -> Pieces {
+    let driver = importer.device().driver.as_str();
+    match does {
+        Use::Map if driver == "vivid" || driver.starts_with("display-dma") => Pieces::One,
+        _ => Pieces::Any,
+    }
+}
+
+/// Fails unless the published constraints are those that are known otherwise.
+fn expect_known(importer: &dyn Importer, does: Use, seen: &Constraints) -> Result<()> {
+    let what = importer.describe();
+    let device = importer.device();
+    if does == Use::Cpu {
+        ensure!(
+            *seen == Constraints::CPU_ONLY,
+            "{what}: the CPU does all the work, and the constraints are {seen:?}"
+        );
+        return Ok(());
+    }
+    match device.snooping() {
+        Snooping::Yes(why) => ensure!(seen.snoops, "{what}: snoops, as {why}; got {seen:?}"),
+        Snooping::No(why) => ensure!(!seen.snoops, "{what}: does not, as {why}; got {seen:?}"),
+        Snooping::Unknown(why) => println!("{what}: whether it snoops is not known: {why}"),
+    }
+    if let Some(bits) = device.mask_bits()? {
+        ensure!(
+            seen.address_bits == bits,
+            "{what}: expected {bits} address bits, got {seen:?}"
+        );
+    }
+    let (iommu, pieces) = (device.is_behind_iommu(), known_pieces(importer, does));
+    ensure!(
+        seen.iommu == iommu && seen.pieces == pieces,
+        "{what}: expected an IOMMU {iommu}, pieces {pieces:?}; got {seen:?}"
+    );
+    Ok(())
+}
+
+/// Fails unless the heaps come in the order that the design has for such a device.
+fn expect_order(
+    importer: &dyn Importer,
+    does: Use,
+    seen: &Constraints,
+    links: &Links,
+) -> Result<()> {
+    let own = own_area(importer.device().path())?;
+    let known = Known::all()?;
+    let heaps = links.order.iter().map(|name| {
+        let heap = known.iter().find(|heap| heap.name == *name);
+        let heap = heap.with_context(|| format!("{name} is no heap to be linked to"))?;
+        Ok(heap.rank(seen, does, own.as_deref()))
+    });
+    let ranks = heaps.collect::<Result<Vec<_>>>()?;
+    ensure!(
+        ranks.is_sorted(),
+        "{}: the order {:?} has ranks {ranks:?}",
+        importer.describe(),
+        links.order
+    );
+    Ok(())
+}
+
 fn shape(options: &Options) -> Result<()> {
     options.need_our_heap()?;
+    let ruled = !Rules::save()?.get()?.is_empty();
     for (path, importer) in importers()? {
         let what = importer.describe();
         let links = linked(&path)?;
@@ -94,8 +186,8 @@ fn shape(options: &Options) -> Result<()> {
             links.heaps.keys()
         );
         ensure!(
-            Some(&links.first) == links.order.first(),
-            "{what}: dma_heap is {}, and the order begins otherwise: {:?}",
+            links.first.as_ref() == links.order.first(),
+            "{what}: dma_heap is {:?}, and the order begins otherwise: {:?}",
             links.first,
             links.order
         );
@@ -110,12 +202,81 @@ fn shape(options: &Options) -> Result<()> {
             );
             ensure!(Heap::path(name).exists(), "{what}: no node for {name}");
         }
+        let seen = Constraints::of(&path)?;
+        println!("{what}: {seen:?}");
+        let does = use_of(options, &*importer)?;
+        expect_known(&*importer, does, &seen)?;
+        if !ruled {
+            expect_order(&*importer, does, &seen, &links)?;
+        }
     }
     Ok(())
 }
 
-fn agree(options: &Options) -> Result<()> {
+/// Devices that are there as long as this is.
+#[derive(Default)]
+struct Guests {
+    _displays: Option<Displays>,
+    camera: Option<Plugged>,
+}
+
+/// What can be had, and the reason why something cannot.
+fn unless_skipped<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is::<Skip>() => {
+            println!("without that: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Guests {
+    /// Whatever devices the test modules and programs can make.
+    fn invite() -> Result<Self> {
+        let displays = unless_skipped(Displays::load(&displays::ALL))?;
+        let camera = unless_skipped(usb_camera::need().and_then(|()| Plugged::insert()))?;
+        Ok(Self {
+            _displays: displays,
+            camera: camera.map(|(camera, _)| camera),
+        })
+    }
+
+    fn see_off(&mut self) -> Result<()> {
+        self.camera.take().map_or(Ok(()), Plugged::remove)
+    }
+}
+
+/// The largest frame that the heap has memory for.
+fn largest_frame(heap: &Heap, importer: &dyn Importer) -> Result<Option<Frame>> {
+    for frame in Frame::ALL {
+        let len = frame.size().max(importer.buffer_size());
+        match heap.alloc(len) {
+            Ok(_) => return Ok(Some(frame)),
+            Err(errno) => println!("{len} bytes: {}", outcome::<()>(&Err(errno))),
+        }
+    }
+    Ok(None)
+}
+
+fn agree(options: &Options, in_pieces: bool) -> Result<()> {
     options.need_our_heap()?;
+    let rules = Rules::save()?;
+    rules.set("")?;
+    let mut guests = Guests::invite()?;
+    let fragments = in_pieces.then(Fragments::make).transpose();
+    let result = fragments.and_then(|_kept| every_device_agrees(options));
+    guests.see_off()?;
+    result
+}
+
+fn every_device_agrees(options: &Options) -> Result<()> {
+    let block = importer::Frame::ALL[2].size();
+    println!(
+        "{} blocks of {block} bytes are free",
+        free_blocks(block / crate::mapping::page_size())?
+    );
     let mut all = importer::all()?;
     // A converter, whose links are of no other device's kind.
     if modprobe("vim2m", &[]).is_ok() {
@@ -124,43 +285,137 @@ fn agree(options: &Options) -> Result<()> {
         all.extend(converters.into_iter().map(|found| Box::new(found) as _));
     }
     ensure!(!all.is_empty(), "there is no importer");
-    for importer in &all {
+    let mut wrong = Vec::new();
+    for importer in &mut all {
         let what = importer.describe();
+        let does = use_of(options, &**importer)?;
+        let control = observe(&**importer, &options.control()?)?;
+        importer.expect_frame(Frame::ALL[0])?;
+        let device = Constraints::of(importer.device().path())?;
+        println!("{what}: {does:?}, {device:?}");
         let links = linked(importer.device().path())?;
-        for entry in fs::read_dir("/sys/class/dma_heap")? {
-            let name = base_name(&entry?.path());
-            if ALIASES.contains(&name.as_str()) || !allocates(&name)? {
+        for heap in Known::all()? {
+            let name = &heap.name;
+            let is_linked = links.heaps.contains_key(name);
+            let reason = heap.reason(&device, does)?;
+            match (is_linked, reason) {
+                (true, None) => (),
+                (false, Some(reason)) => {
+                    println!("{name}: not linked: {reason}");
+                    continue;
+                }
+                (true, Some(reason)) => wrong.push(format!("{what}: {name}: linked, and {reason}")),
+                (false, None) => wrong.push(format!("{what}: {name}: not linked without a reason")),
+            }
+            if !allocates(name)? {
+                println!("{name}: cannot allocate where everything bounces");
                 continue;
             }
-            let heap = Heap::open(&name).with_context(|| name.clone())?;
-            let seen = observe(&**importer, &heap)?;
-            // A driver may attach and then refuse for reasons of its own; one that never attaches
-            // and succeeds uses the CPU.
-            let attaches = !seen.attached.is_empty();
-            let usable = attaches || seen.result.is_ok();
-            let is_linked = links.heaps.contains_key(&name);
-            let expected = usable && exception(&links, &name, attaches).is_none();
-            println!("{what}: {name}: attaches {attaches}, usable {usable}, linked {is_linked}");
-            ensure!(
-                is_linked == expected,
-                "{what}: {name}: expected a link to be {expected}, it is {is_linked}; the device \
-                 attaches: {attaches}, and the import ended with {:?}",
-                seen.result
+            let opened = Heap::open(name).with_context(|| name.clone())?;
+            let Some(frame) = largest_frame(&opened, &**importer)? else {
+                wrong.push(format!("{what}: {name}: has no memory for any frame"));
+                continue;
+            };
+            let seen = observe_frame(&**importer, &opened, frame)?;
+            // A driver may attach and map, and then refuse for reasons of its own, each time.
+            let works = seen.result.is_ok()
+                || (seen.result == control.result && seen.mapped.len() == control.mapped.len());
+            let pixels = format!("{}x{}", frame.width, frame.height);
+            println!(
+                "{name}: linked {is_linked}, {pixels}: {}",
+                outcome(&seen.result)
             );
+            if is_linked && !works {
+                wrong.push(format!(
+                    "{what}: {name}: linked, and {pixels} ended with {}",
+                    outcome(&seen.result)
+                ));
+            }
         }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn first_works(options: &Options) -> Result<()> {
+    const ROUNDS: usize = 20;
+    options.need_our_heap()?;
+    let frame = Frame::ALL[0];
+    let mut mapping = Vec::new();
+    for mut importer in importers()?.into_values() {
+        let control = observe(&*importer, &options.control()?)?;
+        if control.held.is_empty() || control.mapped.is_empty() {
+            continue;
+        }
+        importer.expect_frame(frame)?;
+        mapping.push(importer);
+    }
+    if mapping.is_empty() {
+        return skip("no device here maps what it imports: try vivid allocators=1");
+    }
+    let _fragments = Fragments::make()?;
+    for importer in mapping {
+        let what = importer.describe();
+        let Some(first) = linked(importer.device().path())?.first else {
+            println!("{what}: no heap suits it");
+            continue;
+        };
+        let heap = Heap::open(&first).with_context(|| first.clone())?;
+        for round in 1..=ROUNDS {
+            let buffer = heap
+                .alloc(frame.size().max(importer.buffer_size()))
+                .with_context(|| format!("{what}: {first}, round {round}"))?;
+            importer
+                .import(&buffer)
+                .map(drop)
+                .with_context(|| format!("{what}: {first}, round {round}: {}", importer.call()))?;
+        }
+        println!("{what}: {first} works");
     }
     Ok(())
 }
 
-/// Why a device has no link to a heap that it could use, if it should not.
-fn exception(links: &Links, heap: &str, attaches: bool) -> Option<&'static str> {
-    if heap.ends_with("-uncached") && links::is_strict(&links.first) {
-        return Some("uncached memory works for a device that snoops, and gains nothing");
+/// Both ways round: the device with the node snoops and the one that does the DMA does not.
+fn dma_device(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    if bouncing_is_forced()? {
+        return skip("every device bounces here, and no strict heap suits any");
     }
-    if links::is_strict(heap) && !attaches && !links::is_strict(&links.first) {
-        return Some("the CPU does the work of a device whose DMA would be refused");
+    let _displays = Displays::load(&[
+        Display::new("shmem", true, Some(false)),
+        Display::new("shmem", false, Some(true)),
+    ])?;
+    for (number, snoops) in [false, true].into_iter().enumerate() {
+        let path = displays::path(number);
+        let links = linked(&path)?;
+        println!("{}: {}", path.display(), links.order.join(" "));
+        let importers = importers()?;
+        let importer = importers
+            .get(&path)
+            .with_context(|| format!("{} has no node", path.display()))?;
+        for heap in Known::all()? {
+            let name = &heap.name;
+            if !allocates(name)? {
+                continue;
+            }
+            let seen = observe(&**importer, &Heap::open(name)?)?;
+            let is_linked = links.heaps.contains_key(name);
+            let refused = seen.result == Err(Errno::OPNOTSUPP);
+            ensure!(
+                !(is_linked && refused) && (is_linked == snoops || !links::is_strict(name)),
+                "{}: {name}: linked {is_linked}, and PRIME import ended with {}",
+                importer.describe(),
+                outcome(&seen.result)
+            );
+        }
+        let constraints = Constraints::of(&path)?;
+        ensure!(
+            constraints.snoops == snoops,
+            "{}: expected the device that does the DMA to snoop {snoops}, got {constraints:?}",
+            path.display()
+        );
     }
-    None
+    Ok(())
 }
 
 fn nodes_only(options: &Options) -> Result<()> {
@@ -174,12 +429,43 @@ fn nodes_only(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// A device that may be linked to the heap to compare with, and so told to be.
+fn linked_to_control(all: &BTreeMap<PathBuf, Box<dyn Importer>>) -> Result<&Path> {
+    for path in all.keys() {
+        if linked(path)?.heaps.contains_key(crate::options::CONTROL) {
+            return Ok(path);
+        }
+    }
+    skip("no device here is linked to the in-tree heap")
+}
+
+/// The names of the heaps that suit a device.
+fn suiting(device: &Constraints, does: Use) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for heap in Known::all()? {
+        if heap.reason(device, does)?.is_none() {
+            names.insert(heap.name);
+        }
+    }
+    Ok(names)
+}
+
+/// Fails unless the links are to these heaps, best first.
+fn expect_links(what: &str, device: &Path, order: &[&str]) -> Result<()> {
+    let links = linked(device)?;
+    ensure!(
+        links.order == order && links.first.as_deref() == order.first().copied(),
+        "{what}: expected links to {order:?}, got {links:?}"
+    );
+    Ok(())
+}
+
 fn rules(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let all = importers()?;
-    let (path, _) = all.first_key_value().context("no importer")?;
+    let path = linked_to_control(&all)?;
     let driver = links::driver_of(path)?;
-    let before = Links::of(path)?.context("no links")?;
+    let before = linked(path)?;
     let control = crate::options::CONTROL;
     options.control()?;
 
@@ -189,13 +475,7 @@ fn rules(options: &Options) -> Result<()> {
         .keys()
         .filter(|path| links::driver_of(path).is_ok_and(|name| name == driver))
     {
-        let links = Links::of(other)?.context("no links")?;
-        ensure!(
-            links.order == [control] && links.first == control,
-            "{driver}={control}: {} is linked to {:?}",
-            other.display(),
-            links.order
-        );
+        expect_links(&format!("{driver}={control}"), other, &[control])?;
     }
     ensure!(
         rules.get()? == format!("{driver}={control}"),
@@ -204,21 +484,63 @@ fn rules(options: &Options) -> Result<()> {
     );
     // More than one heap, in another order than the default one.
     if let [.., second, last] = before.order.as_slice() {
-        rules.set(&format!("nonesuch={control},{driver}={last}:{second}"))?;
-        let links = Links::of(path)?.context("no links")?;
-        ensure!(
-            links.order == [last.as_str(), second.as_str()],
-            "expected {last} and {second}, got {:?}",
-            links.order
-        );
+        let text = format!("nonesuch={control},{driver}={last}:{second}");
+        rules.set(&text)?;
+        expect_links(&text, path, &[last, second])?;
     }
     rules.set("")?;
-    let after = Links::of(path)?.context("no links")?;
+    expect_back(path, &before)?;
+    for importer in all.values() {
+        pieces_rules(options, &rules, &**importer)?;
+    }
+    Ok(())
+}
+
+/// A rule may say in how many pieces a driver's devices take a buffer.
+fn pieces_rules(options: &Options, rules: &Rules, importer: &dyn Importer) -> Result<()> {
+    let what = importer.describe();
+    let path = importer.device().path();
+    let does = use_of(options, importer)?;
+    if does != Use::Map {
+        return Ok(());
+    }
+    let driver = links::driver_of(path)?;
+    let before = (linked(path)?, Constraints::of(path)?);
+    for (value, pieces) in [("one", Pieces::One), ("any", Pieces::Any)] {
+        let told = Constraints { pieces, ..before.1 };
+        let text = format!("{driver}=pieces/{value}");
+        rules.set(&text)?;
+        let (links, seen) = (linked(path)?, Constraints::of(path)?);
+        ensure!(
+            seen == told,
+            "{what}: {text}: expected {told:?}, got {seen:?}"
+        );
+        let expected = suiting(&told, does)?;
+        ensure!(
+            links.heaps.keys().eq(&expected),
+            "{what}: {text}: expected links to {expected:?}, got {:?}",
+            links.order
+        );
+        expect_order(importer, does, &told, &links)?;
+        // With heaps behind it, it is those alone.
+        if let Some(last) = links.order.last() {
+            let text = format!("{text}:{last}");
+            rules.set(&text)?;
+            expect_links(&text, path, &[last])?;
+            let seen = Constraints::of(path)?;
+            ensure!(
+                seen == told,
+                "{what}: {text}: expected {told:?}, got {seen:?}"
+            );
+        }
+    }
+    rules.set("")?;
+    expect_back(path, &before.0)?;
+    let seen = Constraints::of(path)?;
     ensure!(
-        after.order == before.order,
-        "without rules again: expected {:?}, got {:?}",
-        before.order,
-        after.order
+        seen == before.1,
+        "{what}: without rules again: expected {:?}, got {seen:?}",
+        before.1
     );
     Ok(())
 }
@@ -236,8 +558,6 @@ fn refusing_heap(importer: &dyn Importer) -> Result<Option<String>> {
 
 fn early_rules(options: &Options) -> Result<()> {
     options.need_our_heap()?;
-    let control = crate::options::CONTROL;
-    options.control()?;
     let mut refusing = BTreeMap::new();
     for (path, importer) in importers()? {
         refusing.extend(refusing_heap(&*importer)?.map(|heap| (path, heap)));
@@ -249,25 +569,31 @@ fn early_rules(options: &Options) -> Result<()> {
         };
         let driver = links::driver_of(&binding.device)?;
         let before = linked(&binding.device)?;
+        let Some(first) = &before.first else {
+            continue;
+        };
         let rules = Rules::save()?;
         println!("{driver}={heap}: {}", binding.device.display());
 
-        binding.unbind()?;
-        rules.set(&format!("{driver}={heap}:{control}"))?;
-        binding.bind()?;
-        let order = || -> Result<_> { Ok(Links::of(&binding.device)?.map(|links| links.order)) };
-        let skipped = eventually(|| Ok(order()?.is_some_and(|order| order == [control])))?;
-        ensure!(
-            skipped,
-            "expected a link to {control} alone, got {:?}",
-            order()?
-        );
-
-        binding.unbind()?;
-        rules.set(&format!("{driver}={heap}"))?;
-        binding.bind()?;
-        let links = Links::of(&binding.device)?;
-        ensure!(links.is_none(), "expected no links, got {links:?}");
+        for (text, expected) in [
+            (format!("{driver}={heap}:{first}"), vec![first.clone()]),
+            (format!("{driver}={heap}"), vec![]),
+        ] {
+            binding.unbind()?;
+            rules.set(&text)?;
+            binding.bind()?;
+            let mut links = None;
+            let skipped = eventually(|| {
+                links = Links::of(&binding.device)?;
+                Ok(links.as_ref().is_some_and(|links| {
+                    links.order == expected && links.first.as_ref() == expected.first()
+                }))
+            })?;
+            ensure!(
+                skipped,
+                "{text}: expected links to {expected:?}, got {links:?}"
+            );
+        }
         rules.set("")?;
         expect_back(&binding.device, &before)?;
         tried = true;
@@ -289,7 +615,7 @@ fn bad_rules(options: &Options) -> Result<()> {
             .collect()
     };
 
-    let (path, _) = all.first_key_value().context("no importer")?;
+    let path = linked_to_control(&all)?;
     let driver = links::driver_of(path)?;
     let good = format!("{driver}={control}");
     rules.set(&good)?;
@@ -312,6 +638,13 @@ fn bad_rules(options: &Options) -> Result<()> {
         "x=system,y=nonesuch",
         "x = system",
         "x=system;y=system",
+        "x=pieces/two",
+        "x=pieces/",
+        "x=pieces/any:",
+        "x=pieces",
+        "x=system:pieces/any",
+        "x=pieces/any:pieces/one",
+        "x=pieces/one:nonesuch",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -319,6 +652,10 @@ fn bad_rules(options: &Options) -> Result<()> {
     for (path, importer) in &all {
         if let Some(refused) = refusing_heap(&**importer)? {
             bad.push(format!("{}={control}:{refused}", links::driver_of(path)?));
+        }
+        let known = Constraints::of(path)?;
+        if known.pieces == Pieces::One && !known.iommu {
+            bad.push(format!("{}={control}", links::driver_of(path)?));
         }
     }
     for text in &bad {
@@ -343,7 +680,7 @@ fn bad_rules(options: &Options) -> Result<()> {
 fn events(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let all = importers()?;
-    let (path, _) = all.first_key_value().context("no importer")?;
+    let path = linked_to_control(&all)?;
     let driver = links::driver_of(path)?;
     let rules = Rules::save()?;
     let uevents = Uevents::listen()?;
