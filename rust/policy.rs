@@ -121,10 +121,9 @@ pub(crate) fn heaps(region: Region) -> impl Iterator<Item = Heap> {
 impl Heap {
     /// What follows the name of the region in its own.
     pub(crate) fn suffix(&self) -> &'static str {
-        if self.in_tree {
-            ""
-        } else {
-            self.mode.suffix()
+        match self.in_tree {
+            true => "",
+            false => self.mode.suffix(),
         }
     }
 
