@@ -18,7 +18,7 @@ use vm::Arch;
 /// rows without padding allow, for emulation's sake; and the same for displays that
 /// are to show frames as large as real ones.
 const SMALL: (u32, Size) = (300, Size::new(192, 144).expect("a size for frames"));
-const LARGE: (u32, Size) = (4, Size::new(3840, 2160).expect("a size for frames"));
+const LARGE: (u32, Size) = (2, Size::new(3840, 2160).expect("a size for frames"));
 
 /// The display that takes one piece of memory only, and tells what it scans out.
 const ONE_PIECE: &str = "display-dma";
@@ -69,6 +69,10 @@ pub struct Pipeline {
 /// What a device is told that does not snoop, and one that takes one piece only.
 const NOT_COHERENT: Option<&str> = Some("EOPNOTSUPP");
 const IN_PIECES: Option<&str> = Some("EINVAL");
+
+/// Memory that has not been used yet gives large frames in one piece now and then.
+const IN_PIECES_INDEED: &str = "/dmabuf_coherency_selftest fragment /tmp/in-pieces & \
+    until [ -e /tmp/in-pieces ]; do kill -0 $! && sleep 1 || exit; done; ";
 
 /// Both architectures, arm64 another time with displays on PCI that do not snoop, and
 /// both with one that takes one piece of memory only.
@@ -217,6 +221,9 @@ impl Pipeline {
             modprobe -a dummy_hcd raw_gadget uvcvideo vkms bochs vim2m && \
             modprobe dmabuf_display helpers=dma || exit; "
             .to_owned();
+        if self.lines.iter().any(|line| line.refused == IN_PIECES) {
+            script += IN_PIECES_INDEED;
+        }
         for line in &self.lines {
             script += &line.script(&pictures);
         }

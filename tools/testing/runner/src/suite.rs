@@ -150,6 +150,48 @@ fn behind(iommu: Iommu, boot: Boot) -> Boot {
     }
 }
 
+/// Displays for tests: two whose DMA device is not the device with the node, one of
+/// the two snooping; others that take one piece of memory, snooping or not; and some
+/// that reach 32 bits.
+const DISPLAYS: &str = "modprobe dmabuf_display \
+    helpers=shmem,shmem,dma,dma-vmap,shmem,dma own_dma_device=1,1,0,1,0,0 \
+    snoops=1,0,-1,0,-1,-1 dma_snoops=0,1,0,0,1,1 dma_bits=64,64,64,32,32,32";
+
+/// A guest with these displays, and with contiguous memory for frames of 3840x2160.
+fn displays(arch: Arch) -> Boot {
+    let boot = boot(arch, VIVID_MAPS, "links.agree links.shape import.");
+    Boot {
+        mem: 1 << 10,
+        cma: Some("256M"),
+        timeout: Duration::from_secs(900),
+        script: format!("{DISPLAYS} && {}", boot.script),
+        ..boot
+    }
+}
+
+/// The same with memory beyond what 32 bits reach, but for the contiguous area.
+fn displays_5g(arch: Arch) -> Boot {
+    Boot {
+        mem: 5 << 10,
+        cma: Some("256M@0-4G"),
+        ..displays(arch)
+    }
+}
+
+/// A guest with areas for devices, and a display that has one for itself; `check` tells
+/// how that display, `$D`, is to be seen.
+fn reserved_areas(check: &str, boot: Boot) -> Boot {
+    Boot {
+        reserved_areas: true,
+        script: format!(
+            "D=/sys/devices/platform/display; {check} && \
+             [ -c /dev/dma_heap/camera-area -a -c /dev/dma_heap/display-area ] && {}",
+            boot.script
+        ),
+        ..boot
+    }
+}
+
 /// Where the name of a heap is taken, the module says so and has all the others.
 const NAME_TAKEN: &str = "dmesg | grep -q 'dmabuf_coherency: .*system-coherent' && \
     [ ! -e /sys/class/dma_heap/system-coherent/dma_coherent ]";
@@ -174,6 +216,9 @@ const BEYOND: &str =
 
 /// Makes all DMA bounce, and has room for it: 48 MiB. arm64 takes the default for nothing said.
 const BOUNCE: &str = "swiotlb=24576,force";
+
+/// The same with room for frames of 3840x2160: 192 MiB.
+const BOUNCE_FRAMES: &str = "swiotlb=98304,force";
 
 /// Skipped of the whole suite on a maintained heap where everything bounces.
 const ALL_BOUNCES: &[&str] = &[
@@ -467,6 +512,63 @@ fn suites(debug: bool) -> Vec<Suite> {
             about: "the whole suite, where devices are behind a virtio IOMMU",
             boot: behind(Iommu::Virtio, whole(Arm64, debug, "")),
             may_skip: behind_iommu(),
+        },
+        Suite {
+            name: "x86_64-displays",
+            about: "imports by displays of all kinds",
+            boot: displays(X86_64),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "arm64-displays",
+            about: "imports by displays of all kinds",
+            boot: displays(Arm64),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "x86_64-displays-5g",
+            about: "imports by displays, where some do not reach all memory",
+            boot: displays_5g(X86_64),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "arm64-displays-5g",
+            about: "imports by displays, where some do not reach all memory",
+            boot: displays_5g(Arm64),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "arm64-displays-areas",
+            about: "imports by displays, where there are contiguous areas for devices",
+            boot: reserved_areas("[ ! -e $D/iommu_group ]", displays_5g(Arm64)),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "arm64-displays-smmuv3",
+            about: "imports by displays, one of them behind an SMMU",
+            boot: reserved_areas(
+                "grep -q DMA $D/iommu_group/type",
+                behind(Iommu::Smmuv3, displays(Arm64)),
+            ),
+            may_skip: vec![],
+        },
+        Suite {
+            name: "x86_64-displays-bounce",
+            about: "imports by displays, where everything bounces",
+            boot: Boot {
+                append: BOUNCE_FRAMES,
+                ..displays(X86_64)
+            },
+            may_skip: vec![],
+        },
+        Suite {
+            name: "arm64-displays-bounce",
+            about: "imports by displays, where everything bounces",
+            boot: Boot {
+                append: BOUNCE_FRAMES,
+                ..displays(Arm64)
+            },
+            may_skip: vec![],
         },
         Suite {
             name: "x86_64-subsystems",

@@ -7,6 +7,7 @@ use crate::mapping::{Mapping, page_size};
 use crate::memory::{meminfo, settled_free};
 use crate::pages;
 use anyhow::{Context as _, Result};
+use std::path::Path;
 
 /// What is left alone.
 const SPARE: usize = 24 << 20;
@@ -45,5 +46,14 @@ impl Fragments {
             given.write(offset, &[1]);
         }
         Ok(Self { _kept: kept })
+    }
+}
+
+/// Keeps memory in pieces until the process is killed, and makes the file when it is.
+pub fn hold(done: &Path) -> Result<u8> {
+    let _fragments = Fragments::make()?;
+    std::fs::write(done, "").with_context(|| format!("making {}", done.display()))?;
+    loop {
+        std::thread::park();
     }
 }

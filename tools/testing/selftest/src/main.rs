@@ -41,6 +41,7 @@ use dmabuf_coherency_selftest::{
     references, rules, test_importer,
 };
 use options::Options;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -81,6 +82,8 @@ enum Command {
     /// Prints the pages that the module holds. Needs the parameter page_owner=on.
     /// The exit status is 0 if there are none, and 4 if the kernel does not know.
     Pages,
+    /// Cuts memory into single pages for as long as it runs. The file appears when that is done.
+    Fragment { done: PathBuf },
     /// Runs one test in this process. For the use of this program itself.
     #[command(hide = true)]
     ExecTest { name: String },
@@ -107,6 +110,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Some(Command::StressWorker(worker)) => worker.run().map(|()| ktap::PASSED),
         Some(Command::StressWeather(weather)) => weather.run().map(|()| ktap::PASSED),
         Some(Command::Pages) => pages::print(),
+        Some(Command::Fragment { done }) => fragments::hold(done),
         Some(Command::ExecTest { name }) => harness::execute(&cli.options, name),
         Some(Command::Helper(helper)) => helper.run().map(|()| ktap::PASSED),
         None if cli.list => {
