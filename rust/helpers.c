@@ -22,6 +22,7 @@
 #include <linux/kmemleak.h>
 #include <linux/kthread.h>
 #include <linux/list_lru.h>
+#include <linux/major.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -714,18 +715,20 @@ bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found)
 }
 
 /*
- * The same for a node of class video4linux, which is always part of a video
- * device. False if it has no buffers.
+ * The same for a node of class video4linux. What has a number of such nodes is
+ * part of a video device. False if it has no buffers.
  */
 bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
 {
 	const struct video_device *video = to_video_device(node);
-	const struct vb2_queue *queue = video->queue;
+	const struct vb2_queue *queue;
 
-	if (video->vfl_type == VFL_TYPE_SUBDEV ||
+	if (MAJOR(node->devt) != VIDEO_MAJOR ||
+	    video->vfl_type == VFL_TYPE_SUBDEV ||
 	    !(video->device_caps & V4L2_CAP_STREAMING))
 		return false;
 
+	queue = video->queue;
 	*found = (struct dmacoh_node) {
 		.dev = node->parent,
 		.dma_dev = queue && queue->dev ? queue->dev : node->parent,

@@ -15,13 +15,21 @@
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
+#include <media/v4l2-dev.h>
 
 /* A heap that takes every device, and one that takes only those that snoop. */
 #define PATIENT		"system-noncoherent"
 #define STRICT		"system-coherent"
-/* One that devices that snoop are not linked to, unless somebody asks for it. */
-#define UNUSUAL		"system-uncached"
+/*
+ * Nothing is known of the devices here, so that they are linked to contiguous
+ * heaps, and to any other only if somebody asks for it.
+ */
+#define USUAL		"default_cma_region"
+#define UNUSUAL		"system"
 
+/* The last number of a video device, and one that is none. */
+#define VIDEO_NUMBER	MKDEV(VIDEO_MAJOR, 255)
 /* From the range for local use in Documentation/admin-guide/devices.txt. */
 #define MAJOR_FOR_TESTS	240
 
@@ -60,7 +68,8 @@ static void create_and_remove(struct kunit *test)
 
 	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
 	KUNIT_EXPECT_EQ(test, dma_heap_create_device_link(dev, PATIENT), 0);
-	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "system"));
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", USUAL));
+	KUNIT_EXPECT_FALSE(test, exists(dev, "dma_heaps", UNUSUAL));
 	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "order"));
 	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", PATIENT));
 
@@ -173,7 +182,7 @@ static const struct class *video_class(struct kunit *test)
 	return found;
 }
 
-/* A device of @class with this number, as the driver of @parent makes it. */
+/* A device of @class with this number that is part of no video device. */
 static struct device *child_of(struct device *parent, const struct class *class,
 			       dev_t number)
 {
@@ -181,22 +190,78 @@ static struct device *child_of(struct device *parent, const struct class *class,
 			     "dmabuf_coherency_link_test");
 }
 
+static void release_node(struct device *node)
+{
+	kfree(to_video_device(node));
+}
+
+/* A node of @class whose queue belongs to open files, and nothing behind it. */
 static struct device *node_of(struct device *parent, const struct class *class)
 {
-	return child_of(parent, class, MKDEV(MAJOR_FOR_TESTS, 0));
+	struct video_device *video = kzalloc_obj(*video);
+	int ret;
+
+	if (!video)
+		return ERR_PTR(-ENOMEM);
+	video->vfl_type = VFL_TYPE_VIDEO;
+	video->device_caps = V4L2_CAP_VIDEO_M2M | V4L2_CAP_STREAMING;
+	video->dev.class = class;
+	video->dev.parent = parent;
+	video->dev.devt = VIDEO_NUMBER;
+	video->dev.release = release_node;
+
+	device_initialize(&video->dev);
+	ret = dev_set_name(&video->dev, "dmabuf_coherency_link_test");
+	if (!ret)
+		ret = device_add(&video->dev);
+	if (ret) {
+		put_device(&video->dev);
+		return ERR_PTR(ret);
+	}
+	return &video->dev;
 }
 
 static void no_node(struct kunit *test)
 {
+	const dev_t numbers[] = { 0, MKDEV(MAJOR_FOR_TESTS, 0) };
 	const struct class *class = video_class(test);
 	struct device *dev = bound_device(test);
-	struct device *child;
+	unsigned int i;
 
-	/* Nobody can open it, and so nobody asks which heaps suit it. */
-	child = child_of(dev, class, 0);
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, child);
-	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
-	device_unregister(child);
+	/* Nobody can open it, or it is no video device: it imports nothing. */
+	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
+		struct device *child = child_of(dev, class, numbers[i]);
+
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, child);
+		KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
+		KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heaps"));
+		device_unregister(child);
+	}
+}
+
+static void pieces(struct kunit *test)
+{
+	const struct class *class = video_class(test);
+	struct device *dev = bound_device(test);
+	struct device *node;
+
+	/* Before there is a node it is remembered, and nothing is seen of it. */
+	KUNIT_EXPECT_EQ(test, dma_heap_set_device_pieces(dev, 2), -EINVAL);
+	KUNIT_EXPECT_EQ(test, dma_heap_set_device_pieces(dev, DMA_HEAP_PIECES_ANY), 0);
+	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heaps"));
+	node = node_of(dev, class);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, node);
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", UNUSUAL));
+
+	KUNIT_EXPECT_EQ(test, dma_heap_set_device_pieces(dev, DMA_HEAP_PIECES_ONE), 0);
+	KUNIT_EXPECT_FALSE(test, exists(dev, "dma_heaps", UNUSUAL));
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", USUAL));
+	KUNIT_EXPECT_EQ(test, dma_heap_create_device_link(dev, UNUSUAL), -EOPNOTSUPP);
+
+	device_unregister(node);
+	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heaps"));
+	device_release_driver(dev);
+	KUNIT_EXPECT_EQ(test, dma_heap_set_device_pieces(dev, DMA_HEAP_PIECES_ANY), -ENODEV);
 }
 
 static void node_and_choice(struct kunit *test)
@@ -208,15 +273,16 @@ static void node_and_choice(struct kunit *test)
 	dev_set_dma_coherent(dev);
 	node = node_of(dev, class);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, node);
-	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "system"));
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", USUAL));
+	KUNIT_EXPECT_FALSE(test, exists(dev, "dma_heaps", UNUSUAL));
 
 	/* The choice comes on top of what the node has brought, and goes alone. */
 	KUNIT_EXPECT_EQ(test, dma_heap_create_device_link(dev, UNUSUAL), 0);
 	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", UNUSUAL));
-	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "system"));
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", USUAL));
 	dma_heap_remove_device_link(dev);
 	KUNIT_EXPECT_FALSE(test, exists(dev, "dma_heaps", UNUSUAL));
-	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", "system"));
+	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", USUAL));
 
 	device_unregister(node);
 	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
@@ -304,6 +370,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(device_gone),
 	KUNIT_CASE(no_node),
 	KUNIT_CASE(node_and_choice),
+	KUNIT_CASE(pieces),
 	KUNIT_CASE_SLOW(no_memory_for_choice),
 	KUNIT_CASE_SLOW(no_memory_for_node),
 	{ }

@@ -59,17 +59,19 @@ const CHANGES: [Change; 7] = [
 
 const GOOD_RULES: [&str; 4] = [
     "",
-    "vivid=system",
-    "vivid=system-noncoherent:system,bochs-drm=system",
+    "vivid=pieces/any:system",
+    "vivid=default_cma_region-noncoherent:default_cma_region,bochs-drm=system",
     "nobody=system:system-noncoherent",
 ];
 
-const BAD_RULES: [&str; 5] = [
+const BAD_RULES: [&str; 6] = [
     "vivid",
     "vivid=",
     "vivid=system,vivid=system",
     "vivid=no such heap",
     "vivid=system::system",
+    // It takes one piece.
+    "vivid=pieces/one:system",
 ];
 
 impl Weather {
