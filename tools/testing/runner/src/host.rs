@@ -20,38 +20,81 @@ pub fn groups() -> Vec<Group> {
 }
 
 /// What is wrong with a build tree, by what its configuration says, and what
-/// has to be said about it.
-const UNFIT: &[(&str, &str, &str, &str)] = &[
-    ("version", "7.2.9", "", "and the module is for 7.3"),
-    ("rust", "7.3.4", "", "built without Rust"),
-    ("gcc", "7.3.4", "CONFIG_RUST=y", "built with GCC"),
+/// has to be said about it. Each line of the configuration mends one thing.
+const UNFIT: &[(&str, &str, &str)] = &[
+    ("rust", "", "built without Rust"),
+    ("heaps", "CONFIG_RUST=y\n", "no DMA heaps"),
     (
-        "heaps",
-        "7.3.4",
-        "CONFIG_RUST=y\nCONFIG_CC_IS_CLANG=y",
-        "no DMA heaps",
+        "architecture",
+        "CONFIG_DMABUF_HEAPS=y\n",
+        "neither for x86_64 nor for arm64",
     ),
     (
         "metadata",
-        "7.3.4",
-        "CONFIG_RUST=y\nCONFIG_CC_IS_CLANG=y\nCONFIG_DMABUF_HEAPS=y",
-        "Rust metadata is missing",
+        "CONFIG_X86_64=y\n",
+        "Rust metadata is missing (rust/libcore.rmeta)",
     ),
+];
+
+/// What there is of a kernel's Rust crates in packages of headers.
+const METADATA: [&str; 14] = [
+    "include/generated/rustc_cfg",
+    "rust/libbindings.rmeta",
+    "rust/libbuild_error.rmeta",
+    "rust/libcompiler_builtins.rmeta",
+    "rust/libcore.rmeta",
+    "rust/libffi.rmeta",
+    "rust/libkernel.rmeta",
+    "rust/libmacros.so",
+    "rust/libpin_init.rmeta",
+    "rust/libpin_init_internal.so",
+    "rust/libuapi.rmeta",
+    "rust/libzerocopy.rmeta",
+    "rust/libzerocopy_derive.so",
+    "scripts/target.json",
 ];
 
 /// `make KDIR=` says in a sentence what makes a tree unfit, and fails.
 fn unfit() -> Result<Vec<Case>> {
     let root = std::env::temp_dir().join(format!("kdir.{}", std::process::id()));
     let mut cases = vec![refused("missing", &root, "there is no such directory")?];
-    for (name, release, config, expected) in UNFIT {
-        let tree = root.join(name);
-        fs::create_dir_all(tree.join("include/config"))?;
-        fs::write(tree.join("include/config/kernel.release"), release)?;
-        fs::write(tree.join("include/config/auto.conf"), config)?;
-        cases.push(refused(name, &tree, expected)?);
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().context("a path without a directory")?)?;
+        fs::write(path, text).context("writing a build tree")
+    };
+    write("Makefile", "")?;
+    cases.push(refused("empty", &root, "not the build tree")?);
+    let mut config = String::new();
+    write("include/config/auto.conf", &config)?;
+    write("include/config/kernel.release", "7.2.9")?;
+    cases.push(refused("version", &root, "and the module is for 7.3")?);
+    write("include/config/kernel.release", "7.3.4+deb13-amd64")?;
+    for (name, line, expected) in UNFIT {
+        config += line;
+        write("include/config/auto.conf", &config)?;
+        cases.push(refused(name, &root, expected)?);
     }
-    fs::create_dir_all(root.join("empty"))?;
-    cases.push(refused("empty", &root.join("empty"), "not the build tree")?);
+    for path in METADATA {
+        write(path, "")?;
+    }
+    for path in METADATA {
+        fs::remove_file(root.join(path))?;
+        let expected = format!("Rust metadata is missing ({path})");
+        cases.push(refused(path, &root, &expected)?);
+        write(path, "")?;
+    }
+    config += "CONFIG_RUSTC_VERSION_TEXT=\"rustc 1.0.0\"\n";
+    write("include/config/auto.conf", &config)?;
+    cases.push(refused("rustc", &root, "built with rustc 1.0.0, and")?);
+    let rustc = Command::new("rustc").arg("--version").output();
+    let rustc = String::from_utf8(rustc.context("running rustc")?.stdout)?;
+    config = config.replace("rustc 1.0.0", rustc.trim_end()) + "CONFIG_GCC_VERSION=990100\n";
+    write("include/config/auto.conf", &config)?;
+    cases.push(refused("gcc", &root, "built with GCC 99 for x86_64")?);
+    config += "CONFIG_CC_IS_CLANG=y\nCONFIG_CLANG_VERSION=990100\n";
+    write("include/config/auto.conf", &config)?;
+    cases.push(refused("clang", &root, "built with clang 99")?);
     fs::remove_dir_all(&root)?;
     Ok(cases)
 }
