@@ -844,6 +844,8 @@ void dmacoh_apply_links(void)
 	kernel_param_unlock(THIS_MODULE);
 }
 
+MODULE_VERSION(DMACOH_VERSION);
+
 /* Defined in exports.rs. */
 EXPORT_SYMBOL_GPL(dmabuf_is_dma_coherent);
 EXPORT_SYMBOL_GPL(dma_heap_create_device_link);
