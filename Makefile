@@ -11,6 +11,12 @@ RUNNER := $(VM) runner
 # The kernel to build against: the running one, unless KDIR names another.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
+# The root of the system that the module is installed in, and where among the modules
+# there. What lies below DESTDIR is to be copied first, and has no depmod yet.
+INSTALL_MOD_PATH ?= $(DESTDIR)
+INSTALL_MOD_DIR ?= updates
+DEPMOD ?= $(if $(DESTDIR),true,depmod)
+
 # Where `install` puts what programs, other modules and udev read.
 UAPI := include/uapi/linux/dmabuf_coherency.h
 UAPI_DIR := /usr/include/linux
@@ -21,33 +27,80 @@ RULES_DIR := /usr/lib/udev/rules.d
 # Where the command dmaheap goes, its man pages and its completions.
 prefix ?= /usr
 
+# A program dmaheap to install instead of the one that is built here, for this machine.
+DMAHEAP ?=
+
 # $(1): a build tree; tools/kdir says what stands in the way.
 kbuild = vars=$$(tools/kdir '$(1)') && \
-	$(MAKE) -C '$(1)' M=$(CURDIR) $(if $(MO),MO='$(MO)') $$vars
+	$(MAKE) -C '$(1)' M=$(CURDIR) $(if $(MO),MO='$(abspath $(MO))') $$vars
+
+# Cargo, without what is meant for the kernel. It needs cc, which installing does
+# not get by itself.
+cargo = command -v cc >/dev/null || { \
+		echo 'There is no cc, which links dmaheap: install gcc and libc6-dev.' >&2; exit 1; } && \
+	env -u RUSTC $(CARGO)
+
+# Fails if programs for this machine would not run where KDIR's kernel does.
+tools_fit = host=$$(uname -m); other=; \
+	! grep -qs ^CONFIG_X86_64=y '$(KDIR)/include/config/auto.conf' || [ $$host = x86_64 ] || other=x86_64; \
+	! grep -qs ^CONFIG_ARM64=y '$(KDIR)/include/config/auto.conf' || [ $$host = aarch64 ] || other=arm64; \
+	[ -z "$$other" ] || [ '$(DMAHEAP)' ] || { \
+		echo "$(KDIR) is for $$other, and dmaheap would be for this machine. Name one for $$other with DMAHEAP=<path>:" >&2; \
+		echo "'tools/vm/vm program --arch $$other dmaheap' builds it and prints its path. Or make modules_install." >&2; \
+		exit 1; }
 
 .PHONY: all
 all: ## Build dmabuf_coherency.ko for the kernel in KDIR
 	@$(call kbuild,$(KDIR)) modules
 
-.PHONY: modules_install
-modules_install: ## Install it with that kernel's modules (INSTALL_MOD_PATH)
-	@$(call kbuild,$(KDIR)) modules_install
+.PHONY: tools
+tools: ## Build the command dmaheap, for this machine
+	@$(cargo) build --quiet --release --locked --package dmaheap
 
 .PHONY: install
-install: modules_install ## Install that, the command dmaheap, headers and the udev rule (DESTDIR, prefix)
-	install -D -m 644 -t $(DESTDIR)$(UAPI_DIR) $(UAPI)
-	install -D -m 644 -t $(DESTDIR)$(SRC_DIR)/uapi/linux $(UAPI)
-	install -D -m 644 -t $(DESTDIR)$(SRC_DIR)/linux include/linux/dmabuf_coherency.h
-	install -D -m 644 -t $(DESTDIR)$(RULES_DIR) tools/udev/$(RULES)
-	$(CARGO) run --quiet --release --locked --package dmaheap -- install $(DESTDIR)$(prefix)
+install: ## Build and install the module and the tools (DESTDIR, prefix)
+	@$(tools_fit)
+	@$(MAKE) --no-print-directory modules_install
+	@$(MAKE) --no-print-directory tools_install
+
+.PHONY: modules_install
+modules_install: all ## Build and install the module, with the modules of the kernel (INSTALL_MOD_PATH or DESTDIR)
+	@$(call kbuild,$(KDIR)) INSTALL_MOD_PATH='$(abspath $(INSTALL_MOD_PATH))' \
+		INSTALL_MOD_DIR='$(INSTALL_MOD_DIR)' DEPMOD='$(DEPMOD)' modules_install
+
+.PHONY: tools_install
+tools_install: ## Build and install the command dmaheap; headers and the udev rule (DESTDIR, prefix)
+	@$(tools_fit)
+	@$(cargo) run --quiet --release --locked --package dmaheap -- install '$(DESTDIR)$(prefix)'
+	$(if $(DMAHEAP),install -m 755 '$(DMAHEAP)' '$(DESTDIR)$(prefix)/bin/dmaheap')
+	install -D -m 644 -t '$(DESTDIR)$(UAPI_DIR)' $(UAPI)
+	install -D -m 644 -t '$(DESTDIR)$(SRC_DIR)/uapi/linux' $(UAPI)
+	install -D -m 644 -t '$(DESTDIR)$(SRC_DIR)/linux' include/linux/dmabuf_coherency.h
+	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' tools/udev/$(RULES)
 
 .PHONY: uninstall
-uninstall: ## Remove all but the module again; that goes with its kernel's modules
-	rm -f $(DESTDIR)$(UAPI_DIR)/$(notdir $(UAPI)) $(DESTDIR)$(RULES_DIR)/$(RULES)
-	rm -rf $(DESTDIR)$(SRC_DIR)
+uninstall: modules_uninstall tools_uninstall ## Remove what install has put there, given the same variables
+
+.PHONY: modules_uninstall
+modules_uninstall: ## Remove the module
+	@release=$$(cat '$(KDIR)/include/config/kernel.release') || { \
+		echo 'Of which kernel? KDIR says which, the build tree that the module was installed from.' >&2; exit 1; } && \
+	modules='$(INSTALL_MOD_PATH)'/lib/modules/$$release && \
+	for suffix in '' .gz .xz .zst; do \
+		rm -fv "$$modules/$(INSTALL_MOD_DIR)/dmabuf_coherency.ko$$suffix"; \
+	done && \
+	if [ -e "$$modules/modules.dep" ]; then \
+		PATH="$$PATH:/sbin" $(DEPMOD) $(if $(INSTALL_MOD_PATH),-b '$(INSTALL_MOD_PATH)') "$$release"; \
+	fi
+
+.PHONY: tools_uninstall
+tools_uninstall: ## Remove the command, headers and the udev rule
 	rm -f $(addprefix $(DESTDIR)$(prefix)/,bin/dmaheap share/man/man1/dmaheap.1 share/man/man1/dmaheap-*.1 \
 		share/bash-completion/completions/dmaheap share/fish/vendor_completions.d/dmaheap.fish \
 		share/zsh/site-functions/_dmaheap)
+	rm -f $(DESTDIR)$(UAPI_DIR)/$(notdir $(UAPI)) $(DESTDIR)$(RULES_DIR)/$(RULES)
+	rm -f $(addprefix $(DESTDIR)$(SRC_DIR)/,uapi/linux/$(notdir $(UAPI)) linux/dmabuf_coherency.h)
+	@[ ! -d $(DESTDIR)$(dir $(SRC_DIR)) ] || find $(DESTDIR)$(dir $(SRC_DIR)) -type d -empty -delete
 
 .PHONY: clean
 clean: ## Remove what building has made
@@ -93,9 +146,12 @@ help: ## Show this
 	@sed -n 's/^\([a-z_-]*\):.* ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
 	@echo 'Variables:'
-	@echo '  KDIR=<tree>       full build tree of the kernel to build against'
+	@echo '  KDIR=<tree>       build tree of the kernel to build against, or its headers'
 	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
+	@echo '  DESTDIR=<path>    install below that, to be copied to where it is used'
+	@echo '  INSTALL_MOD_PATH= root of the system to install the module in (default: DESTDIR)'
 	@echo '  prefix=<path>     where the command goes (default: /usr)'
+	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
 	@echo '  TESTS=<filters>   which groups of tests to run (default: all)'
 	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'

@@ -4,11 +4,17 @@
 //! said of kernels that the module cannot be built for.
 
 use crate::group::Group;
+use crate::kit::Kits;
 use crate::results::{Case, Verdict};
 use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use vm::Arch;
+
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 
 pub fn groups() -> Vec<Group> {
     vec![
@@ -16,6 +22,11 @@ pub fn groups() -> Vec<Group> {
             run()
         }),
         Group::new("kdir", "build trees that do not fit", |_| unfit()),
+        Group::new(
+            "install",
+            "what make install puts where, and takes back",
+            install,
+        ),
     ]
 }
 
@@ -100,20 +111,261 @@ fn unfit() -> Result<Vec<Case>> {
 }
 
 fn refused(name: &str, tree: &Path, expected: &str) -> Result<Case> {
-    let output = Command::new("make")
-        .args(["-C", concat!(env!("CARGO_MANIFEST_DIR"), "/../../..")])
-        .arg(format!("KDIR={}", tree.display()))
-        .stdin(Stdio::null())
-        .output()
-        .context("running make")?;
+    let output = make(&[], &[("KDIR", tree)])?;
+    Ok(Case::judged(
+        format!("kdir.{name}"),
+        unless_refused(&output, expected),
+    ))
+}
+
+/// Runs `make` with targets and variables that are paths.
+fn make(targets: &[&str], variables: &[(&str, &Path)]) -> Result<Output> {
+    let mut make = Command::new("make");
+    make.args(["-C", TOP]).args(targets);
+    for (name, value) in variables {
+        make.arg(format!("{name}={}", value.display()));
+    }
+    for name in [
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "DESTDIR",
+        "INSTALL_MOD_PATH",
+        "prefix",
+    ] {
+        make.env_remove(name);
+    }
+    make.stdin(Stdio::null()).output().context("running make")
+}
+
+fn unless_refused(output: &Output, expected: &str) -> Option<String> {
     let said = String::from_utf8_lossy(&output.stderr);
-    let problem = (output.status.success() || !said.contains(expected)).then(|| {
+    (output.status.success() || !said.contains(expected)).then(|| {
         format!(
             "expected it to fail with `{expected}`, got {}:\n{said}",
             output.status
         )
-    });
-    Ok(Case::judged(format!("kdir.{name}"), problem))
+    })
+}
+
+/// What is installed beside the module and the manual pages, with its mode, and
+/// the file in the source that it is a copy of.
+const INSTALLED: [(&str, u32, Option<&str>); 8] = [
+    ("usr/bin/dmaheap", 0o755, None),
+    (
+        "usr/include/linux/dmabuf_coherency.h",
+        0o644,
+        Some("include/uapi/linux/dmabuf_coherency.h"),
+    ),
+    (
+        "usr/lib/udev/rules.d/60-dmabuf-coherency.rules",
+        0o644,
+        Some("tools/udev/60-dmabuf-coherency.rules"),
+    ),
+    ("usr/share/bash-completion/completions/dmaheap", 0o644, None),
+    (
+        "usr/share/fish/vendor_completions.d/dmaheap.fish",
+        0o644,
+        None,
+    ),
+    ("usr/share/zsh/site-functions/_dmaheap", 0o644, None),
+    (
+        "usr/src/dmabuf_coherency/include/linux/dmabuf_coherency.h",
+        0o644,
+        Some("include/linux/dmabuf_coherency.h"),
+    ),
+    (
+        "usr/src/dmabuf_coherency/include/uapi/linux/dmabuf_coherency.h",
+        0o644,
+        Some("include/uapi/linux/dmabuf_coherency.h"),
+    ),
+];
+
+fn install(kits: &Kits) -> Result<Vec<Case>> {
+    let root = std::env::temp_dir().join(format!("install.{}", std::process::id()));
+    fs::create_dir_all(&root)?;
+    let cases = install_in(&root, &vm::kernel(Arch::X86_64, kits.kernel())?.tree);
+    fs::remove_dir_all(&root)?;
+    cases
+}
+
+fn install_in(root: &Path, kdir: &Path) -> Result<Vec<Case>> {
+    let release = fs::read_to_string(kdir.join("include/config/kernel.release"))?;
+    let module = format!(
+        "lib/modules/{}/updates/dmabuf_coherency.ko",
+        release.trim_end()
+    );
+    let (destdir, mo) = (root.join("destdir"), root.join("mo"));
+    fs::create_dir_all(&mo)?;
+    fs::create_dir_all(&destdir)?;
+    let all = [("KDIR", kdir), ("MO", &mo), ("DESTDIR", &destdir)];
+    let mut cases = Vec::new();
+    let mut judge =
+        |name: &str, problem| cases.push(Case::judged(format!("install.{name}"), problem));
+    let left = |expected: &[&str]| -> Result<Option<String>> {
+        let found: Vec<String> = files(&destdir)?.into_keys().collect();
+        Ok((found != expected).then(|| format!("expected {expected:?}, found {found:?}")))
+    };
+
+    // What cannot be done leaves nothing behind.
+    let other = root.join("other");
+    let arch = if cfg!(target_arch = "x86_64") {
+        "ARM64"
+    } else {
+        "X86_64"
+    };
+    fs::create_dir_all(other.join("include/config"))?;
+    fs::write(
+        other.join("include/config/auto.conf"),
+        format!("CONFIG_{arch}=y\n"),
+    )?;
+    for (name, target, kdir, expected) in [
+        (
+            "no_kernel",
+            "install",
+            root.join("nothing"),
+            "no such directory",
+        ),
+        (
+            "no_kernel_to_remove_from",
+            "uninstall",
+            root.join("nothing"),
+            "Of which kernel?",
+        ),
+        (
+            "other_architecture",
+            "install",
+            other.clone(),
+            "dmaheap would be for this machine",
+        ),
+        (
+            "other_architecture_tools",
+            "tools_install",
+            other,
+            "dmaheap would be for this machine",
+        ),
+    ] {
+        let output = make(&[target], &[("KDIR", &kdir), ("DESTDIR", &destdir)])?;
+        judge(name, unless_refused(&output, expected).or(left(&[])?));
+    }
+    let path = without_cc(&root.join("bin"))?;
+    let output = make(
+        &["tools_install"],
+        &[("DESTDIR", &destdir), ("PATH", &path)],
+    )?;
+    judge(
+        "no_cc",
+        unless_refused(&output, "There is no cc").or(left(&[])?),
+    );
+
+    // Without a prior make, everything.
+    judge("install", unless_done(&make(&["install"], &all)?));
+    let mut found = files(&destdir)?;
+    let built = fs::read(mo.join("dmabuf_coherency.ko"))?;
+    judge(
+        "module",
+        differs(found.remove(&module), 0o644, Some(&built)),
+    );
+    for (path, mode, source) in INSTALLED {
+        let source = source.map(|source| fs::read(Path::new(TOP).join(source)));
+        let source = source.transpose()?;
+        judge(path, differs(found.remove(path), mode, source.as_deref()));
+    }
+    let is_page = |path: &String| {
+        let page = path.strip_prefix("usr/share/man/man1/dmaheap");
+        page.is_some_and(|page| page.ends_with(".1"))
+    };
+    let (pages, others): (Vec<String>, Vec<String>) = found.into_keys().partition(is_page);
+    judge(
+        "pages",
+        (pages.len() < 2).then(|| format!("found only {pages:?}")),
+    );
+    judge(
+        "nothing_else",
+        (!others.is_empty()).then(|| format!("found {others:?}")),
+    );
+
+    // Each half by itself; what is not ours stays.
+    judge(
+        "modules_uninstall",
+        unless_done(&make(&["modules_uninstall"], &all)?),
+    );
+    let gone = !destdir.join(&module).exists() && destdir.join("usr/bin/dmaheap").exists();
+    judge(
+        "only_module_removed",
+        (!gone).then(|| format!("{:?}", files(&destdir))),
+    );
+    let foreign = ["usr/bin/other", "usr/src/dmabuf_coherency/Module.symvers"];
+    for path in foreign {
+        fs::write(destdir.join(path), "")?;
+    }
+    judge("uninstall", unless_done(&make(&["uninstall"], &all)?));
+    judge("nothing_left", left(&foreign)?);
+    for path in foreign {
+        fs::remove_file(destdir.join(path))?;
+    }
+    judge(
+        "modules_install",
+        unless_done(&make(&["modules_install"], &all)?),
+    );
+    judge("only_module", left(&[&module])?);
+    judge(
+        "uninstall_module",
+        unless_done(&make(&["uninstall"], &all)?),
+    );
+    judge("no_module_left", left(&[])?);
+    Ok(cases)
+}
+
+fn unless_done(output: &Output) -> Option<String> {
+    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The files below a directory: their modes, and what is in them.
+fn files(directory: &Path) -> Result<BTreeMap<String, (u32, Vec<u8>)>> {
+    let mut files = BTreeMap::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in fs::read_dir(next)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
+            let name = path.strip_prefix(directory)?.display().to_string();
+            files.insert(name, (mode, fs::read(&path)?));
+        }
+    }
+    Ok(files)
+}
+
+/// What is wrong with a file, which is to have this mode and text, or any text.
+fn differs(file: Option<(u32, Vec<u8>)>, mode: u32, text: Option<&[u8]>) -> Option<String> {
+    match file {
+        None => Some("it is not there".into()),
+        Some((found, _)) if found != mode => Some(format!("its mode is {found:o}, not {mode:o}")),
+        Some((_, found)) if found.is_empty() => Some("it is empty".into()),
+        Some((_, found)) if text.is_some_and(|text| text != found) => {
+            Some("it is not what the source has".into())
+        }
+        Some(_) => None,
+    }
+}
+
+/// A directory with all programs of the machine but those by which one is linked
+/// or installed.
+fn without_cc(directory: &Path) -> Result<std::path::PathBuf> {
+    fs::create_dir_all(directory)?;
+    for place in ["/bin", "/usr/bin"] {
+        for entry in fs::read_dir(place)? {
+            let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+            if !["cc", "apt-get"].iter().any(|missing| name == *missing) {
+                // It may be in both places.
+                let _ = symlink(path, directory.join(name));
+            }
+        }
+    }
+    Ok(directory.to_owned())
 }
 
 fn run() -> Result<Vec<Case>> {
