@@ -517,31 +517,31 @@ fn suites(debug: bool) -> Vec<Suite> {
             name: "x86_64-displays",
             about: "imports by displays of all kinds",
             boot: displays(X86_64),
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "arm64-displays",
             about: "imports by displays of all kinds",
             boot: displays(Arm64),
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "x86_64-displays-5g",
             about: "imports by displays, where some do not reach all memory",
             boot: displays_5g(X86_64),
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "arm64-displays-5g",
             about: "imports by displays, where some do not reach all memory",
             boot: displays_5g(Arm64),
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "arm64-displays-areas",
             about: "imports by displays, where there are contiguous areas for devices",
             boot: reserved_areas("[ ! -e $D/iommu_group ]", displays_5g(Arm64)),
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "arm64-displays-smmuv3",
@@ -550,7 +550,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 "grep -q DMA $D/iommu_group/type",
                 behind(Iommu::Smmuv3, displays(Arm64)),
             ),
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "x86_64-displays-bounce",
@@ -559,7 +559,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 append: BOUNCE_FRAMES,
                 ..displays(X86_64)
             },
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "arm64-displays-bounce",
@@ -568,7 +568,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 append: BOUNCE_FRAMES,
                 ..displays(Arm64)
             },
-            may_skip: vec![],
+            may_skip: vec!["import.cpu_only"],
         },
         Suite {
             name: "x86_64-subsystems",

@@ -2,10 +2,12 @@
 
 //! Displays without hardware: the test module `dmabuf_display`.
 
+use crate::device::base_name;
 use crate::expect::skip;
 use crate::kernel_module::{loaded, modprobe, rmmod};
 use crate::memory::eventually;
 use anyhow::{Result, ensure};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 const MODULE: &str = "dmabuf_display";
@@ -95,4 +97,11 @@ impl Drop for Displays {
 /// Where sysfs shows the display of this number.
 pub fn path(number: usize) -> PathBuf {
     Path::new("/sys/devices/platform").join(format!("{MODULE}.{number}"))
+}
+
+/// The name of the device that does the DMA of a display, if it has one for that.
+pub fn dma_device(display: &Path) -> Option<String> {
+    let children = fs::read_dir(display).ok()?;
+    let mut names = children.filter_map(|child| Some(base_name(&child.ok()?.path())));
+    names.find(|name| name.starts_with("dmabuf_display_dma."))
 }

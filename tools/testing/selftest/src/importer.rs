@@ -6,6 +6,7 @@
 use crate::bufinfo;
 use crate::camera::Camera;
 use crate::device::Device;
+use crate::displays;
 use crate::drm_node::Card;
 use crate::heap::{Buffer, Heap};
 use crate::leaks::LOST;
@@ -20,6 +21,12 @@ use std::time::Duration;
 /// A device that imports dma-bufs.
 pub trait Importer {
     fn device(&self) -> &Device;
+
+    /// The name of the device that it attaches: a display for tests may have another one for its DMA.
+    fn attaches(&self) -> String {
+        let device = self.device();
+        displays::dma_device(device.path()).unwrap_or_else(|| device.name())
+    }
 
     /// The node under /dev.
     fn node(&self) -> &Path;

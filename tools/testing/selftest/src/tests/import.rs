@@ -285,7 +285,7 @@ fn twice(options: &Options) -> Result<()> {
         let buffer = options.heap()?.alloc(1 << 20)?;
         let inode = buffer.inode();
         let what = card.describe();
-        let name = card.device().name();
+        let name = card.attaches();
         let other = card.reopen()?;
         let first = card.import(&buffer).with_context(|| what.clone())?;
         // One open file has one handle, and so one attachment, for a buffer. It is closed once.
@@ -319,7 +319,7 @@ fn together(options: &Options) -> Result<()> {
     for keeper in &keepers {
         let what = || format!("{} besides {names:?}", keeper.describe());
         held.push(keeper.import(&buffer).with_context(what)?);
-        names.push(keeper.device().name());
+        names.push(keeper.attaches());
         expect_attached(buffer.inode(), names.clone(), "one more device")?;
     }
     // In the order in which they came, not the reverse of it.
@@ -340,7 +340,7 @@ fn outlives_fd(options: &Options) -> Result<()> {
         mapping.stamp(3);
         let imported = card.prime(buffer.as_fd()).with_context(|| what.clone())?;
         drop((buffer, mapping));
-        expect_attached(inode, vec![card.device().name()], "closed while imported")?;
+        expect_attached(inode, vec![card.attaches()], "closed while imported")?;
         let again = card
             .export(imported.handle)
             .with_context(|| format!("{what}, exporting"))?;
