@@ -259,10 +259,10 @@ static void extend(struct dmacoh_extent *extent, u64 first, u64 last, u64 size)
 	extent->size += size;
 }
 
-#define for_each_zone_everywhere(zone, nid, i)				\
-	for_each_online_node(nid)					\
-		for (i = 0; i < MAX_NR_ZONES &&				\
-		     (zone = &NODE_DATA(nid)->node_zones[i]); i++)
+static struct zone *zone_of(int nid, int i)
+{
+	return &NODE_DATA(nid)->node_zones[i];
+}
 
 static void extend_by_zone(struct dmacoh_extent *extent,
 			   const struct zone *zone, u64 nr_pages)
@@ -276,17 +276,21 @@ struct dmacoh_extent dmacoh_dma32_extent(void)
 {
 	struct dmacoh_extent below = {};
 #ifdef CONFIG_ZONE_DMA32
-	struct zone *zone;
 	bool beyond = false;
 	int nid, i;
 
-	for_each_zone_everywhere(zone, nid, i) {
-		if (!populated_zone(zone))
-			continue;
-		if (i <= ZONE_DMA32)
-			extend_by_zone(&below, zone, zone_managed_pages(zone));
-		else if (PFN_PHYS(zone_end_pfn(zone)) > SZ_4G)
-			beyond = true;
+	for_each_online_node(nid) {
+		for (i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = zone_of(nid, i);
+
+			if (!populated_zone(zone))
+				continue;
+			if (i <= ZONE_DMA32)
+				extend_by_zone(&below, zone,
+					       zone_managed_pages(zone));
+			else if (PFN_PHYS(zone_end_pfn(zone)) > SZ_4G)
+				beyond = true;
+		}
 	}
 	if (!beyond || below.last >= SZ_4G)
 		below = (struct dmacoh_extent) {};
@@ -355,17 +359,19 @@ static struct dmacoh_extent reserved_extent(const struct cma *cma,
 struct dmacoh_extent dmacoh_cma_extent(const struct cma *cma)
 {
 	struct dmacoh_extent extent = reserved_extent(cma, NULL);
-	struct zone *zone;
 	int nid, i;
 
 	if (extent.size)
 		return extent;
-	for_each_zone_everywhere(zone, nid, i) {
-		u64 others = reserved_extent(NULL, zone).size >> PAGE_SHIFT;
+	for_each_online_node(nid) {
+		for (i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = zone_of(nid, i);
+			u64 others = reserved_extent(NULL, zone).size >> PAGE_SHIFT;
 
-		if (zone_cma_pages(zone) > others)
-			extend_by_zone(&extent, zone,
-				       zone_cma_pages(zone) - others);
+			if (zone_cma_pages(zone) > others)
+				extend_by_zone(&extent, zone,
+					       zone_cma_pages(zone) - others);
+		}
 	}
 	return extent;
 }
@@ -501,18 +507,17 @@ long dmacoh_available_dma32_pages(void)
 {
 	long nr_pages = 0;
 #ifdef CONFIG_ZONE_DMA32
-	struct zone *zone;
 	int nid, i;
 
-	for_each_zone_everywhere(zone, nid, i) {
-		if (i > ZONE_DMA32)
-			continue;
-		nr_pages += zone_page_state(zone, NR_FREE_PAGES) +
-			    zone_page_state(zone, NR_ZONE_ACTIVE_FILE) +
-			    zone_page_state(zone, NR_ZONE_INACTIVE_FILE);
-#ifdef CONFIG_CMA
-		nr_pages -= zone_page_state(zone, NR_FREE_CMA_PAGES);
-#endif
+	for_each_online_node(nid) {
+		for (i = 0; i <= ZONE_DMA32; i++) {
+			struct zone *zone = zone_of(nid, i);
+
+			nr_pages += zone_page_state(zone, NR_FREE_PAGES) -
+				    zone_page_state(zone, NR_FREE_CMA_PAGES) +
+				    zone_page_state(zone, NR_ZONE_ACTIVE_FILE) +
+				    zone_page_state(zone, NR_ZONE_INACTIVE_FILE);
+		}
 	}
 #endif
 	return nr_pages;
