@@ -300,7 +300,7 @@ fn behind_iommu() -> Vec<&'static str> {
     [ALL_COHERENT, WHOLE_X86_64, &["video.", "pool.off"]].concat()
 }
 
-/// Skipped where no device snoops.
+/// Skipped where a strict heap refuses every device: none snoops, or all bounce.
 const REFUSED: &[&str] = &[
     "import.accepted",
     "import.cpu_only",
@@ -559,7 +559,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 append: BOUNCE_FRAMES,
                 ..displays(X86_64)
             },
-            may_skip: vec!["import.cpu_only"],
+            may_skip: REFUSED.to_vec(),
         },
         Suite {
             name: "arm64-displays-bounce",
@@ -568,7 +568,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 append: BOUNCE_FRAMES,
                 ..displays(Arm64)
             },
-            may_skip: vec!["import.cpu_only"],
+            may_skip: REFUSED.to_vec(),
         },
         Suite {
             name: "x86_64-subsystems",
