@@ -270,8 +270,10 @@ impl Links {
         let mut devices = self.devices.lock();
 
         if let Some((dev, links)) = devices.get_mut(dev) {
+            let before = links.nodes.len();
+
             links.nodes.retain(|(known, _)| !is_same(known, node));
-            if links.is_wanted() {
+            if links.nodes.len() < before && links.is_wanted() {
                 self.update(dev, links);
             }
         }
