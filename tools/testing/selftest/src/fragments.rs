@@ -9,8 +9,11 @@ use crate::pages;
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// What is left alone.
+/// What is left alone, and of what lies beyond that much memory one part in so many: for page tables,
+/// and for the lists of free pages that CPUs keep.
 const SPARE: usize = 24 << 20;
+const BEYOND: usize = 1 << 30;
+const SPARE_BEYOND: usize = 48;
 /// Less than that would not do.
 const NEEDED: usize = 320 << 20;
 
@@ -36,7 +39,8 @@ impl Fragments {
             ));
         }
         let page = page_size();
-        let half = (hoard - SPARE) / 2 / page * page;
+        let spare = SPARE + hoard.saturating_sub(BEYOND) / SPARE_BEYOND;
+        let half = (hoard - spare) / 2 / page * page;
         let (kept, given) = (Mapping::anonymous(half)?, Mapping::anonymous(half)?);
         kept.want_single_pages().context("NoHugepage")?;
         given.want_single_pages().context("NoHugepage")?;
