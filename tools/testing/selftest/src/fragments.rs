@@ -14,6 +14,9 @@ use std::path::Path;
 const SPARE: usize = 24 << 20;
 const BEYOND: usize = 1 << 30;
 const SPARE_BEYOND: usize = 48;
+/// What is left in small blocks, if it is wanted: more than a frame of 3840x2160 takes.
+const SMALL_BLOCKS: usize = 64 << 20;
+const SMALL_BLOCK: usize = 64 << 10;
 /// Less than that would not do.
 const NEEDED: usize = 320 << 20;
 
@@ -26,6 +29,16 @@ impl Fragments {
     /// Takes nearly all memory, and gives every second page back. Skips the test where there is
     /// little of it, or where the kernel itself needs blocks.
     pub fn make() -> Result<Self> {
+        Self::make_but_for(0)
+    }
+
+    /// The same, but for what the kernel and tests need of blocks while buffers take all that there
+    /// are: some memory is free in pieces of 64 KiB, far smaller than a frame.
+    pub fn make_with_small_blocks() -> Result<Self> {
+        Self::make_but_for(SMALL_BLOCKS)
+    }
+
+    fn make_but_for(blocks: usize) -> Result<Self> {
         if pages::are_known()? {
             return skip("a slab takes two pages on this kernel, so that the kernel itself fails");
         }
@@ -45,9 +58,17 @@ impl Fragments {
         kept.want_single_pages().context("NoHugepage")?;
         given.want_single_pages().context("NoHugepage")?;
         // One page after the other in turn, so that neighbours are not given back together.
-        for offset in (0..half).step_by(page) {
-            kept.write(offset, &[1]);
-            given.write(offset, &[1]);
+        let fill = |mapping: &Mapping, start: usize, run: usize| {
+            for offset in (start..half.min(start + run)).step_by(page) {
+                mapping.write(offset, &[1]);
+            }
+        };
+        let mut offset = 0;
+        while offset < half {
+            let run = if offset < blocks { SMALL_BLOCK } else { page };
+            fill(&kept, offset, run);
+            fill(&given, offset, run);
+            offset += run;
         }
         Ok(Self { _kept: kept })
     }
@@ -55,7 +76,7 @@ impl Fragments {
 
 /// Keeps memory in pieces until the process is killed, and makes the file when it is.
 pub fn hold(done: &Path) -> Result<u8> {
-    let _fragments = Fragments::make()?;
+    let _fragments = Fragments::make_with_small_blocks()?;
     std::fs::write(done, "").with_context(|| format!("making {}", done.display()))?;
     loop {
         std::thread::park();

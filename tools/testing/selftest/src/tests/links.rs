@@ -265,7 +265,9 @@ fn agree(options: &Options, in_pieces: bool) -> Result<()> {
     let rules = Rules::save()?;
     rules.set("")?;
     let mut guests = Guests::invite()?;
-    let fragments = in_pieces.then(Fragments::make).transpose();
+    let fragments = in_pieces
+        .then(Fragments::make_with_small_blocks)
+        .transpose();
     let result = fragments.and_then(|_kept| every_device_agrees(options));
     guests.see_off()?;
     result
@@ -353,7 +355,7 @@ fn first_works(options: &Options) -> Result<()> {
     if mapping.is_empty() {
         return skip("no device here maps what it imports: try vivid allocators=1");
     }
-    let _fragments = Fragments::make()?;
+    let _fragments = Fragments::make_with_small_blocks()?;
     for importer in mapping {
         let what = importer.describe();
         let Some(first) = linked(importer.device().path())?.first else {
