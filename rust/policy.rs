@@ -199,7 +199,8 @@ pub(crate) fn accepts(mode: Mode, dma: Dma, alias: CacheableAlias) -> Result<(),
         Mode::Strict if !dma.has_mask => Err(Refusal::NoDmaMask),
         Mode::Strict if !dma.reaches => Err(Refusal::MayBounce),
         Mode::Uncached if alias.0 && dma.snoops => Err(Refusal::Snooping),
-        Mode::Uncached if alias.0 && !dma.reaches => Err(Refusal::MayBounce),
+        // Without a mask it does not map, and nothing bounces.
+        Mode::Uncached if alias.0 && dma.has_mask && !dma.reaches => Err(Refusal::MayBounce),
         Mode::Strict | Mode::Maintained | Mode::Uncached => Ok(()),
     }
 }

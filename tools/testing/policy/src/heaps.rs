@@ -351,7 +351,7 @@ fn may_attach(mode: Mode, dma: Dma, alias: CacheableAlias) -> bool {
     match mode {
         Mode::Strict => dma.snoops && dma.has_mask && dma.reaches,
         Mode::Maintained => true,
-        Mode::Uncached => !alias.0 || (!dma.snoops && dma.reaches),
+        Mode::Uncached => !alias.0 || (!dma.snoops && (dma.reaches || !dma.has_mask)),
     }
 }
 
