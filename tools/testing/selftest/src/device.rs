@@ -72,16 +72,6 @@ impl Device {
         }
     }
 
-    /// The name of the device that its driver attaches to buffers: itself, but for displays of
-    /// tests that have another one for that.
-    pub fn dma_name(&self) -> String {
-        let children = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let mut names = children.map(|child| child.file_name().to_string_lossy().into_owned());
-        names
-            .find(|name| name.starts_with("dmabuf_display_dma"))
-            .unwrap_or_else(|| self.name())
-    }
-
     /// What the module of displays for tests was told of this one, if it is one of those.
     fn told(&self, parameter: &str) -> Option<String> {
         let name = self.name();

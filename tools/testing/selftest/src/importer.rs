@@ -220,7 +220,7 @@ fn observe_work(
         let events = events.iter().filter(move |event: &&Event| event.is(name));
         events.filter(|event| event.concerns(buffer.inode()))
     };
-    let device = importer.device().dma_name();
+    let device = importer.attaches();
     let tables = |name| {
         let events = events.iter().filter(move |event: &&Event| event.is(name));
         events.filter(|event| event.subject == device)
