@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use dmabuf_coherency_selftest::heap::{Buffer, Heap};
 use dmabuf_coherency_selftest::mapping::page_size;
 use dmabuf_coherency_selftest::memory;
-use dmabuf_coherency_selftest::test_importer::{Direction, Kind, Setup};
+use dmabuf_coherency_selftest::test_importer::{Direction, Kind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How many buffers live while one more is allocated and freed.
@@ -51,14 +51,14 @@ fn against_attachments(recorder: &mut Recorder, heap: &Heap) -> Result<()> {
     let buffer = Buffer::from_fd(allocate(heap, size)?)?;
     // What comes and goes is on a device of its own, so that what the importer
     // itself keeps does not grow.
-    let crowd = import::Device::new(recorder, &Setup::SNOOPING)?;
-    let device = import::Device::new(recorder, &Setup::SNOOPING)?;
+    let crowd = import::Device::of_heap(recorder, &buffer)?;
+    let device = import::Device::of_heap(recorder, &buffer)?;
     let mut joined = 0;
     for count in ATTACHMENTS {
         while joined < count {
             crowd
                 .join(&buffer)?
-                .context("a snooping device was refused")?;
+                .context("a device like one that was accepted was refused")?;
             joined += 1;
         }
         let at = count as u64;

@@ -7,7 +7,7 @@
 
 use super::{allocate, samples};
 use crate::recorder::Recorder;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use dmabuf_coherency_selftest::heap::{Buffer, END, Heap, READ, WRITE};
 use dmabuf_coherency_selftest::test_importer::{
     Direction, Importer, KernelMapping, Kind, Mapped, Setup,
@@ -50,6 +50,17 @@ impl Device {
         let times: Result<Vec<f64>> = (0..EMPTY_SAMPLES).map(|_| empty()).collect();
         let empty = times?.into_iter().fold(f64::INFINITY, f64::min);
         Ok(Self { importer, empty })
+    }
+
+    /// The first kind of device that the heap of `buffer` does not refuse.
+    pub fn of_heap(recorder: &Recorder, buffer: &Buffer) -> Result<Self> {
+        for (_, setup) in DEVICES {
+            let device = Self::new(recorder, &setup)?;
+            if device.join(buffer)?.is_some() {
+                return Self::new(recorder, &setup);
+            }
+        }
+        bail!("the heap refuses devices of every kind")
     }
 
     /// Measures one ioctl.
