@@ -93,7 +93,8 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_address_bits(self.as_raw()) }
     }
 
-    /// Returns whether an IOMMU translates the DMA of the device, with addresses from the DMA API.
+    /// Returns whether an IOMMU translates the DMA of the device, with addresses from the DMA API,
+    /// and makes one piece of what the device maps.
     #[inline]
     pub(crate) fn has_iommu(&self) -> bool {
         // SAFETY: The device is valid.

@@ -7,6 +7,7 @@
 #include <drm/drm_device.h>
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
+#include <linux/cc_platform.h>
 #include <linux/cgroup_dmem.h>
 #include <linux/cma.h>
 #include <linux/device.h>
@@ -24,6 +25,7 @@
 #include <linux/list_lru.h>
 #include <linux/major.h>
 #include <linux/memcontrol.h>
+#include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -60,9 +62,31 @@ bool dmacoh_dev_dma_coherent(const struct device *dev)
 	return dev_dma_coherent(dev);
 }
 
+/*
+ * Whether an IOMMU makes one piece of what @dev maps. Those of a device that the
+ * machine does not trust stay apart, as each may bounce.
+ */
 bool dmacoh_dev_has_iommu(const struct device *dev)
 {
-	return dev_dma_iommu((struct device *)dev);
+	return dev_dma_iommu((struct device *)dev) &&
+	       !(dev_is_pci(dev) && to_pci_dev(dev)->untrusted);
+}
+
+/*
+ * Whether memory is encrypted in a way that @dev cannot read, so that the DMA
+ * API bounces: what force_dma_unencrypted() says, which is not exported.
+ */
+static bool is_encrypted_for(const struct device *dev)
+{
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
+		return true;
+#ifdef CONFIG_AMD_MEM_ENCRYPT
+	if (cc_platform_has(CC_ATTR_HOST_MEM_ENCRYPT))
+		return min_not_zero(dev->coherent_dma_mask,
+				    dev->bus_dma_limit) <=
+		       DMA_BIT_MASK(__ffs64(sme_me_mask));
+#endif
+	return false;
 }
 
 /*
@@ -74,13 +98,32 @@ static bool is_unbounced(struct device *dev)
 {
 	if (!dev->dma_mask || get_dma_ops(dev))
 		return false;
-	/* An IOMMU in between makes bouncing a matter of each mapping. */
-	return dev_dma_iommu(dev) || !is_swiotlb_force_bounce(dev);
+	/* Whole pages do not bounce behind an IOMMU. */
+	return dev_dma_iommu(dev) ||
+	       (!is_swiotlb_force_bounce(dev) && !is_encrypted_for(dev));
 }
 
 bool dmacoh_dev_reaches_all(struct device *dev)
 {
-	return is_unbounced(dev) && !dma_addressing_limited(dev);
+	return is_unbounced(dev) &&
+	       (dev_dma_iommu(dev) || !dma_addressing_limited(dev));
+}
+
+/*
+ * Whether the bus has one window for all that lies from @first to @last. What
+ * lies between two windows is not reached.
+ */
+static bool is_in_one_window(const struct device *dev, u64 first, u64 last)
+{
+	const struct bus_dma_region *map = dev->dma_range_map;
+
+	if (!map)
+		return true;
+	for (; map->size; map++)
+		if (first >= map->cpu_start &&
+		    last - map->cpu_start < map->size)
+			return true;
+	return false;
 }
 
 /* Whether @dev reaches memory from @first to @last, as the DMA API sees it. */
@@ -91,12 +134,10 @@ bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last)
 	if (!is_unbounced(dev))
 		return false;
 	if (dev_dma_iommu(dev))
-		return !dma_addressing_limited(dev);
-
-	start = phys_to_dma(dev, first);
-	end = phys_to_dma(dev, last);
-	return start != DMA_MAPPING_ERROR && end - start == last - first &&
-	       end <= min_not_zero(*dev->dma_mask, dev->bus_dma_limit);
+		return true;
+	return is_in_one_window(dev, first, last) &&
+	       phys_to_dma(dev, last) <=
+		       min_not_zero(*dev->dma_mask, dev->bus_dma_limit);
 }
 
 unsigned int dmacoh_address_bits(const struct device *dev)
