@@ -101,11 +101,12 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_dev_has_iommu(self.as_raw()) }
     }
 
-    /// The longest segment that the driver of the device has stated, in bytes, or [`usize::MAX`].
+    /// The longest segment that the device takes of a buffer of `size` bytes, in bytes: what its
+    /// driver has stated, or [`usize::MAX`].
     #[inline]
-    pub(crate) fn stated_segment(&self) -> usize {
+    pub(crate) fn longest_segment(&self, size: usize) -> usize {
         // SAFETY: The device is valid, and what it states stays while it is bound.
-        unsafe { bindings::dmacoh_stated_segment(self.as_raw()) }
+        unsafe { bindings::dmacoh_longest_segment(self.as_raw(), size) }
     }
 
     /// The longest piece that the DMA API can map for the device wherever it lies, in bytes: where

@@ -471,8 +471,11 @@ bool dmacoh_dev_need_sync(const struct device *dev)
 	return dma_dev_need_sync(dev);
 }
 
-/* The longest segment that the driver of @dev states, else ULONG_MAX. */
-unsigned long dmacoh_stated_segment(const struct device *dev)
+/*
+ * The longest segment that @dev takes of a buffer of @size bytes: what its
+ * driver states, else ULONG_MAX.
+ */
+unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
 {
 	unsigned int stated = dev->dma_parms ?
 			      dev->dma_parms->max_segment_size : 0;

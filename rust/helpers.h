@@ -99,7 +99,7 @@ struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages);
 void dmacoh_cma_release(struct cma *cma, const struct page *page,
 			unsigned long nr_pages);
 bool dmacoh_dev_need_sync(const struct device *dev);
-unsigned long dmacoh_stated_segment(const struct device *dev);
+unsigned long dmacoh_longest_segment(struct device *dev, size_t size);
 unsigned long dmacoh_segment_boundary(struct device *dev);
 int dmacoh_clear_coherent(struct device *dev);
 int dmacoh_clean(struct device *dev, struct page *page, size_t offset,

@@ -44,8 +44,8 @@ struct RawTable(Opaque<bindings::sg_table>);
 /// What a device takes as one segment.
 struct Limits<'a> {
     dev: DmaDevice<'a>,
-    /// The longest that the driver has stated, in bytes.
-    stated: usize,
+    /// The longest in any memory, in bytes.
+    longest: usize,
     /// The longest in memory that the device does not reach, if there is any in the buffer, in bytes.
     bounced: Option<usize>,
     /// The mask of addresses whose multiples no segment may cross.
@@ -56,7 +56,7 @@ impl<'a> Limits<'a> {
     fn of(dev: DmaDevice<'a>, pages: &Pages) -> Self {
         Self {
             dev,
-            stated: dev.stated_segment(),
+            longest: dev.longest_segment(pages.size()),
             bounced: (!dev.reaches_pages(pages)).then(|| dev.max_mapping()),
             boundary: dev.segment_boundary() | !PAGE_MASK,
         }
@@ -65,8 +65,8 @@ impl<'a> Limits<'a> {
     /// The longest segment in `block`, in bytes: whole pages.
     fn longest(&self, block: &PageBlock) -> usize {
         let longest = match self.bounced {
-            Some(bounced) if !self.dev.reaches(&block.physical()) => self.stated.min(bounced),
-            _ => self.stated,
+            Some(bounced) if !self.dev.reaches(&block.physical()) => self.longest.min(bounced),
+            _ => self.longest,
         };
 
         (longest.min(u32::MAX as usize) & PAGE_MASK).max(PAGE_SIZE)
@@ -104,7 +104,7 @@ impl<'a> Limits<'a> {
 
     /// Whether each of the blocks is one segment.
     fn take_all(&self, pages: &Pages) -> bool {
-        let longest = self.stated.min(self.bounced.unwrap_or(usize::MAX));
+        let longest = self.longest.min(self.bounced.unwrap_or(usize::MAX));
 
         pages.largest_block() <= longest.min(u32::MAX as usize)
             && pages.span() & !self.boundary == 0
