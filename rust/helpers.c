@@ -765,7 +765,7 @@ bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found)
 
 /*
  * The same for a node of class video4linux. What has a number of such nodes is
- * part of a video device. False if it has no buffers.
+ * part of a video device. False if it imports no buffers.
  */
 bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
 {
@@ -778,6 +778,8 @@ bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
 		return false;
 
 	queue = video->queue;
+	if (queue && !(queue->io_modes & VB2_DMABUF))
+		return false;
 	*found = (struct dmacoh_node) {
 		.dev = node->parent,
 		.dma_dev = queue && queue->dev ? queue->dev : node->parent,
@@ -787,37 +789,39 @@ bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
 	return found->dma_dev;
 }
 
-static struct kobject *find_module_kobj(const char *name)
+/*
+ * The folder of the modules that use the module named @name. Nothing if no such
+ * module is loaded; what is built in has no such folder.
+ */
+static struct kernfs_node *holders_of(const char *name)
 {
-	return kset_find_obj(THIS_MODULE->mkobj.kobj.kset, name);
+	struct kobject *module = kset_find_obj(THIS_MODULE->mkobj.kobj.kset, name);
+	struct kernfs_node *holders = NULL;
+
+	if (module && module->sd)
+		holders = sysfs_get_dirent(module->sd, "holders");
+	kobject_put(module);
+	return holders;
 }
 
 /* Whether a module of this name is loaded; false for what is built in. */
 bool dmacoh_module_exists(const char *name)
 {
-	struct kobject *kobj = find_module_kobj(name);
-	struct kernfs_node *holders = NULL;
+	struct kernfs_node *holders = holders_of(name);
 
-	if (kobj && kobj->sd)
-		holders = sysfs_get_dirent(kobj->sd, "holders");
 	sysfs_put(holders);
-	kobject_put(kobj);
 	return holders;
 }
 
 /* Whether @user uses symbols of the module named @used. */
 bool dmacoh_module_uses(const struct module *user, const char *used)
 {
-	struct kobject *kobj = find_module_kobj(used);
-	struct kernfs_node *holders = NULL, *holder = NULL;
+	struct kernfs_node *holders = holders_of(used), *holder = NULL;
 
-	if (kobj && kobj->sd)
-		holders = sysfs_get_dirent(kobj->sd, "holders");
 	if (holders)
 		holder = sysfs_get_dirent(holders, user->name);
 	sysfs_put(holder);
 	sysfs_put(holders);
-	kobject_put(kobj);
 	return holder;
 }
 
