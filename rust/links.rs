@@ -333,22 +333,28 @@ impl Links {
         }
         let choice = CString::try_from_fmt(fmt!("{}", heap))?;
         let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
-        if let Some(kind) = self.catalogue.find(heap.to_bytes()) {
+        let result = self.try_choose(dev, links, choice);
+        if result.is_err() {
+            Self::remove_unwanted(&mut devices, dev);
+        }
+        result
+    }
+
+    fn try_choose(&self, dev: &Device<Bound>, links: &mut DeviceLinks, choice: CString) -> Result {
+        if let Some(kind) = self.catalogue.find(choice.to_bytes()) {
             let ruled = self.rules.lock().pieces_for(dev);
             let mut nodes = self.nodes(dev, links, ruled)?.into_iter();
             if nodes.any(|node| node.exclude(kind, coherency::ALIAS).is_err()) {
-                Self::remove_unwanted(&mut devices, dev);
                 return Err(coherency::REFUSED);
             }
         }
         links.choice = Some(choice);
-        let result = self.try_update(dev, links);
-        if result.is_err() {
+        self.try_update(dev, links).inspect_err(|_| {
             links.choice = None;
-            self.update(dev, links);
-            Self::remove_unwanted(&mut devices, dev);
-        }
-        result
+            if links.is_wanted() {
+                self.update(dev, links);
+            }
+        })
     }
 
     /// A driver takes its choice back.
