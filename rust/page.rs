@@ -136,14 +136,14 @@ impl<T> PerKind<T> {
         self.0.iter()
     }
 
-    /// All of those whose blocks may be taken for `zone`, to be changed.
+    /// All of those whose blocks may be taken for `zone`, the scarcest memory first, to be changed.
     pub(crate) fn within(&mut self, zone: Zone) -> impl Iterator<Item = &mut T> {
         let others = match zone {
             Zone::All => 0,
             Zone::Dma32 => 2,
         };
 
-        self.0.iter_mut().skip(others)
+        self.0.iter_mut().skip(others).rev()
     }
 }
 
@@ -250,6 +250,8 @@ impl PageBlock {
         }
         if zone == Zone::Dma32 {
             gfp |= bindings::DMACOH___GFP_DMA32;
+            // That memory may be on none of the nodes that the task is meant to allocate from.
+            gfp &= !bindings::DMACOH___GFP_HARDWALL;
         }
 
         let page = if nr_pages.is_power_of_two() {

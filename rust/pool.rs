@@ -14,7 +14,8 @@
 //!
 //! # Bounds
 //!
-//! All bins together hold no more than the limit, which is a part of the machine's memory. What a
+//! All bins together hold no more than the limit, which is a part of the machine's memory, and of
+//! memory below 4 GiB no more than the same part of that, where it is asked for by itself. What a
 //! bin has not needed for [`IDLE`] is given back.
 
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
         Blocks,
         Caching,
         Effort,
+        Extent,
         Kind,
         PageBlock,
         Pages,
@@ -121,11 +123,14 @@ impl Pool {
         percent: u8,
         cleaner: Option<Arc<Cleaner>>,
     ) -> Result<Arc<Self>> {
-        let wanted = page::total() / 100 * usize::from(percent.min(100));
+        let part = |pages| pages / 100 * usize::from(percent.min(100));
+        // CAST: To a type of the same size.
+        let low = Extent::dma32().map_or(0, |extent| extent.size as usize >> PAGE_SHIFT);
         let shared = Arc::pin_init(
             pin_init!(Shared {
                 limit: Atomic::new(0),
-                wanted_limit: wanted,
+                wanted_limit: part(page::total()),
+                low_limit: part(low),
                 pages: PerKind::new(|_| Atomic::new(0)),
                 work <- new_spinlock!(false),
                 wakeup <- new_condvar!(),
@@ -392,6 +397,8 @@ struct Shared {
     /// How many pages there may be in all bins, now and once the pool has been started.
     limit: Atomic<usize>,
     wanted_limit: usize,
+    /// How many of these there may be in blocks for [`Zone::Dma32`].
+    low_limit: usize,
     /// How many pages there are of each kind.
     pages: PerKind<Atomic<usize>>,
     /// Whether something has become dirty since the thread looked.
@@ -407,6 +414,18 @@ impl Shared {
         self.pages.iter().map(|pages| pages.load(Relaxed)).sum()
     }
 
+    /// Whether there are more pages than there may be, of all kinds or of those for `zone`.
+    fn is_over(&self, zone: Zone) -> bool {
+        let low = || -> usize {
+            let pages = |caching| self.pages.get(Kind { zone, caching }).load(Relaxed);
+
+            pages(Caching::WriteBack) + pages(Caching::WriteCombining)
+        };
+
+        self.all_pages() > self.limit.load(Relaxed)
+            || (zone == Zone::Dma32 && low() > self.low_limit)
+    }
+
     /// Counts a block that is to be kept. Returns whether it may be: it has to be one from the page
     /// allocator, and there must be room for it.
     fn count(&self, block: &PageBlock) -> bool {
@@ -416,7 +435,7 @@ impl Shared {
         let pages = self.pages.get(kind);
 
         pages.add(block.nr_pages(), Relaxed);
-        if self.all_pages() > self.limit.load(Relaxed) {
+        if self.is_over(kind.zone) {
             pages.fetch_sub(block.nr_pages(), Relaxed);
             return false;
         }

@@ -212,7 +212,7 @@ const LACKING: &str = "--heap system-noncoherent alloc. query. limits.counted po
 
 /// What devices with a limit have to do with.
 const BEYOND: &str =
-    "import. importer. matrix. brackets. parallel. answer. links.shape links.agree";
+    "import. importer. matrix. brackets. parallel. answer. pool.low links.shape links.agree";
 
 /// Makes all DMA bounce, and has room for it: 48 MiB. arm64 takes the default for nothing said.
 const BOUNCE: &str = "swiotlb=24576,force";
@@ -222,6 +222,7 @@ const BOUNCE_FRAMES: &str = "swiotlb=98304,force";
 
 /// Skipped of the whole suite on a maintained heap where everything bounces.
 const ALL_BOUNCES: &[&str] = &[
+    "pool.low",
     "import.refused",
     "import.cpu_only",
     "importer.mask_changed",
@@ -255,6 +256,7 @@ const NO_DEVICE_SNOOPS: &str = "import. answer. race. matrix. links.agree links.
 
 /// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.
 const ANY_HEAP: &[&str] = &[
+    "pool.low",
     "import.refused",
     "import.cpu_only",
     "pool.off",
@@ -313,6 +315,7 @@ const REFUSED: &[&str] = &[
 
 /// Skipped of the whole suite, besides, where that is so.
 const WHOLE_X86_64: &[&str] = &[
+    "pool.low",
     "links.early_rules",
     "brackets.",
     "video.forced_bounce",
@@ -325,6 +328,7 @@ const NO_POOL: &[&str] = &[
     "pool.reused",
     "pool.midway",
     "pool.bounded",
+    "pool.low",
     "pool.counted",
     "pool.dropped",
     "pool.pressure",
@@ -351,6 +355,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             may_skip: vec![
                 "import.cpu_only",
                 "pool.off",
+                "pool.low",
                 "importer.mask_changed",
                 "importer.narrow_block",
                 "matrix.bouncing",
@@ -638,6 +643,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 "pool.group_",
                 "pool.short_group",
                 "pool.off",
+                "pool.low",
             ],
         },
         Suite {

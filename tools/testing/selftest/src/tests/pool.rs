@@ -33,6 +33,11 @@ pub const TESTS: &[Test] = &[
         bounded,
     ),
     Test::new(
+        "pool.low",
+        "of the memory below 4 GiB, no more is kept than as many per cent of it",
+        low,
+    ),
+    Test::new(
         "pool.counted",
         "the kernel counts what is kept among the memory that it can get back",
         counted,
@@ -165,9 +170,22 @@ fn midway(options: &Options) -> Result<()> {
 }
 
 fn bounded(options: &Options) -> Result<()> {
-    let files = files(options)?;
-    let heap = options.heap()?;
     let bound = (meminfo("MemTotal")? / 100 * PERCENT) as usize;
+    keeps_at_most(&files(options)?, &options.heap()?, bound)
+}
+
+fn low(options: &Options) -> Result<()> {
+    const LOW: &str = "system-dma32-coherent";
+    let Ok(heap) = Heap::open(LOW) else {
+        return skip("all memory lies below 4 GiB: try a guest with --mem 5G");
+    };
+    files(options)?;
+    let files = Files::of(LOW);
+    let bound = files.number("capacity")? / 100 * PERCENT as usize;
+    keeps_at_most(&files, &heap, bound)
+}
+
+fn keeps_at_most(files: &Files, heap: &Heap, bound: usize) -> Result<()> {
     let buffers = (0..bound / (1 << 20) * 2)
         .map(|_| heap.alloc(1 << 20))
         .collect::<Result<Vec<_>, _>>()?;
