@@ -52,8 +52,9 @@ impl Cma {
         unsafe { CStr::from_char_ptr(bindings::dmacoh_cma_name(self.0.as_ptr())) }
     }
 
-    /// Where the area lies, or at least where it may lie, and how large it is, or at most.
-    pub(crate) fn extent(self) -> Extent {
+    /// Where the area lies, or at least where it may lie, and how large it is, or at most. None if it
+    /// has not a single page to give. May sleep.
+    pub(crate) fn extent(self) -> Option<Extent> {
         // SAFETY: The area exists always.
         Extent::from_raw(unsafe { bindings::dmacoh_cma_extent(self.0.as_ptr()) })
     }

@@ -129,8 +129,6 @@ static bool is_in_one_window(const struct device *dev, u64 first, u64 last)
 /* Whether @dev reaches memory from @first to @last, as the DMA API sees it. */
 bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last)
 {
-	dma_addr_t start, end;
-
 	if (!is_unbounced(dev))
 		return false;
 	if (dev_dma_iommu(dev))
@@ -394,25 +392,27 @@ static struct dmacoh_extent reserved_extent(const struct cma *cma,
 }
 
 /*
- * Where an area lies is told of those in the device tree. Any other lies in one
- * of the zones with contiguous memory that is not theirs, and has no more of it.
+ * Where an area lies is told of those in the device tree. Any other is in one
+ * zone, and has no more of its contiguous memory than is not theirs. Nothing for
+ * an area that has no page to give: one that the kernel could not activate never
+ * has any.
  */
-struct dmacoh_extent dmacoh_cma_extent(const struct cma *cma)
+struct dmacoh_extent dmacoh_cma_extent(struct cma *cma)
 {
-	struct dmacoh_extent extent = reserved_extent(cma, NULL);
-	int nid, i;
+	struct dmacoh_extent extent = {};
+	struct page *page = cma_alloc(cma, 1, 0, true);
+	struct zone *zone;
 
-	if (extent.size)
+	if (!page)
 		return extent;
-	for_each_online_node(nid) {
-		for (i = 0; i < MAX_NR_ZONES; i++) {
-			struct zone *zone = zone_of(nid, i);
-			u64 others = reserved_extent(NULL, zone).size >> PAGE_SHIFT;
+	zone = page_zone(page);
+	cma_release(cma, page, 1);
 
-			if (zone_cma_pages(zone) > others)
-				extend_by_zone(&extent, zone,
-					       zone_cma_pages(zone) - others);
-		}
+	extent = reserved_extent(cma, NULL);
+	if (!extent.size) {
+		u64 others = reserved_extent(NULL, zone).size >> PAGE_SHIFT;
+
+		extend_by_zone(&extent, zone, zone_cma_pages(zone) - others);
 	}
 	return extent;
 }
@@ -450,7 +450,7 @@ const char *dmacoh_cma_name(const struct cma *cma)
 	return NULL;
 }
 
-struct dmacoh_extent dmacoh_cma_extent(const struct cma *cma)
+struct dmacoh_extent dmacoh_cma_extent(struct cma *cma)
 {
 	return (struct dmacoh_extent) {};
 }
@@ -479,6 +479,15 @@ unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
 {
 	unsigned int stated = dev->dma_parms ?
 			      dev->dma_parms->max_segment_size : 0;
+
+	/*
+	 * Debugging compares segments with what is assumed of a driver that
+	 * states nothing. So does the IOMMU code, which otherwise counts what it
+	 * merges in 32 bits.
+	 */
+	if (IS_ENABLED(CONFIG_DMA_API_DEBUG_SG) ||
+	    (dev_dma_iommu(dev) && size > U32_MAX))
+		return dma_get_max_seg_size(dev);
 
 	/* The PCI core states this for every device, whatever it can do. */
 	if (!stated || (dev_is_pci(dev) && stated == SZ_64K))

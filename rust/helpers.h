@@ -89,7 +89,7 @@ int dmacoh_set_memory_wb(unsigned long addr, int nr_pages);
 struct cma *dmacoh_cma_area(unsigned int index);
 struct cma *dmacoh_dev_cma(const struct device *dev);
 const char *dmacoh_cma_name(const struct cma *cma);
-struct dmacoh_extent dmacoh_cma_extent(const struct cma *cma);
+struct dmacoh_extent dmacoh_cma_extent(struct cma *cma);
 struct dmacoh_extent dmacoh_dma32_extent(void);
 void *dmacoh_dmem_register(u64 size, const char *name);
 void dmacoh_dmem_unregister(void *region);

@@ -48,19 +48,18 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    pub(crate) fn from_raw(raw: bindings::dmacoh_extent) -> Self {
-        Self {
+    /// None if there is no memory.
+    pub(crate) fn from_raw(raw: bindings::dmacoh_extent) -> Option<Self> {
+        (raw.size != 0).then_some(Self {
             bounds: raw.first..=raw.last,
             size: raw.size,
-        }
+        })
     }
 
     /// The memory below 4 GiB, if that is not all.
     pub(crate) fn dma32() -> Option<Self> {
         // SAFETY: Callable in any context.
-        let extent = Self::from_raw(unsafe { bindings::dmacoh_dma32_extent() });
-
-        (extent.size != 0).then_some(extent)
+        Self::from_raw(unsafe { bindings::dmacoh_dma32_extent() })
     }
 }
 

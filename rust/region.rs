@@ -8,7 +8,6 @@ use crate::{
     dma_mapping::DmaDevice,
     dmem,
     page::{
-        self,
         Extent,
         Zone, //
     },
@@ -81,14 +80,13 @@ impl Region {
             kind: policy::Region::Dma32,
             name: c"system-dma32",
             bounds: Some(extent.bounds),
-            capacity: extent.size,
+            capacity: Some(extent.size),
             source: Source::Pages(Zone::Dma32),
         })
     }
 
-    /// A contiguous memory area.
-    fn area(number: usize, area: Cma, account: bool) -> Result<Self> {
-        let extent = area.extent();
+    /// A contiguous memory area that lies there.
+    fn area(number: usize, area: Cma, extent: Extent, account: bool) -> Result<Self> {
         let name = area.name();
         let dmem = if account {
             let name = CString::try_from_fmt(fmt!("cma/{}", name))?;
@@ -101,7 +99,7 @@ impl Region {
             kind: policy::Region::Area(number),
             name,
             bounds: Some(extent.bounds),
-            capacity: extent.size,
+            capacity: Some(extent.size),
             source: Source::Area {
                 area,
                 dmem: dmem.map(|dmem| Arc::new(dmem, GFP_KERNEL)).transpose()?,
@@ -145,7 +143,14 @@ impl Catalogue {
             regions.push(region, GFP_KERNEL)?;
         }
         for (number, area) in Cma::all().enumerate().take(policy::MAX_REGIONS - 2) {
-            regions.push(Region::area(number, area, account)?, GFP_KERNEL)?;
+            let Some(extent) = area.extent() else {
+                pr_warn!(
+                    "there are no heaps of contiguous area {}, which has not a page to give\n",
+                    area.name()
+                );
+                continue;
+            };
+            regions.push(Region::area(number, area, extent, account)?, GFP_KERNEL)?;
         }
 
         let mut heaps = KVec::new();
@@ -156,8 +161,7 @@ impl Catalogue {
                 }
                 let name = CString::try_from_fmt(fmt!("{}{}", region.name, kind.suffix()))?;
 
-                // No later step gives up a heap that is registered, so look for names that are
-                // taken first.
+                // A heap that is registered stays, so names that are taken are left out before.
                 if !kind.in_tree && dma_heap::find(&name).is_some() {
                     pr_warn!(
                         "another driver has a heap {}, so ours is left out\n",

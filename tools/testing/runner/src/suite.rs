@@ -98,6 +98,26 @@ fn name_taken(arch: Arch) -> Suite {
     }
 }
 
+/// A guest in which somebody has taken all of the default contiguous area, until the module
+/// has been loaded.
+fn area_taken(arch: Arch) -> Suite {
+    Suite {
+        name: match arch {
+            Arch::X86_64 => "x86_64-area-taken",
+            Arch::Arm64 => "arm64-area-taken",
+        },
+        about: "where the default area has no page to give: it has no heaps, and all else works",
+        boot: Boot::new(
+            arch,
+            format!(
+                "modprobe dmabuf_area_taken && {LOAD} {VIVID_MAPS} && rmmod dmabuf_area_taken && \
+                 {AREA_TAKEN} && exec /{SELFTEST} alloc. import. links.shape"
+            ),
+        ),
+        may_skip: ANY_HEAP.to_vec(),
+    }
+}
+
 /// Guests in which loading the module fails again and again, until it does not,
 /// and how many faults after the module's first each begins.
 const LOADS: [(&str, Arch, usize); 6] = [
@@ -195,6 +215,10 @@ fn reserved_areas(check: &str, boot: Boot) -> Boot {
 /// Where the name of a heap is taken, the module says so and has all the others.
 const NAME_TAKEN: &str = "dmesg | grep -q 'dmabuf_coherency: .*system-coherent' && \
     [ ! -e /sys/class/dma_heap/system-coherent/dma_coherent ]";
+
+/// Where the default area has no page to give, the module says so and makes no heaps of it.
+const AREA_TAKEN: &str = "dmesg | grep -q 'there are no heaps of contiguous area default_cma_region' && \
+    [ -e /dev/dma_heap/default_cma_region -a ! -e /dev/dma_heap/default_cma_region-coherent ]";
 
 /// The rules that the module follows, and where vivid is linked to.
 const LINKS: &str = "/sys/module/dmabuf_coherency/parameters/links";
@@ -660,6 +684,8 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         name_taken(X86_64),
         name_taken(Arm64),
+        area_taken(X86_64),
+        area_taken(Arm64),
     ]
 }
 
