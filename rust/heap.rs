@@ -23,6 +23,7 @@ use crate::{
     dmem,
     mm::BufferVma,
     page::{
+        self,
         Caching,
         Kind,
         Pages, //
@@ -73,8 +74,8 @@ const MAX_LOGGED: usize = 1024;
 pub(crate) struct Heap {
     kind: policy::Heap,
     name: CString,
-    /// No buffer is larger, in bytes.
-    capacity: u64,
+    /// No buffer is larger, in bytes; none if all memory is the bound.
+    capacity: Option<u64>,
     source: Source,
     pool: Arc<Pool>,
     /// Names, hashed, of the devices whose refusal has been logged.
@@ -135,6 +136,13 @@ impl Heap {
             CpuMapping::WriteBack => Caching::WriteBack,
             CpuMapping::WriteCombining => Caching::WriteCombining,
         }
+    }
+
+    /// No buffer is larger, in bytes.
+    fn capacity(&self) -> u64 {
+        // CAST: To a type of the same size.
+        self.capacity
+            .unwrap_or_else(|| (page::total() << PAGE_SHIFT) as u64)
     }
 
     /// The controller that its buffers are charged to.
@@ -210,7 +218,7 @@ impl dma_heap::Heap for Heap {
 
     fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
         // CAST: To a type of the same size.
-        if len as u64 > self.capacity {
+        if len as u64 > self.capacity() {
             return Err(ENOMEM);
         }
         let counted = self.usage.count(len)?;
@@ -270,7 +278,7 @@ static FILES: [(&CStr, FileOps<Heap>); 10] = [
     ),
     (
         c"capacity",
-        FileOps::read_only(|heap, f| write!(f, "{}", heap.capacity)),
+        FileOps::read_only(|heap, f| write!(f, "{}", heap.capacity())),
     ),
     (
         c"accounting",

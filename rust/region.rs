@@ -19,7 +19,6 @@ use crate::{
 };
 use core::ops::RangeInclusive;
 use kernel::{
-    page::PAGE_SHIFT,
     prelude::*,
     str::CString,
     sync::Arc, //
@@ -44,14 +43,14 @@ pub(crate) struct Region {
     name: &'static CStr,
     /// Where it lies, or may lie; none if that is all memory.
     bounds: Option<RangeInclusive<u64>>,
-    /// How many bytes it has, or has at most.
-    capacity: u64,
+    /// How many bytes it has, or has at most; none if that is all memory, which may become more.
+    capacity: Option<u64>,
     source: Source,
 }
 
 impl Region {
-    /// How many bytes it has, or has at most.
-    pub(crate) fn capacity(&self) -> u64 {
+    /// How many bytes it has, or has at most; none if that is all memory, which may become more.
+    pub(crate) fn capacity(&self) -> Option<u64> {
         self.capacity
     }
 
@@ -66,8 +65,7 @@ impl Region {
             kind: policy::Region::System,
             name: c"system",
             bounds: None,
-            // CAST: To a type of the same size.
-            capacity: (page::total() << PAGE_SHIFT) as u64,
+            capacity: None,
             source: Source::Pages(Zone::All),
         }
     }
