@@ -111,8 +111,12 @@ demo: ## Show which devices may attach to a buffer, in guests of both architectu
 	@$(VM) setup && $(RUNNER) demo
 
 .PHONY: test
-test: ## Run all tests, in guests and on this machine
+test: ## Run every test once on each architecture, or the groups named in TESTS
 	@$(VM) setup && $(RUNNER) test $(TESTS)
+
+.PHONY: test-full
+test-full: test ## Run all other groups of tests as well: guests that differ in one thing
+	@$(RUNNER) test --groups other
 
 .PHONY: stress
 stress: ## Do random things with buffers for an hour, or as long as you like (SECONDS, SEED)
@@ -120,11 +124,11 @@ stress: ## Do random things with buffers for an hour, or as long as you like (SE
 
 .PHONY: test-debug
 test-debug: ## Run the tests of the module on kernels that look for mistakes, and for leaks
-	@$(VM) setup && $(RUNNER) test --kernel debug $(TESTS)
+	@$(VM) setup && $(RUNNER) test --kernel debug $(or $(TESTS),--groups all)
 
 .PHONY: coverage
 coverage: ## Run all tests, and tell which lines of the module they do not reach
-	@$(VM) setup && $(RUNNER) test --coverage $(TESTS)
+	@$(VM) setup && $(RUNNER) test --coverage $(or $(TESTS),--groups all)
 
 .PHONY: bench
 bench: ## Measure our heaps beside those in the tree, in guests that count instructions

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long a guest may take to power off.
-const POWER_OFF: Duration = Duration::from_secs(30);
+const POWER_OFF: Duration = Duration::from_secs(120);
 
 /// How long the logs of a run are kept.
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,7 +3,7 @@
 //! What `make -C tools/testing install` makes for a board, tried in a guest that
 //! has nothing else.
 
-use crate::boot::text;
+use crate::boot::{GUEST_TIMEOUT, text};
 use crate::group::Group;
 use crate::kit::Kits;
 use crate::ktap::Output;
@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use vm::{Add, Arch, Guest};
 
 pub fn groups() -> Vec<Group> {
@@ -73,7 +72,7 @@ fn try_in(root: &Path, arch: Arch, kits: &Kits) -> Result<Vec<Case>> {
         .command(["sh", "-c", SCRIPT])
         .mem("512M")
         .add_file(Add::new(directory, "board")?)
-        .timeout(Duration::from_secs(300))
+        .timeout(GUEST_TIMEOUT)
         .run()?;
     let said = text(&outcome.stdout) + &text(&outcome.stderr);
     // The second run starts with its plan, of two heaps.

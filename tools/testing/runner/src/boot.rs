@@ -22,10 +22,14 @@ pub const VIVID_MAPS: &str = "allocators=1";
 /// Has the kernel look at each page that it allocates or frees.
 const CHECK_PAGES: &str = "check_pages=1";
 
+/// How long a guest may take, unless it is told how long to work: many times as long as on an
+/// idle machine. Who waits for that has a hang to look at.
+pub const GUEST_TIMEOUT: Duration = Duration::from_secs(1800);
+
 /// What a kernel that looks for mistakes takes of memory and time, compared
 /// with another.
 const DEBUG_FACTOR: u32 = 2;
-const DEBUG_SLOWER: u32 = 8;
+const DEBUG_SLOWER: u32 = 4;
 
 /// Runs the script that is its argument, on a kernel that looks for mistakes. The
 /// DMA API is to report each mistake, not only the first.
@@ -81,7 +85,7 @@ impl Boot {
             adds: Vec::new(),
             iommu: None,
             check_pages: false,
-            timeout: Duration::from_secs(300),
+            timeout: GUEST_TIMEOUT,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{bench, board, client, host, kernel_selftest, pipeline, suite, survey, vm_tool};
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,37 @@ use std::time::Instant;
 
 /// Runs the tests of a group.
 type Run = dyn Fn(&Kits) -> Result<Vec<Case>> + Send + Sync;
+
+/// Which groups to run.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// Every test once on each architecture, in a few minutes
+    Usual,
+    /// The others: guests that differ in one thing
+    Other,
+    /// All of them
+    All,
+}
+
+/// The usual ones.
+const USUAL: [&str; 16] = [
+    "x86_64-whole",
+    "arm64-whole",
+    "x86_64-bounce",
+    "arm64-displays",
+    "x86_64-vmap",
+    "x86_64-5g",
+    "arm64-noncoherent",
+    "arm64-dmaheap",
+    "x86_64-dmaheap",
+    "arm64-pipeline",
+    "x86_64-dmabuf-heaps",
+    "arm64-dmabuf-heaps",
+    "x86_64-vm",
+    "kdir",
+    "host",
+    "x86_64-stress",
+];
 
 /// Tests that belong together, most often because they need the same guest.
 pub struct Group {
@@ -32,6 +64,10 @@ impl Group {
             about: about.into(),
             run: Box::new(run),
         }
+    }
+
+    fn is_usual(&self) -> bool {
+        USUAL.contains(&self.name.as_str())
     }
 
     /// Runs its tests; says how many seconds that took.
@@ -63,21 +99,25 @@ fn all(kernel: &str) -> Vec<Group> {
 
 pub fn list(kernel: &str) {
     for group in all(kernel) {
-        println!("{:24} {}", group.name, group.about);
+        let usual = if group.is_usual() { '*' } else { ' ' };
+        println!("{usual} {:24} {}", group.name, group.about);
     }
 }
 
-/// Runs the groups that have one of `filters` in their names, or all if there is
-/// none, as many at a time as there are CPUs, and counts the tests.
-pub fn run(filters: &[String], verbose: bool, kits: &Kits) -> Result<Count> {
+/// Runs the groups that have one of `filters` in their names, or if there is none
+/// those of `choice`, as many at a time as there are CPUs, and counts the tests.
+pub fn run(choice: Choice, filters: &[String], verbose: bool, kits: &Kits) -> Result<Count> {
     let mut groups = all(kits.kernel());
     for filter in filters {
         if !groups.iter().any(|group| group.name.contains(filter)) {
             bail!("no group of tests has {filter} in its name: see runner test --list");
         }
     }
-    groups.retain(|group| {
-        filters.is_empty() || filters.iter().any(|filter| group.name.contains(filter))
+    groups.retain(|group| match choice {
+        _ if !filters.is_empty() => filters.iter().any(|filter| group.name.contains(filter)),
+        Choice::Usual => group.is_usual(),
+        Choice::Other => !group.is_usual(),
+        Choice::All => true,
     });
     let workers = std::thread::available_parallelism()
         .map_or(1, NonZero::get)

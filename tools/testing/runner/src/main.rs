@@ -24,6 +24,7 @@ mod vm_tool;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use group::Choice;
 use kit::Kits;
 use std::process::ExitCode;
 
@@ -51,7 +52,15 @@ enum Command {
         /// path of a build tree
         #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
         kernel: String,
-        /// Only groups whose names contain one of these
+        /// Which groups to run
+        #[arg(
+            long,
+            value_name = "WHICH",
+            default_value = "usual",
+            conflicts_with = "filters"
+        )]
+        groups: Choice,
+        /// Groups whose names contain one of these, whichever they are
         filters: Vec<String>,
     },
     /// Does random things with buffers for a long time, in a guest of each architecture
@@ -73,9 +82,10 @@ fn main() -> ExitCode {
             verbose,
             coverage,
             kernel,
+            groups,
             filters,
             ..
-        } => test(verbose, &Kits::new(&kernel, coverage), &filters),
+        } => test(groups, verbose, &Kits::new(&kernel, coverage), &filters),
         Command::Stress(stress) => stress.run(&Kits::new(&stress.kernel, false)),
         Command::Demo => demo::run(&Kits::new(vm::DEFAULT, false)),
     };
@@ -89,8 +99,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn test(verbose: bool, kits: &Kits, filters: &[String]) -> Result<bool> {
-    let total = group::run(filters, verbose, kits)?;
+fn test(choice: Choice, verbose: bool, kits: &Kits, filters: &[String]) -> Result<bool> {
+    let total = group::run(choice, filters, verbose, kits)?;
     if let Some(coverage) = &kits.coverage {
         print!("{}", coverage.table()?);
     }

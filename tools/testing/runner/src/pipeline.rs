@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use camera::Size;
 use serde::Deserialize;
 use std::fmt::Write as _;
-use std::time::Duration;
 use vm::Arch;
 
 /// How many frames are compared in each way, and how large they are: as small as
@@ -235,7 +234,6 @@ impl Pipeline {
             // vkms of Linux 7.3 may compose a frame that another CPU has freed.
             smp: 1,
             qemu: pictures.qemu(),
-            timeout: Duration::from_secs(1800),
             ..Boot::new(self.arch, script)
         };
         let mut outcome = boot.run(kits)?;

@@ -8,7 +8,6 @@ use crate::kit::{Kits, SELFTEST};
 use crate::ktap::Output;
 use crate::results::{Case, Verdict};
 use anyhow::Result;
-use std::time::Duration;
 use vm::{Arch, Iommu};
 
 /// A guest, what of the program runs in it, and what may be skipped there.
@@ -58,7 +57,6 @@ fn whole(arch: Arch, debug: bool, arguments: &str) -> Boot {
     let rounds = if debug { 2 } else { 10 };
     Boot {
         check_pages: true,
-        timeout: Duration::from_secs(900),
         ..boot(arch, VIVID_MAPS, &format!("--rounds {rounds} {arguments}"))
     }
 }
@@ -139,7 +137,6 @@ fn faults(arch: Arch) -> Suite {
         },
         about: "calls that fail on demand, and nothing else",
         boot: Boot {
-            timeout: Duration::from_secs(900),
             ..boot(arch, VIVID_MAPS, &format!("{FAULTS} links.c_driver"))
         },
         may_skip: vec!["fail_nth.load"],
@@ -183,7 +180,6 @@ fn displays(arch: Arch) -> Boot {
     Boot {
         mem: 1 << 10,
         cma: Some("256M"),
-        timeout: Duration::from_secs(900),
         script: format!("{DISPLAYS} && {}", boot.script),
         ..boot
     }
@@ -297,7 +293,6 @@ pub fn crowded(arch: Arch, arguments: &str) -> Boot {
     Boot {
         smp: 4,
         mem: 1 << 10,
-        timeout: Duration::from_secs(1800),
         script: format!("modprobe vim2m default_transtime=1 && {}", boot.script),
         ..boot
     }
