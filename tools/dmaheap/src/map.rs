@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ioctl;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -42,14 +43,10 @@ impl Mapped {
         } else {
             ProtFlags::READ
         };
-        let (null, size) = (ptr::null_mut(), buffer.size());
-        // SAFETY: The kernel chooses an address that is free.
-        let start =
-            unsafe { rustix::mm::mmap(null, size, protection, MapFlags::SHARED, &buffer, 0) };
-        let start = start.map_err(Error::io("mapping a dma-buf"))?;
-        // INVARIANT: This is the mapping that the kernel has just made.
+        let start = map_aligned(&buffer, protection).map_err(Error::io("mapping a dma-buf"))?;
+        // INVARIANT: This is the mapping that has just been made.
         Ok(Self {
-            start: NonNull::new(start.cast()).expect("the kernel maps nothing at address 0"),
+            start: NonNull::new(start).expect("the kernel maps nothing at address 0"),
             writable,
             buffer,
         })
@@ -116,6 +113,58 @@ impl AsFd for Mapped {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.buffer.as_fd()
     }
+}
+
+/// How much memory an entry of the second level of page tables maps, in bytes: 2 MiB with pages of
+/// 4 KiB.
+fn second_level() -> usize {
+    let page = rustix::param::page_size();
+    page / size_of::<u64>() * page
+}
+
+/// Maps all of `buffer`, to a multiple of [`second_level`] if it has so much. The kernel chooses
+/// multiples of pages only, and large blocks at other addresses take an entry for each page.
+fn map_aligned(buffer: &Buffer, protection: ProtFlags) -> rustix::io::Result<*mut u8> {
+    let (size, align) = (buffer.size(), second_level());
+    if size < align {
+        // SAFETY: The kernel chooses an address that is free.
+        let start = unsafe {
+            rustix::mm::mmap(
+                ptr::null_mut(),
+                size,
+                protection,
+                MapFlags::SHARED,
+                buffer,
+                0,
+            )
+        }?;
+        return Ok(start.cast());
+    }
+
+    let reserved = size.checked_add(align).ok_or(Errno::NOMEM)?;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: As above.
+    let range = unsafe {
+        rustix::mm::mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), flags)
+    }?;
+    let before = range.addr().next_multiple_of(align) - range.addr();
+    let start = range.wrapping_byte_add(before);
+    let end = start.wrapping_byte_add(size);
+    let after = reserved - before - size;
+    let flags = MapFlags::SHARED | MapFlags::FIXED;
+    // SAFETY: This replaces a part of the range, which is ours and not used.
+    let mapped = unsafe { rustix::mm::mmap(start, size, protection, flags, buffer, 0) };
+    let unused = match mapped {
+        Ok(_) => [(range, before), (end, after)],
+        Err(_) => [(range, reserved), (end, 0)],
+    };
+    for (start, size) in unused {
+        if size > 0 {
+            // SAFETY: These are the parts of the range that are not used. They go, or stay reserved.
+            let _ = unsafe { rustix::mm::munmap(start, size) };
+        }
+    }
+    mapped.map(|start| start.cast())
 }
 
 /// What a bracket is for.

@@ -5,19 +5,25 @@
 use super::Test;
 use crate::expect::skip;
 use crate::heap::Heap;
+use crate::mapping::page_size;
 use crate::options::Options;
 use crate::reach::accepted_by;
 use crate::test_importer::{Direction, Importer, Kind};
 use anyhow::{Context as _, Result, bail, ensure};
 use dmaheap::{Buffer, Error, Request, System, query};
 use rustix::fd::OwnedFd;
-use std::fs::File;
+use std::fs::{self, File};
 
 pub const TESTS: &[Test] = &[
     Test::new(
         "library.allocate",
         "buffers have the size, the name and the access mode that were asked for",
         allocate,
+    ),
+    Test::new(
+        "library.aligned",
+        "a large buffer is mapped where it needs no entry for each page, and leaves nothing mapped",
+        aligned,
     ),
     Test::new(
         "library.refuse",
@@ -67,6 +73,47 @@ fn allocate(options: &Options) -> Result<()> {
         (name.as_str(), exporter.as_str()) == ("thirty-one bytes of a name: 31.", &options.heap),
         "expected the name and the heap that were asked for, got {name} of {exporter}"
     );
+    Ok(())
+}
+
+/// The ranges of addresses that this process has mapped, those of dma-bufs or all.
+fn mapped(dma_bufs: bool) -> Result<Vec<(usize, usize)>> {
+    let maps = fs::read_to_string("/proc/self/maps").context("/proc/self/maps")?;
+    let range = |line: &str| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        Some((address(start)?, address(end)?))
+    };
+    maps.lines()
+        .filter(|line| !dma_bufs || line.contains("/dmabuf"))
+        .map(|line| range(line).with_context(|| line.to_owned()))
+        .collect()
+}
+
+fn aligned(options: &Options) -> Result<()> {
+    let total =
+        || -> Result<usize> { Ok(mapped(false)?.iter().map(|(start, end)| end - start).sum()) };
+    let entry = page_size() * page_size() / 8;
+    for size in [page_size(), entry, entry + page_size(), 3 * entry] {
+        let buffer = buffer(options, &Request::new(size as u64))?;
+        let before = total()?;
+        let map = buffer.map()?;
+        let (start, end) = match mapped(true)?[..] {
+            [range] => range,
+            ref other => bail!("expected one mapping of a dma-buf, got {other:?}"),
+        };
+        ensure!(
+            end - start == size && (size < entry || start % entry == 0),
+            "{size} bytes: expected a multiple of {entry}, got {start:#x} to {end:#x}"
+        );
+        let more = total()? - before;
+        ensure!(
+            (size..size + entry).contains(&more),
+            "{size} bytes: {more} more are mapped"
+        );
+        drop(map);
+        ensure!(mapped(true)?.is_empty(), "{size} bytes are still mapped");
+    }
     Ok(())
 }
 
