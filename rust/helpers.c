@@ -423,8 +423,12 @@ struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
 	unsigned int align = min(order, CONFIG_CMA_ALIGNMENT);
 	struct page *page = NULL;
 
-	/* So that entries of the second level of page tables can map it. */
-	if (nr_pages >= BIT(PMD_ORDER) && align < PMD_ORDER)
+	/*
+	 * Entries of the second level of page tables can map what is aligned to
+	 * them. Ask for that where the block takes no more of the area by it.
+	 */
+	if (nr_pages >= BIT(PMD_ORDER) && align < PMD_ORDER &&
+	    ALIGN(nr_pages, BIT(PMD_ORDER)) == ALIGN(nr_pages, BIT(align)))
 		page = cma_alloc(cma, nr_pages, PMD_ORDER, true);
 	return page ?: cma_alloc(cma, nr_pages, align, true);
 }

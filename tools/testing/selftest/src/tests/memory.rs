@@ -5,7 +5,7 @@
 use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::fragments::Fragments;
-use crate::heap::Request;
+use crate::heap::{Heap, Request};
 use crate::mapping::page_size;
 use crate::memory::{eventually, free, free_blocks, meminfo, settled_free, vmstat, wait_until};
 use crate::options::{Options, is_of_system_region};
@@ -30,6 +30,11 @@ pub const TESTS: &[Test] = &[
         "memory.fragmented",
         "where only single pages are free, single pages are used",
         fragmented,
+    ),
+    Test::new(
+        "memory.as_many",
+        "contiguous memory holds as many buffers as the kernel's own heap makes of it",
+        as_many,
     ),
     Test::new(
         "memory.killed",
@@ -165,6 +170,44 @@ fn exhausted(options: &Options) -> Result<()> {
 }
 
 /// Asks for more than there is in blocks of several pages.
+/// How many buffers of `len` bytes a heap makes until it has no memory.
+fn count(heap: &Heap, len: usize) -> Result<usize> {
+    let mut buffers = Vec::new();
+    loop {
+        match heap.alloc(len) {
+            Ok(buffer) => buffers.push(buffer),
+            Err(Errno::NOMEM) => return Ok(buffers.len()),
+            Err(errno) => return Err(errno).with_context(|| format!("buffers of {len} bytes")),
+        }
+    }
+}
+
+fn as_many(_options: &Options) -> Result<()> {
+    // 1920x1080 in NV12, 1280x720 in RGB32, and sizes around a second-level entry of page tables.
+    const SIZES: [usize; 5] = [3110400, 3686400, 2 << 20, 5 << 20, 8 << 20];
+    let Ok(in_tree) = Heap::open("default_cma_region") else {
+        return skip("no heap default_cma_region here");
+    };
+    let ours = Heap::open("default_cma_region-coherent")?;
+    for len in SIZES {
+        let len = len.next_multiple_of(page_size());
+        let mut seen = (0, 0);
+        // Pages of others may be in the way for a while.
+        let as_many = eventually(|| {
+            seen = (count(&ours, len)?, count(&in_tree, len)?);
+            Ok(seen.0 >= seen.1)
+        })?;
+        println!("{len} bytes: {} buffers, and {} in-tree", seen.0, seen.1);
+        ensure!(
+            as_many,
+            "buffers of {len} bytes: expected as many as in-tree, {}, got {}",
+            seen.1,
+            seen.0
+        );
+    }
+    Ok(())
+}
+
 fn fragmented(options: &Options) -> Result<()> {
     const SINGLE: u64 = 16 << 20;
     options.need_system_region()?;
