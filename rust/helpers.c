@@ -592,7 +592,7 @@ bool dmacoh_memcg_disabled(void)
 
 #ifdef CONFIG_MEMCG
 /* The task may be moved, and what it was in may go, at any time. */
-struct mem_cgroup *dmacoh_current_memcg_rcu(void)
+static struct mem_cgroup *current_memcg_rcu(void)
 {
 	return dmacoh_memcg_disabled() ? NULL : mem_cgroup_from_task(current);
 }
@@ -603,7 +603,7 @@ struct mem_cgroup *dmacoh_current_memcg(void)
 
 	rcu_read_lock();
 	do {
-		memcg = dmacoh_current_memcg_rcu();
+		memcg = current_memcg_rcu();
 	} while (memcg && !css_tryget(&memcg->css));
 	rcu_read_unlock();
 	return memcg;
@@ -614,32 +614,37 @@ void dmacoh_memcg_put(struct mem_cgroup *memcg)
 	mem_cgroup_put(memcg);
 }
 
-bool dmacoh_memcg_is_dying(const struct mem_cgroup *memcg)
+/*
+ * A number that no other control group ever gets. 0 for the root, which is
+ * charged for nothing, and for none.
+ */
+u64 dmacoh_memcg_id(struct mem_cgroup *memcg)
 {
-	return memcg && css_is_dying((struct cgroup_subsys_state *)&memcg->css);
+	return memcg && !mem_cgroup_is_root(memcg) ?
+	       cgroup_id(memcg->css.cgroup) : 0;
 }
 
-bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page)
+u64 dmacoh_current_memcg_id(void)
 {
-	struct mem_cgroup *charged;
-	bool ret;
+	u64 id;
 
 	rcu_read_lock();
-	charged = folio_memcg_check(page_folio(page));
-	if (charged && mem_cgroup_is_root(charged))
-		charged = NULL;
-	if (memcg && mem_cgroup_is_root(memcg))
-		memcg = NULL;
-	ret = charged == memcg;
+	id = dmacoh_memcg_id(current_memcg_rcu());
 	rcu_read_unlock();
-	return ret;
-}
-#else
-struct mem_cgroup *dmacoh_current_memcg_rcu(void)
-{
-	return NULL;
+	return id;
 }
 
+/* What @page is charged to: the parent, once a control group has gone. */
+u64 dmacoh_page_memcg_id(struct page *page)
+{
+	u64 id;
+
+	rcu_read_lock();
+	id = dmacoh_memcg_id(folio_memcg_check(page_folio(page)));
+	rcu_read_unlock();
+	return id;
+}
+#else
 struct mem_cgroup *dmacoh_current_memcg(void)
 {
 	return NULL;
@@ -649,14 +654,19 @@ void dmacoh_memcg_put(struct mem_cgroup *memcg)
 {
 }
 
-bool dmacoh_memcg_is_dying(const struct mem_cgroup *memcg)
+u64 dmacoh_memcg_id(struct mem_cgroup *memcg)
 {
-	return false;
+	return 0;
 }
 
-bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page)
+u64 dmacoh_current_memcg_id(void)
 {
-	return true;
+	return 0;
+}
+
+u64 dmacoh_page_memcg_id(struct page *page)
+{
+	return 0;
 }
 #endif
 

@@ -113,11 +113,11 @@ long dmacoh_available_pages(void);
 long dmacoh_available_dma32_pages(void);
 unsigned long dmacoh_totalram_pages(void);
 bool dmacoh_memcg_disabled(void);
-struct mem_cgroup *dmacoh_current_memcg_rcu(void);
 struct mem_cgroup *dmacoh_current_memcg(void);
 void dmacoh_memcg_put(struct mem_cgroup *memcg);
-bool dmacoh_memcg_is_dying(const struct mem_cgroup *memcg);
-bool dmacoh_memcg_is_charged(struct mem_cgroup *memcg, struct page *page);
+u64 dmacoh_memcg_id(struct mem_cgroup *memcg);
+u64 dmacoh_current_memcg_id(void);
+u64 dmacoh_page_memcg_id(struct page *page);
 struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
 				       unsigned int align);
 void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,

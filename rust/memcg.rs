@@ -8,20 +8,40 @@ use crate::{
     bindings,
     page::PageBlock, //
 };
-use kernel::sync::rcu;
+
+/// Tells a memory cgroup from all others that there are or have been. It keeps no reference, so the
+/// cgroup may have gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id(u64);
+
+impl Id {
+    /// That of memory which is charged to nobody, as is all of the root's.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// That of the current task's cgroup.
+    #[inline]
+    pub(crate) fn current() -> Self {
+        // SAFETY: Callable in any context.
+        Self(unsafe { bindings::dmacoh_current_memcg_id() })
+    }
+
+    /// That of the cgroup that `block` is charged to: of the parent, if it has gone.
+    #[inline]
+    pub(crate) fn of(block: &PageBlock) -> Self {
+        // SAFETY: Callable in any context; the page is valid as long as the block.
+        Self(unsafe { bindings::dmacoh_page_memcg_id(block.as_ptr()) })
+    }
+}
 
 /// A reference to a memory cgroup, or to none where the kernel has no such controller.
+///
+/// A cgroup that somebody has a reference to does not go away when it is removed. So keep one for as
+/// long as it takes to do something, and an [`Id`] otherwise.
 ///
 /// # Invariants
 ///
 /// Owns a reference to the cgroup unless the pointer is NULL.
 pub(crate) struct Memcg(*mut bindings::mem_cgroup);
-
-// SAFETY: A cgroup belongs to no task.
-unsafe impl Send for Memcg {}
-
-// SAFETY: As above; it is only looked at.
-unsafe impl Sync for Memcg {}
 
 impl Memcg {
     /// Whether there are memory cgroups. That does not change.
@@ -37,13 +57,6 @@ impl Memcg {
         Self(unsafe { bindings::dmacoh_current_memcg() })
     }
 
-    /// The [`id`](Self::id) of the current task's cgroup. No other cgroup gets it as long as `_guard`
-    /// lives, or there is a reference to the cgroup.
-    pub(crate) fn current_id(_guard: &rcu::Guard) -> usize {
-        // SAFETY: Callable in process context, and in an RCU read-side critical section.
-        unsafe { bindings::dmacoh_current_memcg_rcu() }.addr()
-    }
-
     /// No cgroup: that of memory that is not charged.
     pub(crate) fn none() -> Self {
         // INVARIANT: The pointer is NULL.
@@ -55,21 +68,10 @@ impl Memcg {
         self.0
     }
 
-    /// Tells the cgroup from all others for as long as this reference lives.
-    pub(crate) fn id(&self) -> usize {
-        self.0.addr()
-    }
-
-    /// Whether the cgroup has been removed, or is being removed. No task is in it then.
-    pub(crate) fn is_dying(&self) -> bool {
+    /// Tells the cgroup from all others.
+    pub(crate) fn id(&self) -> Id {
         // SAFETY: By the type invariants.
-        unsafe { bindings::dmacoh_memcg_is_dying(self.0) }
-    }
-
-    /// Whether this is what `block` is charged to. What is charged to nobody counts as the root's.
-    pub(crate) fn is_charged(&self, block: &PageBlock) -> bool {
-        // SAFETY: By the type invariants, and the block is owned by the caller.
-        unsafe { bindings::dmacoh_memcg_is_charged(self.0, block.as_ptr()) }
+        Id(unsafe { bindings::dmacoh_memcg_id(self.0) })
     }
 }
 

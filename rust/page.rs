@@ -11,7 +11,7 @@
 use crate::{
     bindings,
     cma::Cma,
-    pool::Bin, //
+    pool::Home, //
 };
 use core::{
     mem::{
@@ -32,10 +32,7 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::{
-        Arc,
-        UniqueArc, //
-    }, //
+    sync::UniqueArc, //
 };
 
 /// Where memory lies, and how much of it there is.
@@ -146,11 +143,14 @@ impl<T> PerKind<T> {
     }
 }
 
-/// How hard the page allocator tries. Neither calls the OOM killer, and neither logs a failure.
+/// How hard the page allocator tries. None calls the OOM killer, and neither logs a failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
     /// Take a block that is free now; reclaim nothing.
     AtHand,
+    /// Take a block that is free now, and reclaim memory of the memory cgroup once so that it can be
+    /// charged.
+    Charge,
     /// Reclaim memory for it, for as long as that makes progress.
     Reclaim,
 }
@@ -219,10 +219,17 @@ impl PageBlock {
         }
     }
 
+    /// Whether the page allocator has such a block now, which may be another's a moment later.
+    pub(crate) fn is_at_hand(nr_pages: usize, zone: Zone) -> bool {
+        let gfp = Self::gfp(zone, Effort::AtHand);
+
+        Self::alloc(nr_pages, zone, gfp).is_ok()
+    }
+
     /// Allocates `nr_pages` zeroed pages of `zone` in one piece, charged to the memory cgroup of the
     /// current task if `account` is set.
     ///
-    /// Sleeps if `effort` is [`Effort::Reclaim`].
+    /// Sleeps unless `effort` is [`Effort::AtHand`].
     ///
     /// # Errors
     ///
@@ -234,25 +241,35 @@ impl PageBlock {
         effort: Effort,
         account: bool,
     ) -> Result<Self> {
-        let order = nr_pages.checked_ilog2().ok_or(EINVAL)?;
+        let mut gfp = Self::gfp(zone, effort) | bindings::__GFP_ZERO;
 
-        let mut gfp = bindings::DMACOH_GFP_USER | bindings::__GFP_ZERO | bindings::__GFP_NOWARN;
+        if account {
+            gfp |= bindings::DMACOH___GFP_ACCOUNT;
+        }
+        Self::alloc(nr_pages, zone, gfp)
+    }
+
+    fn gfp(zone: Zone, effort: Effort) -> bindings::gfp_t {
+        let mut gfp = bindings::DMACOH_GFP_USER | bindings::__GFP_NOWARN;
+
         match effort {
             Effort::AtHand => {
                 gfp |= bindings::DMACOH___GFP_NORETRY;
                 gfp &= !bindings::DMACOH___GFP_RECLAIM;
             }
+            Effort::Charge => gfp |= bindings::DMACOH___GFP_NORETRY,
             Effort::Reclaim => gfp |= bindings::DMACOH___GFP_RETRY_MAYFAIL,
-        }
-        if account {
-            gfp |= bindings::DMACOH___GFP_ACCOUNT;
         }
         if zone == Zone::Dma32 {
             gfp |= bindings::DMACOH___GFP_DMA32;
             // That memory may be on none of the nodes that the task is meant to allocate from.
             gfp &= !bindings::DMACOH___GFP_HARDWALL;
         }
+        gfp
+    }
 
+    fn alloc(nr_pages: usize, zone: Zone, gfp: bindings::gfp_t) -> Result<Self> {
+        let order = nr_pages.checked_ilog2().ok_or(EINVAL)?;
         let page = if nr_pages.is_power_of_two() {
             // SAFETY: An order that is too large is refused by returning NULL.
             unsafe { bindings::alloc_pages(gfp | bindings::DMACOH___GFP_COMP, order) }
@@ -325,6 +342,10 @@ impl PageBlock {
     pub(crate) fn zero(&mut self, pages: Range<usize>) {
         let end = pages.end.min(self.nr_pages);
         let start = pages.start.min(end);
+        // The kernel's function clears one page at least.
+        if start == end {
+            return;
+        }
 
         // SAFETY: The pages are ours and in the direct mapping; nobody else uses them.
         unsafe {
@@ -594,7 +615,7 @@ pub(crate) struct Pages {
     caching: Caching,
     /// What takes the blocks when the buffer has gone, if they do not go back to where they came
     /// from.
-    home: Option<Arc<Bin>>,
+    home: Option<Home>,
 }
 
 impl Pages {
@@ -603,7 +624,7 @@ impl Pages {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn new(caching: Caching, home: Option<Arc<Bin>>) -> Result<UniqueArc<Self>> {
+    pub(crate) fn new(caching: Caching, home: Option<Home>) -> Result<UniqueArc<Self>> {
         // INVARIANT: There are no blocks.
         UniqueArc::init(
             init!(Self {

@@ -10,18 +10,23 @@
 //!
 //! A page stays charged to the memory cgroup that it was allocated in, and a module cannot move the
 //! charge. So each cgroup has a [`Bin`] of its own, which serves its tasks only. It is emptied when
-//! the cgroup is short of memory or goes away, and when the machine is short of memory.
+//! the cgroup is short of memory, and when the machine is. It keeps no reference to the cgroup: when
+//! that goes, what it has been charged for is charged to the parent, and given back as idle.
 //!
 //! # Bounds
 //!
 //! All bins together hold no more than the limit, which is a part of the machine's memory, and of
 //! memory below 4 GiB no more than the same part of that, where it is asked for by itself. What a
-//! bin has not needed for [`IDLE`] is given back.
+//! bin has not needed for [`IDLE`] is given back, and so is a bin that holds nothing and serves no
+//! buffer.
 
 use crate::{
     cache::Cleaner,
     kthread,
-    memcg::Memcg,
+    memcg::{
+        self,
+        Memcg, //
+    },
     module::Forever,
     page::{
         self,
@@ -47,19 +52,24 @@ use core::ops::Range;
 use kernel::{
     new_condvar,
     new_spinlock,
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     rbtree::{
         RBTree,
         RBTreeNode, //
     },
-    sizes::SZ_4M,
+    sizes::{
+        SZ_16K,
+        SZ_4M, //
+    },
     sync::{
         atomic::{
             Atomic,
             Relaxed, //
         },
-        rcu,
         Arc,
         CondVar,
         SpinLock,
@@ -86,8 +96,17 @@ const STACKS: usize = MAX_BLOCK_PAGES.ilog2() as usize + 2;
 /// How many blocks of other sizes are looked at for one that fits.
 const MAX_ODD_SEARCH: usize = 16;
 
-/// How many pages are zeroed at a time, with a spinlock held: a matter of microseconds.
-const ZERO_PAGES: usize = 16;
+/// How much is zeroed at a time with a spinlock held, and how often in a row. A slow core takes 10
+/// microseconds for 16 KiB.
+const ZERO_PAGES: usize = if PAGE_SIZE < SZ_16K {
+    SZ_16K >> PAGE_SHIFT
+} else {
+    1
+};
+const ZERO_ROUNDS: usize = 4;
+
+/// How many blocks a spinlock is held for when a buffer leaves them.
+const BATCH: usize = 32;
 
 /// After how long a bin gives back what it has not needed.
 const IDLE: Delta = Delta::from_secs(10);
@@ -107,7 +126,7 @@ pub(crate) struct Pool {
     shrinker: Arc<Shrinker<Bin>>,
     /// The bins by cgroup.
     #[pin]
-    bins: SpinLock<RBTree<usize, Member<Bin>>>,
+    bins: SpinLock<RBTree<memcg::Id, Member<Bin>>>,
 }
 
 impl Pool {
@@ -188,8 +207,9 @@ impl Pool {
     /// - [`EINTR`] if the task is about to be killed.
     /// - Those of [`Pool::prepare`].
     pub(crate) fn allocate(&self, len: usize, kind: Kind) -> Result<UniqueArc<Pages>> {
-        let bin = self.bin();
-        let mut pages = Pages::new(kind.caching, bin.clone())?;
+        let home = self.home();
+        let bin = home.as_ref().map(|home| home.0.clone());
+        let mut pages = Pages::new(kind.caching, home)?;
         let mut left = len >> PAGE_SHIFT;
         let mut limit = MAX_BLOCK_PAGES;
         // How many pages to take before asking whether there are enough for the rest.
@@ -213,6 +233,10 @@ impl Pool {
                     pages.push(block, left.div_ceil(nr_pages))?;
                     left -= nr_pages;
                     unasked = unasked.saturating_sub(nr_pages);
+                    // There may be larger ones again.
+                    if unasked == 0 {
+                        limit = MAX_BLOCK_PAGES.min(limit * 2);
+                    }
                 }
                 // The page allocator can split what is kept in larger blocks.
                 Err(_)
@@ -243,16 +267,22 @@ impl Pool {
                 Ok(block)
             }
             None => {
-                let effort = if nr_pages == 1 {
-                    Effort::Reclaim
+                let alloc =
+                    |effort| PageBlock::alloc_zeroed(nr_pages, kind.zone, effort, self.account);
+                let block = if nr_pages == 1 {
+                    alloc(Effort::Reclaim)?
                 } else {
-                    Effort::AtHand
+                    alloc(Effort::AtHand).or_else(|err| {
+                        // If there is such a block, the cgroup is what has no room for it.
+                        if self.account && PageBlock::is_at_hand(nr_pages, kind.zone) {
+                            alloc(Effort::Charge)
+                        } else {
+                            Err(err)
+                        }
+                    })?
                 };
 
-                self.prepare(
-                    PageBlock::alloc_zeroed(nr_pages, kind.zone, effort, self.account)?,
-                    kind.caching,
-                )
+                self.prepare(block, kind.caching)
             }
         }
     }
@@ -286,27 +316,26 @@ impl Pool {
         Ok(())
     }
 
-    /// The bin of the current task's cgroup. None if nothing is kept, or there is no memory for a
-    /// new one.
-    fn bin(&self) -> Option<Arc<Bin>> {
+    /// The bin of the current task's cgroup, for one buffer. None if nothing is kept, or there is no
+    /// memory for a new bin.
+    fn home(&self) -> Option<Home> {
         if self.shared.limit.load(Relaxed) == 0 {
             return None;
         }
         let known = {
-            let guard = rcu::read_lock();
             let id = if self.account {
-                Memcg::current_id(&guard)
+                memcg::Id::current()
             } else {
-                Memcg::none().id()
+                memcg::Id::NONE
             };
             let bins = self.bins.lock();
 
-            bins.get(&id).map(|member| (**member).clone())
+            bins.get(&id).map(|member| Home::new(member))
         };
         known.or_else(|| self.add_bin().ok())
     }
 
-    fn add_bin(&self) -> Result<Arc<Bin>> {
+    fn add_bin(&self) -> Result<Home> {
         let memcg = if self.account {
             Memcg::current()
         } else {
@@ -315,20 +344,27 @@ impl Pool {
         let id = memcg.id();
         let bin = Arc::pin_init(
             pin_init!(Bin {
-                memcg,
+                id,
+                buffers: Atomic::new(0),
                 shared: self.shared.clone(),
                 stock <- new_spinlock!(Stock::new()),
             }),
             GFP_KERNEL,
         )?;
-        let member = self.shrinker.add(&bin.memcg, bin.clone())?;
+        let member = self.shrinker.add(&memcg, bin.clone())?;
         let node = RBTreeNode::new(id, member, GFP_KERNEL)?;
 
-        // If somebody else was quicker, theirs goes; it is empty or becomes so when the buffers that
-        // came from it have gone.
-        let other = self.bins.lock().insert(node);
-        drop(other);
-        Ok(bin)
+        let mut bins = self.bins.lock();
+        // Somebody else may have been quicker.
+        if let Some(member) = bins.get(&id) {
+            let home = Home::new(member);
+
+            drop(bins);
+            return Ok(home);
+        }
+        let home = Home::new(&bin);
+        bins.insert(node);
+        Ok(home)
     }
 
     /// Finds a bin. What `wanted` says is asked with a spinlock held.
@@ -346,11 +382,13 @@ impl Pool {
             return false;
         };
 
-        bin.zero_some(|block, pages| self.zero(block, pages));
+        for _ in 0..ZERO_ROUNDS {
+            bin.zero_some(|block, pages| self.zero(block, pages));
+        }
         true
     }
 
-    /// Gives back what has not been needed for a while, and all of the cgroups that have gone.
+    /// Gives back what has not been needed for a while.
     fn give_back_idle(&self) {
         for bin in self.bins.lock().values() {
             bin.look_at_idle();
@@ -362,7 +400,7 @@ impl Pool {
             let mut bins = self.bins.lock();
             let gone = bins
                 .iter()
-                .find(|(_, bin)| bin.memcg.is_dying() && bin.reclaimable() == 0)
+                .find(|(_, bin)| bin.is_unused())
                 .map(|(id, _)| *id);
             let Some(gone) = gone else { break };
             let node = bins.remove_node(&gone);
@@ -384,7 +422,11 @@ impl kthread::Run for Pool {
                 looked = Instant::now();
             }
             if !self.zero_some() {
-                self.shared.wait();
+                // CAST: It is a few seconds.
+                self.shared.wait(match self.find(Bin::will_be_idle) {
+                    Some(_) => msecs_to_jiffies(IDLE.as_millis() as Msecs),
+                    None => Jiffies::MAX,
+                });
                 fsleep(GATHER);
             }
         }
@@ -458,16 +500,8 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do. May sleep.
-    fn wait(&self) {
-        let kept = self.all_pages();
-        let timeout = if kept == 0 {
-            Jiffies::MAX
-        } else {
-            // CAST: It is a few seconds.
-            msecs_to_jiffies(IDLE.as_millis() as Msecs)
-        };
-
+    /// Waits for something to do, but no longer than that. May sleep.
+    fn wait(&self, timeout: Jiffies) {
         let mut work = self.work.lock();
         if !*work {
             // However it ends, there is a look at what there is to do.
@@ -480,34 +514,46 @@ impl Shared {
 /// What is kept for one cgroup.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Bin {
-    memcg: Memcg,
+    /// The cgroup, which may have gone.
+    id: memcg::Id,
+    /// How many buffers will leave their blocks here.
+    buffers: Atomic<usize>,
     shared: Arc<Shared>,
     #[pin]
     stock: SpinLock<Stock>,
 }
 
 impl Bin {
-    /// Takes the blocks of a buffer that has gone, and frees those that cannot be kept. May sleep.
-    pub(crate) fn give_back(&self, blocks: &mut Blocks) {
+    /// See [`Home::give_back`].
+    fn give_back(&self, blocks: &mut Blocks) {
         blocks.retain(|block| {
             block.nr_pages() <= MAX_BLOCK_PAGES
-                && self.memcg.is_charged(block)
+                && memcg::Id::of(block) == self.id
                 && self.shared.count(block)
         });
         if blocks.is_empty() {
             return;
         }
 
-        let mut stock = self.stock.lock();
-        while let Some(block) = blocks.pop() {
-            stock.add(block, State::Dirty);
-        }
-        drop(stock);
+        while !blocks.is_empty() {
+            let mut stock = self.stock.lock();
 
-        self.shared.ring();
-        if self.memcg.is_dying() {
-            self.reclaim(usize::MAX);
+            for _ in 0..BATCH {
+                let Some(block) = blocks.pop() else { break };
+                stock.add(block, State::Dirty);
+            }
         }
+        self.shared.ring();
+    }
+
+    /// Whether nobody would miss it. Buffers come to it with the lock of all bins held.
+    fn is_unused(&self) -> bool {
+        self.buffers.load(Relaxed) == 0 && self.reclaimable() == 0
+    }
+
+    /// Whether there will be something to give back: what is kept, or the bin itself.
+    fn will_be_idle(&self) -> bool {
+        self.buffers.load(Relaxed) == 0 || self.reclaimable() > 0
     }
 
     /// Takes a block of this size, and says how many of its pages are clean, from the first on.
@@ -554,11 +600,7 @@ impl Bin {
     fn look_at_idle(&self) {
         let mut stock = self.stock.lock();
 
-        stock.excess = if self.memcg.is_dying() {
-            stock.pages
-        } else {
-            stock.least
-        };
+        stock.excess = stock.least;
         stock.least = stock.pages - stock.excess;
     }
 
@@ -570,6 +612,27 @@ impl Bin {
         let excess = core::mem::take(&mut self.stock.lock().excess);
 
         self.reclaim(excess);
+    }
+}
+
+/// Where a buffer leaves its blocks.
+pub(crate) struct Home(Arc<Bin>);
+
+impl Home {
+    fn new(bin: &Arc<Bin>) -> Self {
+        bin.buffers.add(1, Relaxed);
+        Self(bin.clone())
+    }
+
+    /// Takes the blocks, and frees those that cannot be kept. May sleep.
+    pub(crate) fn give_back(&self, blocks: &mut Blocks) {
+        self.0.give_back(blocks);
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.0.buffers.fetch_sub(1, Relaxed);
     }
 }
 

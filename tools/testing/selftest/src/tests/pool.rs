@@ -7,11 +7,13 @@ use crate::expect::skip;
 use crate::heap_files::Files;
 use crate::options::Options;
 use crate::process::Helper;
+use crate::reach::{self, accepted_by};
 use anyhow::{Context as _, Result, ensure};
 use dmabuf_coherency_selftest::cgroup::{self, Group};
-use dmabuf_coherency_selftest::heap::Heap;
+use dmabuf_coherency_selftest::heap::{BLOCK, Heap};
 use dmabuf_coherency_selftest::mapping::{Mapping, page_size};
-use dmabuf_coherency_selftest::memory::{eventually, meminfo, vmstat};
+use dmabuf_coherency_selftest::memory::{eventually, make_blocks, meminfo, vmstat};
+use dmabuf_coherency_selftest::test_importer::{Direction, Importer, Kind};
 use rustix::io::Errno;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -81,6 +83,16 @@ pub const TESTS: &[Test] = &[
         "pool.short_group",
         "a control group at its limit gets memory that was kept for it, and no other's",
         short_group,
+    ),
+    Test::new(
+        "pool.group_dies",
+        "a control group that is removed goes, whatever has been allocated in it",
+        group_dies,
+    ),
+    Test::new(
+        "pool.group_reclaims",
+        "a control group at its limit reclaims for large blocks, not only for pages",
+        group_reclaims,
     ),
     Test::new("pool.off", "nothing is kept if the module is told so", off),
 ];
@@ -449,6 +461,85 @@ fn group_follows(options: &Options) -> Result<()> {
     drop(last);
     let gone = eventually(|| Ok(files.number("pool")? == 0))?;
     ensure!(gone, "{} bytes are kept", files.number("pool")?);
+    Ok(())
+}
+
+/// How many control groups have been removed that somebody still holds.
+fn dying() -> Result<u64> {
+    let stat = fs::read_to_string("/sys/fs/cgroup/cgroup.stat").context("cgroup.stat")?;
+    let dying = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("nr_dying_descendants "))
+        .context("nr_dying_descendants")?;
+    dying.parse().with_context(|| dying.to_owned())
+}
+
+fn group_dies(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    // Those of earlier tests go first.
+    eventually(|| Ok(dying()? == 0))?;
+    let before = dying()?;
+    let mut kept = Vec::new();
+    for round in 0..8 {
+        let group = Group::new("memory")?;
+        leave_in(options, &group, 1 << 20)?;
+        // A live buffer holds no group either.
+        if round % 2 == 0 {
+            let _member = group.join()?;
+            kept.push(options.heap()?.alloc(1 << 20)?);
+        }
+    }
+    let gone = eventually(|| Ok(dying()? <= before))?;
+    ensure!(
+        gone,
+        "eight groups have been removed, and {} of them are still there",
+        dying()? - before
+    );
+    Ok(())
+}
+
+fn group_reclaims(options: &Options) -> Result<()> {
+    const KEPT: u64 = 16 << 20;
+    const LEN: usize = 8 << 20;
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    let importer = Importer::new(&accepted_by(&options.heap))?;
+    let group = Group::new("memory")?;
+    // What can be reclaimed is what is kept, in blocks that are too small to be used.
+    let helper = Helper::AllocateSmall {
+        heap: options.heap.clone(),
+        len: KEPT,
+        group: group.path().to_owned(),
+    };
+    let mut process = helper.spawn()?;
+    let answer = process.answer()?;
+    ensure!(answer == "success", "expected success, got {answer}");
+    drop(process);
+    ensure!(
+        eventually(|| Ok(files.number("pool")? as u64 == KEPT))?,
+        "expected {KEPT} bytes to be kept, got {}",
+        files.number("pool")?
+    );
+    group.write("memory.max", &(KEPT + (1 << 20)).to_string())?;
+
+    make_blocks(BLOCK / page_size(), (LEN / BLOCK) as u64)?;
+    let member = group.join()?;
+    let buffer = options.heap()?.alloc(LEN)?;
+    drop(member);
+    let attachment = importer.attach(&buffer, Kind::Static)?;
+    let mapped = importer.map(attachment, Direction::Bidirectional)?;
+    let segments = mapped.segments as usize;
+    importer.unmap(&mapped)?;
+    println!("{LEN} bytes in {segments} segments");
+    ensure!(
+        segments <= 2 * reach::segments(LEN)?,
+        "{LEN} bytes where {KEPT} can be reclaimed: got {segments} segments"
+    );
     Ok(())
 }
 
