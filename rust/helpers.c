@@ -634,13 +634,19 @@ u64 dmacoh_current_memcg_id(void)
 	return id;
 }
 
-/* What @page is charged to: the parent, once a control group has gone. */
+/*
+ * What @page is charged to: the parent, once a control group has gone, and
+ * meanwhile a number that none has.
+ */
 u64 dmacoh_page_memcg_id(struct page *page)
 {
+	struct mem_cgroup *memcg;
 	u64 id;
 
 	rcu_read_lock();
-	id = dmacoh_memcg_id(folio_memcg_check(page_folio(page)));
+	memcg = folio_memcg_check(page_folio(page));
+	id = memcg && css_is_dying(&memcg->css) ? U64_MAX :
+						  dmacoh_memcg_id(memcg);
 	rcu_read_unlock();
 	return id;
 }

@@ -25,7 +25,8 @@ impl Id {
         Self(unsafe { bindings::dmacoh_current_memcg_id() })
     }
 
-    /// That of the cgroup that `block` is charged to: of the parent, if it has gone.
+    /// That of the cgroup that `block` is charged to: of the parent, if it has gone, and one that no
+    /// cgroup has, if it is going.
     #[inline]
     pub(crate) fn of(block: &PageBlock) -> Self {
         // SAFETY: Callable in any context; the page is valid as long as the block.

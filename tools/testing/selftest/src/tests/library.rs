@@ -85,7 +85,7 @@ fn mapped(dma_bufs: bool) -> Result<Vec<(usize, usize)>> {
         Some((address(start)?, address(end)?))
     };
     maps.lines()
-        .filter(|line| !dma_bufs || line.contains("/dmabuf"))
+        .filter(|line| !dma_bufs || line.contains("/dmabuf:"))
         .map(|line| range(line).with_context(|| line.to_owned()))
         .collect()
 }
