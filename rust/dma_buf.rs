@@ -9,8 +9,8 @@
 //!
 //! | C callback | here |
 //! |---|---|
-//! | `attach`, `detach` | [`Exporter::attach`], drop of [`Exporter::Attachment`] |
-//! | `map_dma_buf`, `unmap_dma_buf` | [`Exporter::map`], drop of the [`MappedTable`] |
+//! | `attach` | [`Exporter::attach`] |
+//! | `map_dma_buf` | [`Exporter::map`], which decides how; what is mapped never reaches the exporter |
 //! | `vmap`, `vunmap` | [`Exporter::vmap`], drop of the [`VMap`] |
 //! | `mmap` | [`Exporter::mmap`]; the pages live as long as the dma-buf |
 //! | `begin_cpu_access`, `end_cpu_access` | methods of the same name |
@@ -19,9 +19,8 @@
 //! # Locking
 //!
 //! The dma-buf locking convention for exporters is in the signatures. A callback that runs with
-//! the buffer's reservation lock held gets a [`Reserved`] or a [`MapRequest`]; it must not wait for
-//! that lock. Every other callback, and every drop but those of [`MappedTable`] and [`VMap`], runs
-//! without it. All of them may sleep.
+//! the buffer's reservation lock held gets a [`Reserved`]; it must not wait for that lock. Every other
+//! callback, and every drop but that of [`VMap`], runs without it. All of them may sleep.
 //!
 //! # What importers promise
 //!
@@ -37,8 +36,8 @@ use crate::{
         DmaDevice, //
     },
     maintained::{
-        Change,
-        Maintained, //
+        Maintained,
+        Table, //
     },
     mm::BufferVma,
     page::Pages,
@@ -71,6 +70,7 @@ use kernel::{
     },
     types::{
         ForeignOwnable,
+        NotThreadSafe,
         Opaque, //
     }, //
 };
@@ -81,14 +81,12 @@ use kernel::{
 /// reach it any more.
 #[vtable]
 pub(crate) trait Exporter: Sized + Send + Sync + 'static {
-    /// What the exporter keeps for each attachment. Dropped by detach.
-    type Attachment: Send + Sync + 'static;
-
-    /// The callbacks of this exporter: a named `static`, as its address tells this exporter's
-    /// buffers from all others.
+    /// The callbacks of this exporter: a named `static`, always the same, as its address tells this
+    /// exporter's buffers from all others.
     ///
     /// ```ignore
     /// fn ops() -> &'static Ops<Self> {
+    ///     #[link_section = ".data..ro_after_init"]
     ///     static OPS: Ops<Buffer> = Ops::new();
     ///     &OPS
     /// }
@@ -96,12 +94,13 @@ pub(crate) trait Exporter: Sized + Send + Sync + 'static {
     fn ops() -> &'static Ops<Self>;
 
     /// Admits or refuses an importer. Its error reaches the importer unchanged.
-    fn attach(buf: &DmaBuf<Self>, dev: DmaDevice<'_>) -> impl PinInit<Self::Attachment, Error>;
+    fn attach(buf: &DmaBuf<Self>, dev: DmaDevice<'_>) -> Result;
 
-    /// Maps the buffer for the importer's device, by [`MapRequest::map`].
+    /// Decides how the buffer is mapped for the importer's device, or that it is not. An error
+    /// reaches the importer unchanged.
     ///
     /// An attachment may be mapped several times at once.
-    fn map<'a>(request: MapRequest<'a, Self>) -> Result<Mapping<'a>>;
+    fn map(buf: Reserved<'_, Self>, dev: DmaDevice<'_>) -> Result<Mapping>;
 
     /// Makes what devices wrote visible to the CPU, before it reads or writes in direction `dir`.
     ///
@@ -129,8 +128,12 @@ pub(crate) trait Exporter: Sized + Send + Sync + 'static {
 }
 
 /// The callbacks of exporter `T`, as C sees them.
+///
+/// The compiler may merge constants of different types that are alike, but nothing that has interior
+/// mutability: it refuses a reference to a constant of such a type. So no two of these share an
+/// address.
 #[repr(transparent)]
-pub(crate) struct Ops<T: Exporter>(bindings::dma_buf_ops, PhantomData<fn() -> T>);
+pub(crate) struct Ops<T: Exporter>(UnsafeCell<bindings::dma_buf_ops>, PhantomData<fn() -> T>);
 
 // SAFETY: The callbacks are never written.
 unsafe impl<T: Exporter> Sync for Ops<T> {}
@@ -152,18 +155,6 @@ unsafe impl<T: Send> Send for Private<T> {}
 
 // SAFETY: As above.
 unsafe impl<T: Sync> Sync for Private<T> {}
-
-/// What an importer gets, seen as what it is part of.
-///
-/// # Invariants
-///
-/// `maintained` of the dma-buf has a pointer to it if and only if `is_maintained` is set.
-#[repr(C)]
-struct Table {
-    /// First, as the importer's `sg_table` is first in it.
-    mapped: MappedTable<'static>,
-    is_maintained: bool,
-}
 
 /// A dma-buf exported by `T`. Dereferences to the exporter.
 ///
@@ -212,7 +203,7 @@ impl<T: Exporter> DmaBuf<T> {
         let info = bindings::dma_buf_export_info {
             exp_name: name.as_char_ptr(),
             owner: this_module::<T::OwnerModule>().as_ptr(),
-            ops: &T::ops().0,
+            ops: T::ops().0.get(),
             size,
             flags: flags as c_int,
             resv: core::ptr::null_mut(),
@@ -264,7 +255,7 @@ impl<T: Exporter> DmaBuf<T> {
         // `Ops<T>` this is, the invariants hold.
         //
         // SAFETY: As above, and by the comparison the dma-buf is one of `T`.
-        core::ptr::eq(ops, &T::ops().0).then(|| unsafe { &*buf.cast() })
+        core::ptr::eq(ops, T::ops().0.get()).then(|| unsafe { &*buf.cast() })
     }
 
     /// Looks at a dma-buf of `T`.
@@ -346,44 +337,8 @@ unsafe impl<T: Exporter> AlwaysRefCounted for DmaBuf<T> {
     }
 }
 
-/// An attachment of a device to a dma-buf of `T`.
-///
-/// # Invariants
-///
-/// `priv` is an owned `Pin<KBox<T::Attachment>>` until `detach` takes it back.
-#[repr(transparent)]
-pub(crate) struct Attachment<T: Exporter>(Opaque<bindings::dma_buf_attachment>, PhantomData<T>);
-
-impl<T: Exporter> Attachment<T> {
-    /// Looks at an attachment to a dma-buf of `T`.
-    ///
-    /// # Safety
-    ///
-    /// `attachment` must point to an attachment that `T` has admitted, and that is not detached
-    /// during `'a`.
-    #[inline]
-    unsafe fn from_raw<'a>(attachment: *mut bindings::dma_buf_attachment) -> &'a Self {
-        // SAFETY: By this function's safety requirements.
-        unsafe { &*attachment.cast() }
-    }
-
-    /// The dma-buf.
-    #[inline]
-    pub(crate) fn buf(&self) -> &DmaBuf<T> {
-        // SAFETY: An attachment never changes its dma-buf; the importer holds a reference to it.
-        unsafe { DmaBuf::from_raw((*self.0.get()).dmabuf) }
-    }
-
-    /// The importer's device.
-    #[inline]
-    pub(crate) fn device(&self) -> DmaDevice<'_> {
-        // SAFETY: An attachment never changes its device, which the importer keeps bound.
-        unsafe { DmaDevice::from_raw((*self.0.get()).dev) }
-    }
-}
-
 /// Proof that the reservation lock of a dma-buf is held by the current task.
-pub(crate) struct Reserved<'a, T: Exporter>(&'a DmaBuf<T>);
+pub(crate) struct Reserved<'a, T: Exporter>(&'a DmaBuf<T>, NotThreadSafe);
 
 impl<T: Exporter> Deref for Reserved<'_, T> {
     type Target = DmaBuf<T>;
@@ -394,69 +349,14 @@ impl<T: Exporter> Deref for Reserved<'_, T> {
     }
 }
 
-/// An importer's wish to map an attachment. The reservation lock is held.
-///
-/// The lifetime is invariant and chosen by the caller of [`Exporter::map`], so an exporter can only
-/// return the [`MappedTable`] it makes, or drop it.
-pub(crate) struct MapRequest<'a, T: Exporter> {
-    attachment: &'a Attachment<T>,
-    dir: DataDirection,
-    _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
-}
-
-impl<'a, T: Exporter> MapRequest<'a, T> {
-    /// The attachment to be mapped.
-    #[inline]
-    pub(crate) fn attachment(&self) -> &'a Attachment<T> {
-        self.attachment
-    }
-
-    /// The dma-buf.
-    #[inline]
-    pub(crate) fn buf(&self) -> Reserved<'a, T> {
-        Reserved(self.attachment.buf())
-    }
-
-    /// Maps `pages`, which are to be all of the buffer, for the attachment's device.
-    ///
-    /// If `maintained`, [`DmaBuf::sync_for_cpu`] and [`DmaBuf::sync_for_device`] are about this
-    /// mapping until it is undone, unless the DMA API has nothing to do for it.
-    ///
-    /// # Errors
-    ///
-    /// - [`EINVAL`] if `pages` and the dma-buf differ in size.
-    /// - [`ENOMEM`] if there is no memory for the table or the mapping.
-    /// - [`EOPNOTSUPP`] if `attrs` has [`Attrs::REQUIRE_COHERENT`] and the device does not snoop.
-    /// - Otherwise as `dma_map_sgtable()`.
-    pub(crate) fn map(
-        self,
-        pages: &Arc<Pages>,
-        attrs: Attrs,
-        maintained: bool,
-    ) -> Result<Mapping<'a>> {
-        if pages.size() != self.buf().size() {
-            return Err(EINVAL);
-        }
-
-        let list = &self.attachment.buf().private().get_ref().maintained;
-        let change = maintained.then(|| list.change());
-        // SAFETY: Importers undo their mappings before they detach, and keep the device bound until
-        // then. `map_callback()` has seen to it that the direction is not `None`.
-        let table =
-            unsafe { MappedTable::new(self.attachment.device(), pages.clone(), self.dir, attrs) }?;
-
-        Ok(Mapping {
-            maintained: change.filter(|_| table.needs_sync()),
-            table,
-        })
-    }
-}
-
-/// A mapping that is on its way to the importer. A maintained one keeps brackets waiting.
-pub(crate) struct Mapping<'a> {
-    // The drop order matters: brackets go on when it is unmapped.
-    table: MappedTable<'a>,
-    maintained: Option<Change<'a>>,
+/// How a buffer is to be mapped for a device.
+pub(crate) struct Mapping {
+    /// All of the buffer, or the importer gets [`EINVAL`].
+    pub(crate) pages: Arc<Pages>,
+    pub(crate) attrs: Attrs,
+    /// Whether [`DmaBuf::sync_for_cpu`] and [`DmaBuf::sync_for_device`] are about this mapping until
+    /// it is undone. They are not if the DMA API has nothing to do for it.
+    pub(crate) maintained: bool,
 }
 
 /// Translates a direction that an importer asked for.
@@ -473,9 +373,8 @@ impl<T: Exporter> Ops<T> {
     /// Creates the callbacks.
     pub(crate) const fn new() -> Self {
         Self(
-            bindings::dma_buf_ops {
+            UnsafeCell::new(bindings::dma_buf_ops {
                 attach: Some(Self::attach_callback),
-                detach: Some(Self::detach_callback),
                 map_dma_buf: Some(Self::map_callback),
                 unmap_dma_buf: Some(Self::unmap_callback),
                 release: Some(Self::release_callback),
@@ -505,7 +404,7 @@ impl<T: Exporter> Ops<T> {
                     None
                 },
                 ..pin_init::zeroed()
-            },
+            }),
             PhantomData,
         )
     }
@@ -522,25 +421,7 @@ impl<T: Exporter> Ops<T> {
         // SAFETY: The importer has given a device that it keeps bound.
         let dev = unsafe { DmaDevice::from_raw((*attachment).dev) };
 
-        from_result(|| {
-            let data = KBox::pin_init(T::attach(buf, dev), GFP_KERNEL)?;
-
-            // INVARIANT: `detach` takes it back.
-            // SAFETY: The attachment is not yet known to anybody else.
-            unsafe { (*attachment).priv_ = data.into_foreign() };
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// Only called by the dma-buf core, once for an attachment that `attach` has admitted.
-    unsafe extern "C" fn detach_callback(
-        _buf: *mut bindings::dma_buf,
-        attachment: *mut bindings::dma_buf_attachment,
-    ) {
-        // SAFETY: By the invariants of `Attachment`; nobody can borrow it any more.
-        drop(unsafe { Pin::<KBox<T::Attachment>>::from_foreign((*attachment).priv_) });
+        from_result(|| T::attach(buf, dev).map(|()| 0))
     }
 
     /// # Safety
@@ -551,36 +432,47 @@ impl<T: Exporter> Ops<T> {
         attachment: *mut bindings::dma_buf_attachment,
         dir: bindings::dma_data_direction,
     ) -> *mut bindings::sg_table {
-        // SAFETY: The importer does not detach meanwhile.
-        let attachment = unsafe { Attachment::<T>::from_raw(attachment) };
+        // SAFETY: The importer does not detach meanwhile, and holds a reference to the dma-buf, which
+        // an attachment never changes.
+        let buf = unsafe { DmaBuf::<T>::from_raw((*attachment).dmabuf) };
+        // SAFETY: An attachment never changes its device, which the importer keeps bound.
+        let dev = unsafe { DmaDevice::from_raw((*attachment).dev) };
 
         let table = direction(dir).and_then(|dir| {
             let Mapping {
-                mut maintained,
-                table,
-            } = T::map(MapRequest {
-                attachment,
-                dir,
-                _invariant: PhantomData,
-            })?;
-            let table = KBox::new(
+                pages,
+                attrs,
+                maintained,
+            } = T::map(Reserved(buf, NotThreadSafe), dev)?;
+            if pages.size() != buf.size() {
+                return Err(EINVAL);
+            }
+
+            // From here on brackets wait, so nothing of the exporter runs.
+            let private = buf.private();
+            let change = maintained.then(|| private.get_ref().maintained.change());
+            // SAFETY: Importers undo their mappings before they detach, and keep the device bound
+            // until then. `direction()` gives no `None`.
+            let mapped = unsafe { MappedTable::new(dev, pages, dir, attrs) }?;
+            let mut change = change.filter(|_| mapped.needs_sync());
+            // If this fails, what was mapped is undone before brackets go on.
+            let table = Arc::new(
                 Table {
-                    // SAFETY: Importers undo their mappings before they detach.
-                    mapped: unsafe { table.forget_attachment() },
-                    is_maintained: maintained.is_some(),
+                    mapped,
+                    is_maintained: change.is_some(),
                 },
                 GFP_KERNEL,
             )?;
-            if let Some(maintained) = &mut maintained {
-                // SAFETY: `unmap_callback()` takes it off the list before the `KBox` goes.
-                unsafe { maintained.add(&table.mapped) }?;
+
+            if let Some(change) = &mut change {
+                change.add(table.clone())?;
             }
             Ok(table)
         });
 
         match table {
             // The `sg_table` is at offset 0; `unmap` takes the whole back.
-            Ok(table) => KBox::into_raw(table).cast(),
+            Ok(table) => Arc::into_raw(table).cast_mut().cast(),
             Err(err) => err.to_ptr(),
         }
     }
@@ -594,14 +486,16 @@ impl<T: Exporter> Ops<T> {
         table: *mut bindings::sg_table,
         _dir: bindings::dma_data_direction,
     ) {
-        // SAFETY: The importer does not detach meanwhile.
-        let attachment = unsafe { Attachment::<T>::from_raw(attachment) };
-        // SAFETY: `map_callback()` made it from a `KBox` of this type.
-        let table = unsafe { KBox::<Table>::from_raw(table.cast()) };
+        // SAFETY: `map_callback()` made it from an `Arc` of this type.
+        let table = unsafe { Arc::<Table>::from_raw(table.cast()) };
 
         if table.is_maintained {
-            let mut maintained = attachment.buf().private().get_ref().maintained.change();
-            maintained.remove(&table.mapped);
+            // SAFETY: As in `map_callback()`.
+            let buf = unsafe { DmaBuf::<T>::from_raw((*attachment).dmabuf) };
+            let private = buf.private();
+            let mut change = private.get_ref().maintained.change();
+
+            change.remove(&table);
             // A bracket that does not find it must find what its device wrote.
             drop(table);
         }
@@ -672,7 +566,7 @@ impl<T: Exporter> Ops<T> {
         let buf = unsafe { DmaBuf::<T>::from_raw(buf) };
 
         from_result(|| {
-            let vmap = T::vmap(Reserved(buf))?;
+            let vmap = T::vmap(Reserved(buf, NotThreadSafe))?;
             if vmap.size() != buf.size() {
                 return Err(EINVAL);
             }

@@ -7,7 +7,6 @@ use crate::{
     dma_buf::{
         DmaBuf,
         Exporter,
-        MapRequest,
         Mapping,
         Ops,
         Reserved, //
@@ -321,20 +320,17 @@ impl Buffer {
 
 #[vtable]
 impl Exporter for Buffer {
-    type Attachment = ();
-
     fn ops() -> &'static Ops<Self> {
+        #[link_section = ".data..ro_after_init"]
         static OPS: Ops<Buffer> = Ops::new();
         &OPS
     }
 
-    fn attach(buf: &DmaBuf<Self>, dev: DmaDevice<'_>) -> impl PinInit<(), Error> {
+    fn attach(buf: &DmaBuf<Self>, dev: DmaDevice<'_>) -> Result {
         buf.heap.accepts(dev, &buf.pages)
     }
 
-    fn map<'a>(request: MapRequest<'a, Self>) -> Result<Mapping<'a>> {
-        let buf = request.buf();
-        let dev = request.attachment().device();
+    fn map(buf: Reserved<'_, Self>, dev: DmaDevice<'_>) -> Result<Mapping> {
         let mode = buf.heap.kind.mode;
 
         // Ask again: the driver may have changed its DMA mask since it attached, and the DMA API
@@ -351,7 +347,11 @@ impl Exporter for Buffer {
             Mode::Maintained => (Attrs::NONE, true),
             Mode::Uncached => (Attrs::SKIP_CPU_SYNC, false),
         };
-        request.map(&buf.pages, attrs, maintained)
+        Ok(Mapping {
+            pages: buf.pages.clone(),
+            attrs,
+            maintained,
+        })
     }
 
     /// Takes in what devices wrote, also before the CPU only writes: what it leaves alone, be it in

@@ -5,7 +5,6 @@
 //! Most buffers have none, so that a bracket costs them a load, and no lock.
 
 use crate::scatterlist::MappedTable;
-use core::ptr::NonNull;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -20,20 +19,28 @@ use kernel::{
             smp_mb,
             Full, //
         },
+        Arc,
         Mutex,
         MutexGuard, //
     }, //
 };
 
+/// A mapped table, as the importer of a dma-buf gets it.
+///
+/// It comes first, so that the address which the importer gets is that of the whole.
+#[repr(C)]
+pub(crate) struct Table {
+    pub(crate) mapped: MappedTable,
+    /// Whether it is to be listed.
+    pub(crate) is_maintained: bool,
+}
+
 /// None from the start, as even an empty vector is not dropped for nothing.
-type Tables = Option<KVVec<NonNull<MappedTable<'static>>>>;
+type Tables = Option<KVVec<Arc<Table>>>;
 
 /// A list of mapped tables.
 ///
-/// # Invariants
-///
-/// - A table that is listed exists.
-/// - `any` is set while there is a table on the list, and while somebody has a [`Change`].
+/// `any` is set while there is a table on the list, and while somebody has a [`Change`].
 #[pin_data]
 pub(crate) struct Maintained {
     /// May be locked with the reservation lock held, not the other way round. Locked while a table
@@ -42,12 +49,6 @@ pub(crate) struct Maintained {
     tables: Mutex<Tables>,
     any: Atomic<bool>,
 }
-
-// SAFETY: A pointer to a table stands for the table, which is `Send` and `Sync`.
-unsafe impl Send for Maintained {}
-
-// SAFETY: As above. The list has a lock.
-unsafe impl Sync for Maintained {}
 
 impl Maintained {
     /// Creates an empty list.
@@ -83,11 +84,8 @@ impl Maintained {
     /// Makes what devices have written visible to the CPU. May sleep.
     pub(crate) fn sync_for_cpu(&self) {
         for table in self.tables.lock().iter().flatten() {
-            // SAFETY: By the type invariants.
-            let table = unsafe { table.as_ref() };
-
-            if table.is_written() {
-                table.sync_for_cpu();
+            if table.mapped.is_written() {
+                table.mapped.sync_for_cpu();
             }
         }
     }
@@ -104,8 +102,7 @@ impl Maintained {
 
     fn sync_all_for_device(&self) {
         for table in self.tables.lock().iter().flatten() {
-            // SAFETY: By the type invariants.
-            unsafe { table.as_ref() }.sync_for_device();
+            table.mapped.sync_for_device();
         }
     }
 }
@@ -122,22 +119,17 @@ impl Change<'_> {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory for it.
-    ///
-    /// # Safety
-    ///
-    /// `table` must neither move nor be dropped before it has been removed.
-    pub(crate) unsafe fn add(&mut self, table: &MappedTable<'static>) -> Result {
-        // INVARIANT: By this function's safety requirements.
+    pub(crate) fn add(&mut self, table: Arc<Table>) -> Result {
         self.tables
             .get_or_insert_with(KVVec::new)
-            .push(NonNull::from(table), GFP_KERNEL)?;
+            .push(table, GFP_KERNEL)?;
         Ok(())
     }
 
     /// Removes a table from the list.
-    pub(crate) fn remove(&mut self, table: &MappedTable<'static>) {
+    pub(crate) fn remove(&mut self, table: &Arc<Table>) {
         if let Some(tables) = &mut *self.tables {
-            tables.retain(|other| !core::ptr::eq(other.as_ptr(), table));
+            tables.retain(|other| !Arc::ptr_eq(other, table));
         }
     }
 }

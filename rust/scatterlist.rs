@@ -19,7 +19,6 @@ use crate::{
         Pages, //
     }, //
 };
-use core::marker::PhantomData;
 use kernel::{
     device::Device,
     dma::DataDirection,
@@ -177,9 +176,6 @@ impl Drop for RawTable {
 /// Each is made anew: it is the importer's until it is unmapped, and there are importers that
 /// write to it.
 ///
-/// The lifetime is that of the importer's attachment, which no map outlives. It is invariant, so
-/// that an exporter cannot put a table aside where it would outlive the attachment.
-///
 /// # Invariants
 ///
 /// - `table` is mapped for `dev` in direction `dir` with attributes `attrs`.
@@ -187,29 +183,30 @@ impl Drop for RawTable {
 ///
 /// The table comes first, so that the address which the importer gets is that of the whole.
 #[repr(C)]
-pub(crate) struct MappedTable<'a> {
+pub(crate) struct MappedTable {
     // The drop order matters: first `drop()` unmaps, then the table, then the pages go.
     table: RawTable,
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
     _pages: Arc<Pages>,
-    _attachment: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
 // SAFETY: A mapping belongs to no task, and may be undone by any that may sleep.
-unsafe impl Send for MappedTable<'_> {}
+unsafe impl Send for MappedTable {}
 
 // SAFETY: A shared mapping can only be synchronised, which any number of tasks may do at once.
-unsafe impl Sync for MappedTable<'_> {}
+unsafe impl Sync for MappedTable {}
 
-impl MappedTable<'_> {
+impl MappedTable {
     /// Maps `pages` for `dev`. May sleep.
     ///
     /// # Errors
     ///
     /// - [`EINVAL`] if `pages` is empty or has more segments than the C side can count.
     /// - [`ENOMEM`] if there is no memory for the table or the mapping.
+    /// - [`EOPNOTSUPP`] if `dev` has no DMA mask, of which the DMA API would warn, and call a table
+    ///   of no segments mapped; or if `attrs` has [`Attrs::REQUIRE_COHERENT`] and it does not snoop.
     /// - Otherwise as `dma_map_sgtable()`.
     ///
     /// # Safety
@@ -222,6 +219,9 @@ impl MappedTable<'_> {
         dir: DataDirection,
         attrs: Attrs,
     ) -> Result<Self> {
+        if !dev.has_dma_mask() {
+            return Err(EOPNOTSUPP);
+        }
         let table = RawTable::new(dev, &pages)?;
 
         // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
@@ -236,22 +236,11 @@ impl MappedTable<'_> {
             dir,
             attrs,
             _pages: pages,
-            _attachment: PhantomData,
         })
     }
 }
 
-impl MappedTable<'_> {
-    /// Forgets the attachment.
-    ///
-    /// # Safety
-    ///
-    /// The mapping must not outlive it all the same.
-    pub(crate) unsafe fn forget_attachment(self) -> MappedTable<'static> {
-        // SAFETY: The types differ in nothing but a lifetime that no data has.
-        unsafe { core::mem::transmute(self) }
-    }
-
+impl MappedTable {
     /// Whether the device may write to the memory.
     #[inline]
     pub(crate) fn is_written(&self) -> bool {
@@ -300,7 +289,7 @@ impl MappedTable<'_> {
     }
 }
 
-impl Drop for MappedTable<'_> {
+impl Drop for MappedTable {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the table is mapped with just these arguments.
         unsafe {
