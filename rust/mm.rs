@@ -241,8 +241,10 @@ const VM_OPS: &bindings::vm_operations_struct = &bindings::vm_operations_struct 
 ///   which is locked.
 /// - The VMA maps `pages` to `bounds`, from page `index` on.
 struct Fault<'a> {
-    vmf: &'a bindings::vm_fault,
-    vma: &'a bindings::vm_area_struct,
+    vmf: *const bindings::vm_fault,
+    vma: *mut bindings::vm_area_struct,
+    /// The address, a page border.
+    addr: usize,
     pages: &'a Pages,
     bounds: Range<usize>,
     index: usize,
@@ -254,31 +256,38 @@ impl<'a> Fault<'a> {
     /// `vmf` must be what the kernel has called one of [`VM_OPS`] with, which has not returned
     /// during `'a`.
     unsafe fn new(vmf: *const bindings::vm_fault) -> Self {
-        // SAFETY: By this function's safety requirements; the kernel keeps the VMA locked.
-        let (vmf, vma) = unsafe { (&*vmf, &*(*vmf).__bindgen_anon_1.vma) };
-        // SAFETY: A VMA's bounds may be read with its lock held.
-        let bounds = unsafe { vma.__bindgen_anon_1.__bindgen_anon_1 };
+        // Others write to both meanwhile, so there are no references to them.
+        //
+        // SAFETY: By this function's safety requirements; nobody changes these fields.
+        let (vma, addr) = unsafe {
+            let fields = &raw const (*vmf).__bindgen_anon_1;
+            ((*fields).vma, (*fields).address & PAGE_MASK)
+        };
+        // SAFETY: The kernel keeps the VMA locked, so nobody changes these fields either.
+        let (bounds, index, pages) = unsafe {
+            (
+                (*vma).__bindgen_anon_1.__bindgen_anon_1,
+                (*vma).vm_pgoff,
+                (*vma).vm_private_data,
+            )
+        };
 
         // INVARIANT: This is as `map_pages()` has made it; the kernel changes bounds and offset
         // together.
         Self {
             vmf,
             vma,
+            addr,
             // SAFETY: `map_pages()` has put it there. It outlives the VMA, which exists.
-            pages: unsafe { &*vma.vm_private_data.cast() },
+            pages: unsafe { &*pages.cast() },
             bounds: bounds.vm_start..bounds.vm_end,
-            index: vma.vm_pgoff,
+            index,
         }
-    }
-
-    /// The address, a page border.
-    fn addr(&self) -> usize {
-        self.vmf.__bindgen_anon_1.address & PAGE_MASK
     }
 
     /// The part of the VMA around the address that has this size and alignment, a power of two.
     fn window(&self, size: usize) -> Range<usize> {
-        let start = self.addr() & !(size - 1);
+        let start = self.addr & !(size - 1);
 
         start.max(self.bounds.start)..(start + size).min(self.bounds.end)
     }
@@ -295,10 +304,10 @@ impl<'a> Fault<'a> {
     /// Maps page by page what an entry of the second level would map: the VMA covers only part of
     /// it, or the process wants no such entries.
     fn fill(&self) -> bindings::vm_fault_t {
-        let Some(run) = self.run(self.addr(), &self.window(PMD_SIZE)) else {
+        let Some(run) = self.run(self.addr, &self.window(PMD_SIZE)) else {
             return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
         };
-        let vma = core::ptr::from_ref(self.vma).cast_mut();
+        let vma = self.vma;
 
         until_error((0..run.nr_pages()).map(|i| {
             // SAFETY: By the type invariants this is a shared VMA for page frames, and locked. The
@@ -313,7 +322,7 @@ impl<'a> Fault<'a> {
     /// table that there can be.
     fn fill_huge(&self) -> bindings::vm_fault_t {
         let table = self.window(PMD_TABLE_SIZE);
-        let addr = self.addr();
+        let addr = self.addr;
 
         match self.run(addr, &table) {
             Some(run) if run.huge_part().contains(&addr) => (),
