@@ -36,6 +36,7 @@ pub(crate) trait Reclaim: Send + Sync + 'static {
 
     /// Frees at least `nr_pages` pages, or all, and returns how many. Called in the midst of
     /// somebody's allocation: it must not allocate, nor take a lock that is held while allocating.
+    /// Nor may it drop the last reference to its shrinker, which waits until it has returned.
     fn reclaim(&self, nr_pages: usize) -> usize;
 }
 
