@@ -59,23 +59,56 @@ pub(crate) trait Observer: Sized + 'static {
     fn added(added: Added<'_>);
 
     /// `dev` is being deleted. Its parent's directory in sysfs still exists. May sleep.
-    fn removed(class: &CStr, dev: &Device);
+    fn removed(dev: &Device);
+}
+
+/// A class that can be watched.
+///
+/// # Invariants
+///
+/// As the safety requirements of [`Class::new`].
+pub(crate) struct Class {
+    name: &'static CStr,
+    symbol: Option<&'static CStr>,
+}
+
+impl Class {
+    /// Describes the class `name`, which is part of the module that exports `symbol` for modules
+    /// under the GPL, or never part of one.
+    ///
+    /// # Safety
+    ///
+    /// - The class must be part of that module, or of none.
+    /// - Its devices must be on no bus.
+    /// - A parent of such a device that has a driver must stay bound to it as long as the device is
+    ///   registered, unless the device is moved to another parent before.
+    /// - A device must not be moved while it is made known: when it is registered, or when the class
+    ///   gets an interface.
+    pub(crate) const unsafe fn new(name: &'static CStr, symbol: Option<&'static CStr>) -> Self {
+        // INVARIANT: By this function's safety requirements.
+        Self { name, symbol }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static CStr {
+        self.name
+    }
 }
 
 /// A device of a class, as an [`Observer`] gets to know it.
 ///
 /// # Invariants
 ///
-/// The device is one of the class of that name, and stays registered during `'a`.
+/// The device is one of the class, and stays registered during `'a`. The parent is that of the device.
 pub(crate) struct Added<'a> {
-    class: &'static CStr,
+    class: &'static Class,
     dev: &'a Device,
     parent: Option<&'a Device<Bound>>,
 }
 
 impl<'a> Added<'a> {
-    /// The name of the class.
-    pub(crate) fn class(&self) -> &'static CStr {
+    /// The class.
+    pub(crate) fn class(&self) -> &'static Class {
         self.class
     }
 
@@ -90,15 +123,12 @@ impl<'a> Added<'a> {
     }
 }
 
-/// Watches the class of one name.
+/// Watches a class.
 #[pin_data]
 pub(crate) struct Watch<T: Observer> {
-    /// The name of the class.
-    name: &'static CStr,
-    /// A symbol of the module that the class is part of, or none if it is never part of a module.
-    symbol: Option<&'static CStr>,
-    /// The class while the interface is registered with it, else 0.
-    class: Atomic<usize>,
+    class: &'static Class,
+    /// The address of the class while the interface is registered with it, else 0.
+    addr: Atomic<usize>,
     /// How many devices have an [`Action`].
     devices: Atomic<usize>,
     /// The class interface. Changed only with `registered` locked.
@@ -118,13 +148,11 @@ unsafe impl<T: Observer> Send for Watch<T> {}
 unsafe impl<T: Observer> Sync for Watch<T> {}
 
 impl<T: Observer> Watch<T> {
-    /// Creates a watch of the class `name`, which is part of the module that exports `symbol` for
-    /// modules under the GPL, or never part of one.
-    pub(crate) fn new(name: &'static CStr, symbol: Option<&'static CStr>) -> impl PinInit<Self> {
+    /// Creates a watch of `class`.
+    pub(crate) fn new(class: &'static Class) -> impl PinInit<Self> {
         pin_init!(Self {
-            name,
-            symbol,
-            class: Atomic::new(0),
+            class,
+            addr: Atomic::new(0),
             devices: Atomic::new(0),
             interface <- Opaque::zeroed(),
             registered <- new_mutex!(false),
@@ -135,10 +163,10 @@ impl<T: Observer> Watch<T> {
     /// Begins to watch, if the class has a device by now. May sleep.
     pub(crate) fn start(&'static self, _: Forever) -> Result {
         // Most of the time there is nothing to be found, and no need to hold the class's module.
-        if self.class.load(Relaxed) != 0 || self.find().is_none() {
+        if self.addr.load(Relaxed) != 0 || self.find().is_none() {
             return Ok(());
         }
-        let _pin = match self.symbol.map(SymbolRef::get) {
+        let _pin = match self.class.symbol.map(SymbolRef::get) {
             Some(None) => return Ok(()),
             pin => pin,
         };
@@ -148,7 +176,8 @@ impl<T: Observer> Watch<T> {
 
         let mut registered = self.registered.lock();
         if !*registered {
-            // SAFETY: The class is not unregistered meanwhile, as its module cannot be unloaded.
+            // SAFETY: The class is not unregistered meanwhile: by the invariants of `Class`, what it
+            // is part of is kept by `_pin`, or never unloaded.
             unsafe { self.register(&mut registered, class) }?;
             // SAFETY: As above.
             unsafe { self.settle(&mut registered, class) };
@@ -162,7 +191,7 @@ impl<T: Observer> Watch<T> {
         device::any(|candidate| {
             class = candidate
                 .class()
-                .and_then(|(class, name)| (name == self.name).then_some(class));
+                .and_then(|(class, name)| (name == self.class.name).then_some(class));
             class.is_some()
         });
         class
@@ -190,13 +219,13 @@ impl<T: Observer> Watch<T> {
             })
         };
         // From here on, devices find this watch.
-        self.class.store(class.addr(), Relaxed);
+        self.addr.store(class.addr(), Relaxed);
         // SAFETY: The interface is initialised and pinned; `settle()` unregisters it in time.
         let result = to_result(unsafe { bindings::class_interface_register(raw) });
 
         *registered = result.is_ok();
         if result.is_err() {
-            self.class.store(0, Relaxed);
+            self.addr.store(0, Relaxed);
         }
         result
     }
@@ -212,14 +241,18 @@ impl<T: Observer> Watch<T> {
             // SAFETY: The interface is registered, and its class exists.
             unsafe { bindings::class_interface_unregister(self.interface.get()) };
             *registered = false;
-            self.class.store(0, Relaxed);
+            self.addr.store(0, Relaxed);
 
             // A device may have been added just before the interface was gone. It may even be gone
             // again, and waiting for our lock.
             if self.devices.load(Acquire) != 0 {
                 // SAFETY: The class exists.
                 if let Err(err) = unsafe { self.register(registered, class) } {
-                    pr_err!("lost sight of devices of class {}: {:?}\n", self.name, err);
+                    pr_err!(
+                        "lost sight of devices of class {}: {:?}\n",
+                        self.class.name,
+                        err
+                    );
                 }
             }
         }
@@ -236,7 +269,7 @@ impl<T: Observer> Watch<T> {
 
         let Some(this) = T::watches()
             .iter()
-            .find(|watch| watch.class.load(Relaxed) == class)
+            .find(|watch| watch.addr.load(Relaxed) == class)
         else {
             return 0;
         };
@@ -244,8 +277,8 @@ impl<T: Observer> Watch<T> {
 
         match Action::new(this) {
             Ok(action) => {
-                // SAFETY: The module is never unloaded: `start()` was given a `Forever`. Devices of
-                // a class are on no bus.
+                // SAFETY: The module is never unloaded: `start()` was given a `Forever`. By the
+                // invariants of `Class` the device is on no bus.
                 if unsafe { action.add(dev) } {
                     this.devices.fetch_add(1, Full);
                 }
@@ -254,14 +287,16 @@ impl<T: Observer> Watch<T> {
             Err(_) => return 0,
         }
 
-        // SAFETY: Whoever registers the device is the parent's driver, or somebody that it has
-        // brought about; it unregisters the device before it lets the parent go.
-        let parent = dev
-            .parent()
-            .and_then(|parent| unsafe { device::as_bound(parent) });
-        // INVARIANT: The class's lock is held, so the device is not deleted meanwhile.
+        // SAFETY: The device is valid and, by the invariants of `Class`, not being moved.
+        let parent = unsafe { (*dev.as_raw()).parent };
+        // SAFETY: As above. A device holds a reference to its parent.
+        let parent = (!parent.is_null()).then(|| unsafe { Device::from_raw(parent) });
+        // SAFETY: The class's lock is held, so the device is not deleted meanwhile. By the invariants
+        // of `Class` its parent is not unbound for so long.
+        let parent = parent.and_then(|parent| unsafe { device::as_bound(parent) });
+        // INVARIANT: As above.
         T::added(Added {
-            class: this.name,
+            class: this.class,
             dev,
             parent,
         });
@@ -271,7 +306,7 @@ impl<T: Observer> Watch<T> {
 
 impl<T: Observer> Release for Watch<T> {
     fn release(&'static self, dev: &Device) {
-        T::removed(self.name, dev);
+        T::removed(dev);
 
         if self.devices.fetch_sub(1, Full) == 1 {
             let mut registered = self.registered.lock();

@@ -6,7 +6,10 @@
 //! [`include/linux/kobject.h`](srctree/include/linux/kobject.h)
 
 use crate::bindings;
-use core::ptr::NonNull;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 use kernel::{
     container_of,
     device::{
@@ -30,9 +33,6 @@ pub(crate) trait DeviceExt {
     /// The raw `struct device`.
     fn as_raw(&self) -> *mut bindings::device;
 
-    /// The parent, if the device has one.
-    fn parent(&self) -> Option<&Device>;
-
     /// Tells user space that something about the device has changed (`KOBJ_CHANGE`). May sleep.
     fn changed(&self);
 }
@@ -42,15 +42,6 @@ impl DeviceExt for Device {
     fn as_raw(&self) -> *mut bindings::device {
         // CAST: `Device` is a transparent wrapper of `struct device`.
         core::ptr::from_ref(self).cast_mut().cast()
-    }
-
-    fn parent(&self) -> Option<&Device> {
-        // SAFETY: The device is valid. Its parent is set before it is registered, and it holds a
-        // reference to it; the few that are moved to another parent have no device nodes.
-        let parent = unsafe { (*self.as_raw()).parent };
-
-        // SAFETY: As above.
-        (!parent.is_null()).then(|| unsafe { Device::from_raw(parent) })
     }
 
     fn changed(&self) {
@@ -66,10 +57,55 @@ impl DeviceExt for Device {
     }
 }
 
-/// The name of the driver that `dev` is bound to.
-pub(crate) fn driver_name(dev: &Device<Bound>) -> &CStr {
-    // SAFETY: The device is valid; the driver outlives the binding, as does its name.
-    unsafe { CStr::from_char_ptr(bindings::dev_driver_string(dev.as_raw())) }
+/// A device whose driver does not go during `'a`.
+///
+/// That is less than a [`Device<Bound>`]: the driver may be being unbound, and the managed resources
+/// of the device being released. So none can be added, which nobody would release then.
+///
+/// # Invariants
+///
+/// The device has a driver, whose unbinding does not end during `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct HasDriver<'a>(&'a Device);
+
+impl<'a> HasDriver<'a> {
+    /// # Safety
+    ///
+    /// The device must have a driver, whose unbinding must not end during `'a`.
+    #[inline]
+    pub(crate) unsafe fn new(dev: &'a Device) -> Self {
+        // INVARIANT: By this function's safety requirements.
+        Self(dev)
+    }
+
+    /// The device.
+    #[inline]
+    pub(crate) fn get(self) -> &'a Device {
+        self.0
+    }
+
+    /// The name of the driver.
+    pub(crate) fn driver_name(self) -> &'a CStr {
+        // SAFETY: The device is valid; by the type invariants the driver stays, as does its name.
+        unsafe { CStr::from_char_ptr(bindings::dev_driver_string(self.0.as_raw())) }
+    }
+}
+
+impl<'a> From<&'a Device<Bound>> for HasDriver<'a> {
+    #[inline]
+    fn from(dev: &'a Device<Bound>) -> Self {
+        // INVARIANT: The type of `dev` says that it is bound during `'a`.
+        Self(dev)
+    }
+}
+
+impl Deref for HasDriver<'_> {
+    type Target = Device;
+
+    #[inline]
+    fn deref(&self) -> &Device {
+        self.0
+    }
 }
 
 /// Looks at `dev` as a bound device if it has a driver.

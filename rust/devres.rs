@@ -20,8 +20,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// What is to be done. Implemented by the type that the action is about, of which each device has
-/// at most one action.
+/// What is to be done. Implemented by the type that the action is about: a device has at most one
+/// action for each value of it.
 pub(crate) trait Release: Sync + 'static {
     /// The managed resources of `dev` are being released: its driver is being unbound or, for a
     /// device without a driver such as that of a class, it is being deleted. May sleep.
@@ -51,7 +51,7 @@ impl<T: Release> Action<T> {
         Ok(Self(data, PhantomData))
     }
 
-    /// Adds the action to `dev`, unless it has one of this type. Returns whether it had none.
+    /// Adds the action to `dev`, unless it has one on the same target. Returns whether it had none.
     ///
     /// # Safety
     ///
@@ -60,9 +60,14 @@ impl<T: Release> Action<T> {
     pub(crate) unsafe fn add(self, dev: &Device) -> bool {
         let dev = dev.as_raw();
 
-        // SAFETY: `dev` is valid.
+        // SAFETY: `dev` is valid. The target is a valid argument of `match_callback()`.
         let found = unsafe {
-            bindings::devres_find(dev, Some(Self::callback), None, core::ptr::null_mut())
+            bindings::devres_find(
+                dev,
+                Some(Self::callback),
+                Some(Self::match_callback),
+                core::ptr::from_ref(*self.0.as_ref()).cast_mut().cast(),
+            )
         };
         let new = found.is_null();
         if new {
@@ -73,6 +78,38 @@ impl<T: Release> Action<T> {
             unsafe { bindings::devres_add(dev, this.0.as_ptr().cast()) };
         }
         new
+    }
+
+    /// Takes the action on `target` away from `dev`, if it has one that is not being done already.
+    pub(crate) fn remove(dev: &Device, target: &'static T) {
+        // There may be none.
+        //
+        // SAFETY: `dev` is valid. The target is a valid argument of `match_callback()`.
+        let _ = unsafe {
+            bindings::devres_destroy(
+                dev.as_raw(),
+                Some(Self::callback),
+                Some(Self::match_callback),
+                core::ptr::from_ref(target).cast_mut().cast(),
+            )
+        };
+    }
+
+    /// Whether an action is on this target.
+    ///
+    /// # Safety
+    ///
+    /// Only called by the driver core, with what was added to a device together with
+    /// [`Self::callback`].
+    unsafe extern "C" fn match_callback(
+        _dev: *mut bindings::device,
+        data: *mut c_void,
+        target: *mut c_void,
+    ) -> c_int {
+        // SAFETY: `new()` has written it.
+        let own: &T = unsafe { *data.cast::<&'static T>() };
+
+        core::ptr::eq(own, target.cast()).into()
     }
 
     /// # Safety

@@ -11,6 +11,7 @@
 
 use crate::{
     bindings,
+    class::Class,
     device::{
         self,
         DeviceExt, //
@@ -33,6 +34,12 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
+
+/// The class of all heaps.
+//
+// SAFETY: `drivers/dma-buf/dma-heap.c` is never part of a module. It makes the devices by
+// `device_create()`, on no bus and without a parent, and nobody else gets at them.
+pub(crate) static CLASS: Class = unsafe { Class::new(c"dma_heap", None) };
 
 /// A DMA heap.
 pub(crate) trait Heap: Sync + 'static {
@@ -149,7 +156,7 @@ impl<'a> Registrar<'a> {
 /// Finds the device of the heap `name`.
 pub(crate) fn find(name: &CStr) -> Option<ARef<Device>> {
     device::find(|candidate| {
-        candidate.class().is_some_and(|(_, class)| class == c"dma_heap")
+        candidate.class().is_some_and(|(_, class)| class == CLASS.name())
             // SAFETY: Heaps are never renamed.
             && unsafe { candidate.name() } == name
     })

@@ -7,7 +7,10 @@
 
 use crate::{
     bindings,
-    device::DeviceExt,
+    device::{
+        DeviceExt,
+        HasDriver, //
+    },
     page::Pages, //
 };
 use core::ops::{
@@ -50,7 +53,7 @@ impl Attrs {
 ///
 /// # Invariants
 ///
-/// The device is not unbound from its driver during `'a`.
+/// Unbinding the device from its driver, if that has begun, does not end during `'a`.
 #[derive(Clone, Copy)]
 pub(crate) struct DmaDevice<'a>(&'a Device);
 
@@ -155,6 +158,15 @@ impl<'a> From<&'a Device<Bound>> for DmaDevice<'a> {
     fn from(dev: &'a Device<Bound>) -> Self {
         // INVARIANT: The type of `dev` says that it is bound during `'a`.
         Self(dev)
+    }
+}
+
+impl<'a> From<HasDriver<'a>> for DmaDevice<'a> {
+    #[inline]
+    fn from(dev: HasDriver<'a>) -> Self {
+        // INVARIANT: The driver core keeps what the DMA API needs until unbinding ends, which by the
+        // invariants of `HasDriver` it does not during `'a`.
+        Self(dev.get())
     }
 }
 

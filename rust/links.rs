@@ -31,9 +31,10 @@ use crate::{
     },
     coherency,
     device::{
-        driver_name,
-        DeviceExt, //
+        DeviceExt,
+        HasDriver, //
     },
+    dma_heap,
     dma_mapping::DmaDevice,
     exports,
     module::{
@@ -42,6 +43,7 @@ use crate::{
         Going, //
     },
     node::{
+        self,
         Helper,
         Node, //
     },
@@ -60,8 +62,8 @@ use crate::{
     },
     region::Catalogue,
     sysfs::{
-        self,
         Directory,
+        Link,
         TextFile, //
     }, //
 };
@@ -103,17 +105,6 @@ static FILES: [TextFile; 5] = [
     TextFile::new(c"pieces"),
 ];
 
-/// The class of the heaps, in `drivers/dma-buf/dma-heap.c`, which is never a module.
-const HEAP_CLASS: &CStr = c"dma_heap";
-
-/// The classes whose devices stand for something that imports buffers, each with a symbol of the
-/// module that it is part of.
-const NODE_CLASSES: [(&CStr, &CStr); 3] = [
-    (c"drm", c"drm_class_device_register"),
-    (c"accel", c"drm_class_device_register"),
-    (c"video4linux", c"v4l2_device_register"),
-];
-
 /// All that is known of devices, heaps and rules.
 #[pin_data]
 pub(crate) struct Links {
@@ -137,20 +128,19 @@ struct RuleText(KVec<u8>);
 
 impl RuleText {
     /// The rule for the driver that `dev` is bound to.
-    fn rule_for(&self, dev: &Device<Bound>) -> Option<Rule<'_>> {
+    fn rule_for(&self, dev: HasDriver<'_>) -> Option<Rule<'_>> {
         let text = core::str::from_utf8(&self.0).ok()?;
 
-        Rules::checked(text).for_driver(driver_name(dev).to_str().ok()?)
+        Rules::checked(text).for_driver(dev.driver_name().to_str().ok()?)
     }
 
     /// In how many pieces it says that `dev` takes a buffer.
-    fn pieces_for(&self, dev: &Device<Bound>) -> Option<Pieces> {
+    fn pieces_for(&self, dev: HasDriver<'_>) -> Option<Pieces> {
         self.rule_for(dev)?.pieces
     }
 }
 
 /// The links of one device.
-#[derive(Default)]
 struct DeviceLinks {
     /// The device nodes of this device, and what each asks of a heap.
     nodes: KVec<(ARef<Device>, Constraints)>,
@@ -160,10 +150,12 @@ struct DeviceLinks {
     pieces: Option<Pieces>,
     /// The directory, as long as there is a reason for it.
     directory: Option<Directory>,
-    /// Whether there is a link for the first choice.
-    has_first: bool,
+    /// The link for the first choice, if there is one.
+    first: Option<Link>,
     /// What the directory says.
     published: Published,
+    /// What makes a directory is the module's, as long as anybody looks at it.
+    forever: Forever,
 }
 
 /// What there is to say of a device.
@@ -186,18 +178,12 @@ impl PartialEq for Published {
 impl Links {
     /// Prepares everything, without knowing anything yet.
     pub(crate) fn new(catalogue: Catalogue) -> Result<impl PinInit<Self>> {
-        let mut watches = KVec::with_capacity(1 + NODE_CLASSES.len(), GFP_KERNEL)?;
+        let mut watches = KVec::with_capacity(1 + node::CLASSES.len(), GFP_KERNEL)?;
 
         // Heaps first, so that devices find them.
-        watches.push(
-            KBox::pin_init(Watch::new(HEAP_CLASS, None), GFP_KERNEL)?,
-            GFP_KERNEL,
-        )?;
-        for (class, symbol) in NODE_CLASSES {
-            watches.push(
-                KBox::pin_init(Watch::new(class, Some(symbol)), GFP_KERNEL)?,
-                GFP_KERNEL,
-            )?;
+        let heaps = core::slice::from_ref(&dma_heap::CLASS);
+        for class in [heaps, &node::CLASSES].into_iter().flatten() {
+            watches.push(KBox::pin_init(Watch::new(class), GFP_KERNEL)?, GFP_KERNEL)?;
         }
 
         Ok(pin_init!(Self {
@@ -256,28 +242,34 @@ impl Links {
         forever: Forever,
     ) -> Result {
         let mut devices = self.devices.lock();
-        let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
+        let links = devices.get_or_insert(dev, DeviceLinks::new(forever), forever)?;
 
         if !links.nodes.iter().any(|(known, _)| is_same(known, node)) {
             links.nodes.push((node.into(), constraints), GFP_KERNEL)?;
         }
-        self.update(dev, links);
+        self.update(dev.into(), links);
         Ok(())
     }
 
-    /// A device node is about to go.
-    fn node_removed(&'static self, node: &Device, dev: &Device) {
+    /// A device node is about to go. It may have been moved away from the device that it was of.
+    fn node_removed(&'static self, node: &Device) {
         let mut devices = self.devices.lock();
+        let mut owner: Option<ARef<Device>> = None;
 
-        if let Some((dev, links)) = devices.get_mut(dev) {
+        for (dev, links) in devices.iter_mut() {
             let before = links.nodes.len();
 
             links.nodes.retain(|(known, _)| !is_same(known, node));
-            if links.nodes.len() < before && links.is_wanted() {
-                self.update(dev, links);
+            if links.nodes.len() < before {
+                if links.is_wanted() {
+                    self.update(dev, links);
+                }
+                owner = Some((&*dev).into());
             }
         }
-        Self::remove_unwanted(&mut devices, dev);
+        if let Some(dev) = owner {
+            Self::remove_unwanted(&mut devices, &dev);
+        }
     }
 
     /// What a device asks of a heap that imports buffers like this.
@@ -332,15 +324,15 @@ impl Links {
             return Err(EEXIST);
         }
         let choice = CString::try_from_fmt(fmt!("{}", heap))?;
-        let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
-        let result = self.try_choose(dev, links, choice);
+        let links = devices.get_or_insert(dev, DeviceLinks::new(forever), forever)?;
+        let result = self.try_choose(dev.into(), links, choice);
         if result.is_err() {
             Self::remove_unwanted(&mut devices, dev);
         }
         result
     }
 
-    fn try_choose(&self, dev: &Device<Bound>, links: &mut DeviceLinks, choice: CString) -> Result {
+    fn try_choose(&self, dev: HasDriver<'_>, links: &mut DeviceLinks, choice: CString) -> Result {
         if let Some(kind) = self.catalogue.find(choice.to_bytes()) {
             let ruled = self.rules.lock().pieces_for(dev);
             let mut nodes = self.nodes(dev, links, ruled)?.into_iter();
@@ -377,11 +369,11 @@ impl Links {
     /// [`ENOMEM`] if there is no memory for it.
     fn set_pieces(&'static self, dev: &Device<Bound>, pieces: Pieces, forever: Forever) -> Result {
         let mut devices = self.devices.lock();
-        let links = devices.get_or_insert(dev, DeviceLinks::default(), forever)?;
+        let links = devices.get_or_insert(dev, DeviceLinks::new(forever), forever)?;
 
         links.pieces = Some(pieces);
         if links.is_wanted() {
-            self.update(dev, links);
+            self.update(dev.into(), links);
         }
         Ok(())
     }
@@ -421,7 +413,7 @@ impl Links {
                     continue;
                 };
                 for (dev, links) in devices.iter_mut() {
-                    if driver_name(dev).to_bytes() != rule.driver.as_bytes() {
+                    if dev.driver_name().to_bytes() != rule.driver.as_bytes() {
                         continue;
                     }
                     for node in self.nodes(dev, links, rule.pieces)? {
@@ -456,7 +448,7 @@ impl Links {
     }
 
     /// Brings the links of one device up to date, or removes them.
-    fn update(&self, dev: &Device<Bound>, links: &mut DeviceLinks) {
+    fn update(&self, dev: HasDriver<'_>, links: &mut DeviceLinks) {
         if let Err(err) = self.try_update(dev, links) {
             dev_err!(dev, "cannot link to DMA heaps: {:?}\n", err);
         }
@@ -468,7 +460,7 @@ impl Links {
     ///
     /// - [`EEXIST`] if there is something else of the name of a link.
     /// - [`ENOMEM`] if there is no memory for it.
-    fn try_update(&self, dev: &Device<Bound>, links: &mut DeviceLinks) -> Result {
+    fn try_update(&self, dev: HasDriver<'_>, links: &mut DeviceLinks) -> Result {
         self.wanted(dev, links)
             .and_then(|wanted| links.publish(dev, wanted))
             .inspect_err(|_| links.tear_down(dev))
@@ -478,7 +470,7 @@ impl Links {
     /// long as there is no node, what the device itself does.
     fn nodes(
         &self,
-        dev: &Device<Bound>,
+        dev: HasDriver<'_>,
         links: &DeviceLinks,
         ruled: Option<Pieces>,
     ) -> Result<KVec<Constraints>> {
@@ -505,7 +497,7 @@ impl Links {
     }
 
     /// What is to be said of `dev`.
-    fn wanted(&self, dev: &Device<Bound>, links: &DeviceLinks) -> Result<Published> {
+    fn wanted(&self, dev: HasDriver<'_>, links: &DeviceLinks) -> Result<Published> {
         let heaps = self.heaps.lock();
         let rules = self.rules.lock();
         let rule = rules.rule_for(dev);
@@ -589,13 +581,26 @@ impl Links {
 }
 
 impl DeviceLinks {
+    /// None yet.
+    fn new(forever: Forever) -> Self {
+        Self {
+            nodes: KVec::new(),
+            choice: None,
+            pieces: None,
+            directory: None,
+            first: None,
+            published: Published::default(),
+            forever,
+        }
+    }
+
     /// Whether there is a reason for links.
     fn is_wanted(&self) -> bool {
         !self.nodes.is_empty() || self.choice.is_some()
     }
 
     /// Replaces what has been said before, links included, and tells user space.
-    fn publish(&mut self, dev: &Device<Bound>, wanted: Published) -> Result {
+    fn publish(&mut self, dev: HasDriver<'_>, wanted: Published) -> Result {
         let (Some(constraints), true) = (wanted.constraints, wanted != self.published) else {
             return Ok(());
         };
@@ -624,9 +629,10 @@ impl DeviceLinks {
                 directory.set_texts(texts)?;
                 directory
             }
-            None => self
-                .directory
-                .insert(Directory::create(dev, ALL, &FILES, texts)?),
+            None => {
+                self.directory
+                    .insert(Directory::create(dev, ALL, &FILES, texts, self.forever)?)
+            }
         };
 
         for heap in former {
@@ -643,8 +649,7 @@ impl DeviceLinks {
         if !old.zip(new).is_some_and(|(old, new)| is_same(old, new)) {
             self.remove_first(dev);
             if let Some(first) = new {
-                sysfs::create_link(dev, first, FIRST)?;
-                self.has_first = true;
+                self.first = Some(Link::create(dev, first, FIRST)?);
             }
         }
 
@@ -654,7 +659,7 @@ impl DeviceLinks {
     }
 
     /// Removes all links, and tells user space if there were any.
-    fn tear_down(&mut self, dev: &Device<Bound>) {
+    fn tear_down(&mut self, dev: HasDriver<'_>) {
         if self.directory.take().is_some() {
             self.remove_first(dev);
             self.published = Published::default();
@@ -662,15 +667,15 @@ impl DeviceLinks {
         }
     }
 
-    /// Removes the link for the first choice, if it is ours.
-    fn remove_first(&mut self, dev: &Device<Bound>) {
-        if core::mem::take(&mut self.has_first) {
-            sysfs::remove_link(dev, FIRST);
+    /// Removes the link for the first choice, if there is one.
+    fn remove_first(&mut self, dev: HasDriver<'_>) {
+        if let Some(Err(err)) = self.first.take().map(|first| first.remove(dev)) {
+            dev_err!(dev, "cannot remove a link to a DMA heap: {:?}\n", err);
         }
     }
 
     /// Links raise no events of their own.
-    fn tell(&self, dev: &Device<Bound>) {
+    fn tell(&self, dev: HasDriver<'_>) {
         dev.changed();
         for (node, _) in &self.nodes {
             node.changed();
@@ -679,7 +684,7 @@ impl DeviceLinks {
 }
 
 impl Data for DeviceLinks {
-    fn unbound(&mut self, dev: &Device<Bound>) {
+    fn unbound(&mut self, dev: HasDriver<'_>) {
         self.tear_down(dev);
     }
 }
@@ -695,7 +700,7 @@ impl class::Observer for Links {
         };
         let dev = added.device();
 
-        let result = if added.class() == HEAP_CLASS {
+        let result = if core::ptr::eq(added.class(), &dma_heap::CLASS) {
             links.heap_added(dev)
         } else if let Some((node, parent)) = Node::of(&added).zip(added.parent()) {
             links.node_added(dev, parent, links.constraints_of(&node), forever)
@@ -707,9 +712,9 @@ impl class::Observer for Links {
         }
     }
 
-    fn removed(_class: &CStr, dev: &Device) {
-        if let (Some((links, _)), Some(parent)) = (LINKS.as_ref(), dev.parent()) {
-            links.node_removed(dev, parent);
+    fn removed(dev: &Device) {
+        if let Some((links, _)) = LINKS.as_ref() {
+            links.node_removed(dev);
         }
     }
 }

@@ -12,7 +12,10 @@
 
 use crate::{
     bindings,
-    class::Added,
+    class::{
+        Added,
+        Class, //
+    },
     device::DeviceExt,
     dma_mapping::DmaDevice,
     module::SymbolRef, //
@@ -21,6 +24,25 @@ use kernel::{
     device::Device,
     prelude::*, //
 };
+
+/// The classes whose devices stand for something that imports buffers.
+///
+/// Their devices are made by `drm_minor_register()` and `video_register_device()`, and so are on no
+/// bus. Drivers register them for the device that they are bound to, and unregister them when they are
+/// unbound. Only pvrusb2 moves them: to no parent, when its device is unplugged.
+pub(crate) static CLASSES: [Class; 3] = [
+    // SAFETY: As above. The symbol is of `drm.ko`, as is the class.
+    //
+    // TODO: A driver in Rust unregisters its nodes when the managed resources of its device are
+    // released. What is added to these just then, as a watch begins, is not released with them.
+    unsafe { Class::new(c"drm", Some(c"drm_class_device_register")) },
+    // SAFETY: As above.
+    unsafe { Class::new(c"accel", Some(c"drm_class_device_register")) },
+    // SAFETY: As above. The symbol is of `videodev.ko`, as is the class.
+    //
+    // TODO: Nobody keeps pvrusb2 from moving a node just when a watch begins.
+    unsafe { Class::new(c"video4linux", Some(c"v4l2_device_register")) },
+];
 
 /// The helper by which a driver imports buffers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +93,7 @@ impl<'a> Node<'a> {
     /// buffers, or its parent is not bound to a driver.
     pub(crate) fn of(added: &Added<'a>) -> Option<Self> {
         added.parent()?;
-        match added.class().to_bytes() {
+        match added.class().name().to_bytes() {
             // SAFETY: By the type invariants of `Added`, this is a device of such a class, and stays
             // registered meanwhile. That its parent is bound has just been seen.
             b"drm" | b"accel" => unsafe { Self::of_drm(added.device()) },

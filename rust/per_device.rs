@@ -3,6 +3,7 @@
 //! Data about devices, each piece kept no longer than its device is bound to a driver.
 
 use crate::{
+    device::HasDriver,
     devres::{
         Action,
         Release, //
@@ -33,7 +34,7 @@ use kernel::{
 /// What is kept about a device.
 pub(crate) trait Data: Send + Unpin + 'static {
     /// The device's driver is being unbound; the data is dropped next.
-    fn unbound(&mut self, dev: &Device<Bound>);
+    fn unbound(&mut self, dev: HasDriver<'_>);
 }
 
 struct Slot<T> {
@@ -45,9 +46,9 @@ struct Slot<T> {
 ///
 /// # Invariants
 ///
-/// Every device that has a slot is bound, or being bound, to a driver, and has an [`Action`] that
-/// takes the lock and the slot when it is unbound. So whoever holds the lock and sees a slot sees
-/// a device whose unbinding cannot complete before the lock is released.
+/// Every device that has a slot was bound, or being bound, to a driver when it got the slot, and with
+/// it an [`Action`] that takes the lock and the slot when it is unbound. So whoever holds the lock and
+/// sees a slot sees a device whose unbinding cannot complete before the lock is released.
 #[pin_data]
 pub(crate) struct PerDevice<T: Data> {
     /// By the address of the device, which the slot keeps from being used again.
@@ -79,7 +80,7 @@ impl<T: Data> Release for PerDevice<T> {
         if let Some(mut slot) = slots.remove(&key(dev)) {
             // SAFETY: The driver core releases managed resources before it clears what makes a
             // device bound, such as what the DMA API knows of it.
-            slot.data.unbound(unsafe { dev.as_bound() });
+            slot.data.unbound(unsafe { HasDriver::new(dev) });
         }
     }
 }
@@ -116,8 +117,8 @@ impl<T: Data> Locked<T> {
             };
             let node = RBTreeNode::new(key, slot, GFP_KERNEL)?;
 
-            // INVARIANT: The device is bound, and gets the action. It may have one from an earlier
-            // slot, which is as good.
+            // INVARIANT: The device is bound, and gets the action. One on this table that it may
+            // have is as good.
             //
             // SAFETY: The module is never unloaded: there is a `Forever`. The device is bound.
             unsafe { action.add(dev) };
@@ -129,26 +130,28 @@ impl<T: Data> Locked<T> {
             .ok_or(ENOMEM)
     }
 
-    /// The data about `dev`, if there is any, and the device as the bound one that it then is.
-    pub(crate) fn get_mut(&mut self, dev: &Device) -> Option<(&Device<Bound>, &mut T)> {
+    /// The data about `dev`, if there is any, and the device, which then has a driver.
+    pub(crate) fn get_mut(&mut self, dev: &Device) -> Option<(HasDriver<'_>, &mut T)> {
         self.slots.get_mut(&key(dev)).map(Slot::split)
     }
 
     /// All devices that there is data about.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Device<Bound>, &mut T)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (HasDriver<'_>, &mut T)> {
         self.slots.values_mut().map(Slot::split)
     }
 
     /// Forgets `dev`.
     pub(crate) fn remove(&mut self, dev: &Device) {
-        self.slots.remove(&key(dev));
+        if self.slots.remove(&key(dev)).is_some() {
+            Action::remove(dev, self.owner);
+        }
     }
 }
 
 impl<T> Slot<T> {
-    fn split(&mut self) -> (&Device<Bound>, &mut T) {
+    fn split(&mut self) -> (HasDriver<'_>, &mut T) {
         // SAFETY: A slot is only seen while the lock is held, and by the invariants of `PerDevice`
-        // its device is bound for so long.
-        (unsafe { self.dev.as_bound() }, &mut self.data)
+        // the unbinding of its device does not end for so long.
+        (unsafe { HasDriver::new(&self.dev) }, &mut self.data)
     }
 }

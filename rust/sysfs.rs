@@ -7,7 +7,11 @@
 
 use crate::{
     bindings,
-    device::DeviceExt, //
+    device::{
+        DeviceExt,
+        HasDriver, //
+    },
+    module::Forever, //
 };
 use core::{
     mem::MaybeUninit,
@@ -15,10 +19,7 @@ use core::{
 };
 use kernel::{
     container_of,
-    device::{
-        Bound,
-        Device, //
-    },
+    device::Device,
     error::to_result,
     fmt::{
         self,
@@ -27,30 +28,60 @@ use kernel::{
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
-    sync::Mutex,
-    types::Opaque, //
+    sync::{
+        aref::ARef,
+        Mutex, //
+    },
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    }, //
 };
 
-/// Creates a link to `target` in the directory of `dev`. May sleep.
+/// A link in the directory of a device, which takes it along when it goes.
 ///
-/// The directory exists as long as the device is bound, and takes its links with it.
+/// # Invariants
 ///
-/// # Errors
-///
-/// - [`EEXIST`] if there is something of that name.
-/// - [`ENOENT`] if `target` is not in sysfs.
-/// - [`ENOMEM`] if there is no memory for it.
-pub(crate) fn create_link(dev: &Device<Bound>, target: &Device, name: &CStr) -> Result {
-    // SAFETY: Both devices are valid, and the directory of `dev` exists.
-    to_result(unsafe {
-        bindings::sysfs_create_link_nowarn(kobj(dev), kobj(target), name.as_char_ptr())
-    })
+/// There is a link `name` that we have created, unless the device has been deleted since.
+pub(crate) struct Link {
+    dev: ARef<Device>,
+    name: &'static CStr,
 }
 
-/// Removes the link `name` from the directory of `dev`, if there is one. May sleep.
-pub(crate) fn remove_link(dev: &Device<Bound>, name: &CStr) {
-    // SAFETY: The device is valid, and its directory exists.
-    unsafe { bindings::sysfs_remove_link(kobj(dev), name.as_char_ptr()) };
+impl Link {
+    /// Creates a link to `target` in the directory of `dev`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EEXIST`] if there is something of that name.
+    /// - [`ENOENT`] if `target` is not in sysfs.
+    /// - [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn create(dev: HasDriver<'_>, target: &Device, name: &'static CStr) -> Result<Self> {
+        // SAFETY: Both devices are valid. The driver core unbinds a driver before it removes the
+        // directory of the device, so that exists.
+        to_result(unsafe {
+            bindings::sysfs_create_link_nowarn(kobj(&dev), kobj(target), name.as_char_ptr())
+        })?;
+        // INVARIANT: It has just been created.
+        Ok(Self {
+            dev: (&*dev).into(),
+            name,
+        })
+    }
+
+    /// Removes the link from the directory of `dev`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if it is another device's. Then it stays.
+    pub(crate) fn remove(self, dev: HasDriver<'_>) -> Result {
+        if !core::ptr::eq(&*self.dev, &*dev) {
+            return Err(EINVAL);
+        }
+        // SAFETY: The device is valid. Its directory exists, as above.
+        unsafe { bindings::sysfs_remove_link(kobj(&dev), self.name.as_char_ptr()) };
+        Ok(())
+    }
 }
 
 fn kobj(dev: &Device) -> *mut bindings::kobject {
@@ -125,10 +156,11 @@ impl Directory {
     /// - [`EINVAL`] if there are not as many texts as files, or one is not shorter than a page.
     /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn create(
-        dev: &Device<Bound>,
+        dev: HasDriver<'_>,
         name: &CStr,
         files: &'static [TextFile],
         texts: Texts,
+        _: Forever,
     ) -> Result<Self> {
         check(files, &texts)?;
         let object = KBox::pin_init(
@@ -139,21 +171,22 @@ impl Directory {
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: The object is not moved; `release_callback()` pins it again.
-        let object = KBox::into_raw(unsafe { Pin::into_inner_unchecked(object) });
+        let object = object.into_foreign().cast::<Object>();
         // INVARIANT: If adding it fails, the reference is given back when `this` is dropped, which
         // is also right for a kobject that is only initialised.
-        let this = Self(NonNull::from(
-            // SAFETY: `object` is valid.
-            unsafe { &*object },
-        ));
+        // SAFETY: `into_foreign()` does not return NULL for a type that has a size.
+        let this = Self(unsafe { NonNull::new_unchecked(object) });
 
-        // SAFETY: The kobject is zeroed and the type is static. The parent has a directory.
+        // The callbacks of the type stay after the directory has gone, until the last reader of it
+        // has: there is a `Forever`.
+        //
+        // SAFETY: The kobject is zeroed and the type is static. The parent has a directory: the
+        // driver core unbinds a driver before it removes that.
         to_result(unsafe {
             bindings::kobject_init_and_add(
-                (*object).kobj.get(),
+                this.kobj(),
                 &KTYPE.0,
-                kobj(dev),
+                kobj(&dev),
                 c"%s".as_char_ptr(),
                 name.as_char_ptr(),
             )
@@ -186,9 +219,10 @@ impl Directory {
         Ok(())
     }
 
-    /// Creates a link to `target`. May sleep. The errors are those of [`create_link`].
+    /// Creates a link to `target`. May sleep. The errors are those of [`Link::create`].
     pub(crate) fn create_link(&self, target: &Device, name: &CStr) -> Result {
-        // SAFETY: Both kobjects are valid; nobody but us removes the directory.
+        // SAFETY: Both kobjects are valid. Ours holds its directory in sysfs, in which nothing can be
+        // created any more if it has been removed together with the device's own.
         to_result(unsafe {
             bindings::sysfs_create_link_nowarn(self.kobj(), kobj(target), name.as_char_ptr())
         })
@@ -196,7 +230,12 @@ impl Directory {
 
     /// Removes the link `name`, if there is one. May sleep.
     pub(crate) fn remove_link(&self, name: &CStr) {
-        // SAFETY: The kobject is valid; nobody but us removes the directory.
+        // SAFETY: By the type invariants the object is valid.
+        let files = unsafe { self.0.as_ref() }.files;
+        if files.iter().any(|file| file.is_named(name)) {
+            return;
+        }
+        // SAFETY: The kobject is valid, and holds its directory in sysfs, as above.
         unsafe { bindings::sysfs_remove_link(self.kobj(), name.as_char_ptr()) };
     }
 }
@@ -258,9 +297,10 @@ unsafe extern "C" fn show_callback(
 ///
 /// Only called by the kobject core, once, with the kobject of an [`Object`] that nobody uses.
 unsafe extern "C" fn release_callback(kobj: *mut bindings::kobject) {
-    // SAFETY: `kobj` is embedded in an `Object` that `Directory::create()` has leaked.
+    // SAFETY: `kobj` is embedded in an `Object` of which `Directory::create()` has made a foreign one.
     drop(unsafe {
-        KBox::from_raw(container_of!(Opaque::cast_from(kobj), Object, kobj).cast_mut())
+        let object = container_of!(Opaque::cast_from(kobj), Object, kobj).cast_mut();
+        Pin::<KBox<Object>>::from_foreign(object.cast())
     });
 }
 
