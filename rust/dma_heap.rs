@@ -88,11 +88,12 @@ pub(crate) fn mem_accounting() -> bool {
 
 /// Registers heaps, at a time when nothing else can make their module fail to load or be unloaded.
 ///
-/// The lifetime is that of the data of a [`PermanentModule`]: for ever if any heap is registered,
+/// The lifetime is that of the data of a [`PermanentModule`]: for ever if the core has got any heap,
 /// else until [`PermanentModule::register`] returns. It is invariant, so that no reference to the
-/// data can be kept anywhere but in a registered heap.
+/// data can be kept anywhere but in a heap.
 pub(crate) struct Registrar<'a> {
-    registered: bool,
+    /// Whether the core has got a heap, be it that it has refused it.
+    is_used: bool,
     error: Option<Error>,
     _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
 }
@@ -104,12 +105,10 @@ impl<'a> Registrar<'a> {
     ///
     /// Failure is logged, and remembered in case that no heap at all can be registered. May sleep.
     pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) {
-        match Self::try_add(name, heap) {
-            Ok(()) => {
-                self.registered = true;
-                // SAFETY: It has just become that.
-                Self::announce(name, unsafe { &*core::ptr::from_ref(heap) });
-            }
+        match self.try_add(name, heap) {
+            // SAFETY: The core has got a heap, so `Permanent` lets the module's data live for ever,
+            // which the heap is part of.
+            Ok(()) => Self::announce(name, unsafe { &*core::ptr::from_ref(heap) }),
             Err(err) => {
                 pr_err!("cannot register heap {}: {:?}\n", name, err);
                 self.error = Some(err);
@@ -117,7 +116,7 @@ impl<'a> Registrar<'a> {
         }
     }
 
-    fn try_add<T: Heap>(name: &'a CStr, heap: &'a T) -> Result {
+    fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result {
         if name.to_bytes().iter().any(|byte| b"%/".contains(byte)) {
             return Err(EINVAL);
         }
@@ -132,13 +131,16 @@ impl<'a> Registrar<'a> {
             ops: &VTable::<T>::OPS,
             priv_: core::ptr::from_ref(heap).cast_mut().cast(),
         };
-        // SAFETY: If this succeeds, `Permanent` lets the module and its data live for ever, and so
-        // do the name, the callbacks and the heap. If it fails, the core has dropped them.
+        // A heap can be opened before the last step that may fail. Whoever has a device node for it
+        // then may still be allocating after it has failed.
+        self.is_used = true;
+        // SAFETY: From here on `Permanent` lets the module and its data live for ever, and so do the
+        // name, the callbacks and the heap, whether this succeeds or not.
         from_err_ptr(unsafe { bindings::dma_heap_add(&info) }).map(drop)
     }
 
     fn announce<T: Heap>(name: &CStr, heap: &'static T) {
-        // SAFETY: A heap has been registered, so `Permanent` keeps the module.
+        // SAFETY: The core has got a heap, so `Permanent` keeps the module.
         let forever = unsafe { Forever::new() };
         let result = find(name).ok_or(ENODEV).and_then(|dev| {
             heap.registered(&HeapDevice(dev.clone(), forever))?;
@@ -191,22 +193,27 @@ impl<T: Heap> VTable<T> {
 }
 
 /// A module that stays loaded from the moment that its first heap is registered.
-pub(crate) trait PermanentModule: Sized + Send + Sync + 'static {
+///
+/// # Safety
+///
+/// [`Permanent<Self>`] must be the `type` that `module!` gets, and nobody but that macro may call its
+/// [`kernel::Module::init`]: a caller could fail later, and the module would be freed with its heaps.
+pub(crate) unsafe trait PermanentModule: Sized + Send + Sync + 'static {
     /// Prepares everything that the heaps need. The module is unloaded if this fails.
     fn prepare() -> Result<Self>;
 
     /// Registers the heaps.
     ///
-    /// If this registers none, the module is unloaded with the error of the last attempt.
+    /// If the core gets none, the module is unloaded with the error of the last attempt.
     fn register<'a>(&'a self, registrar: &mut Registrar<'a>);
 
-    /// Does what else there is to do, after a heap has been registered.
+    /// Does what else there is to do, after the core has got a heap.
     fn start(&'static self, forever: Forever);
 }
 
 /// Makes a [`kernel::Module`] of a [`PermanentModule`]: the `type` to name in `module!`.
 ///
-/// Once a heap is registered, loading succeeds and `delete_module()` fails with `EWOULDBLOCK`.
+/// Once the core has got a heap, loading succeeds and `delete_module()` fails with `EWOULDBLOCK`.
 pub(crate) struct Permanent<M: PermanentModule>(PhantomData<M>);
 
 impl<M: PermanentModule> kernel::Module for Permanent<M>
@@ -216,7 +223,7 @@ where
     fn init(module: &'static ThisModule) -> Result<Self> {
         let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
         let mut registrar = Registrar {
-            registered: false,
+            is_used: false,
             error: None,
             _invariant: PhantomData,
         };
@@ -228,9 +235,9 @@ where
         // SAFETY: `data` is valid, and only taken back below, when no heap holds a reference to it.
         M::register(unsafe { &*data }, &mut registrar);
 
-        if registrar.registered {
-            // SAFETY: The reference taken above is never given back, and this returns success.
-            // So `data` is never freed either.
+        if registrar.is_used {
+            // SAFETY: The reference taken above is never given back. This returns success, and so
+            // does whoever calls it, as `M` promises. So `data` is never freed either.
             let (data, forever) = unsafe { (&*data, Forever::new()) };
 
             // Only parts of it may be pointed at from now on, but it is not lost.
@@ -241,10 +248,10 @@ where
             return Ok(Self(PhantomData));
         }
 
-        // SAFETY: This gives back the reference taken above: no heap has been registered.
+        // SAFETY: This gives back the reference taken above: the core has got no heap.
         unsafe { bindings::module_put(module.as_ptr()) };
-        // SAFETY: `data` came from a `KBox`. No heap has been registered, and nobody else can have
-        // kept a reference, by the lifetime of `Registrar`.
+        // SAFETY: `data` came from a `KBox`. The core has got no heap, and nobody else can have kept a
+        // reference, by the lifetime of `Registrar`.
         drop(unsafe { KBox::from_raw(data) });
         Err(registrar.error.unwrap_or(ENODEV))
     }

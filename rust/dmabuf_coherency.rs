@@ -99,7 +99,8 @@ struct DmabufCoherency {
     links: Pin<KBox<Links>>,
 }
 
-impl PermanentModule for DmabufCoherency {
+// SAFETY: `module!` above gets it, and nobody else calls its initialisation.
+unsafe impl PermanentModule for DmabufCoherency {
     fn prepare() -> Result<Self> {
         // The administrator may want it of all heaps.
         let account = module_parameters::accounting.value() || dma_heap::mem_accounting();
