@@ -84,15 +84,13 @@ impl Cma {
 
         // SAFETY: The pages are from this area, and zeroed below, before anybody sees them. There
         // is no high memory on 64-bit machines.
-        let block = unsafe { PageBlock::from_cma(page, nr_pages, self) };
-        let start = block.address().cast::<u8>();
-        for offset in (0..nr_pages << PAGE_SHIFT).step_by(SZ_1M) {
+        let mut block = unsafe { PageBlock::from_cma(page, nr_pages, self) };
+        let step = SZ_1M >> PAGE_SHIFT;
+        for start in (0..nr_pages).step_by(step) {
             if fatal_signal_pending() {
                 return Err(EINTR);
             }
-            let len = SZ_1M.min((nr_pages << PAGE_SHIFT) - offset);
-            // SAFETY: The bytes are part of the block, which is not shared yet.
-            unsafe { start.add(offset).write_bytes(0, len) };
+            block.zero(start..start + step);
         }
         Ok(block)
     }
