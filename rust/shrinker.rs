@@ -25,7 +25,14 @@ use kernel::{
     container_of,
     error::to_result,
     prelude::*,
-    sync::Arc,
+    str::CString,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
     types::Opaque, //
 };
 
@@ -85,12 +92,25 @@ struct Item<T> {
 impl<T: Reclaim> Shrinker<T> {
     /// Registers a shrinker. May sleep.
     ///
+    /// Its slab cache has this name too. A number follows in all but the first of this module, as the
+    /// kernel dumps the stack for two caches of one name.
+    ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn new(name: &'static CStr) -> Result<Arc<Self>> {
+    /// - [`EINVAL`] if there is a blank, a `/` or a `:` in the name.
+    /// - [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new(name: &CStr) -> Result<Arc<Self>> {
+        static COUNT: Atomic<usize> = Atomic::new(0);
+
+        if name.to_bytes().iter().any(|byte| b" /:".contains(byte)) {
+            return Err(EINVAL);
+        }
+        let name = match COUNT.fetch_add(1, Relaxed) {
+            0 => CString::try_from_fmt(fmt!("{}", name))?,
+            number => CString::try_from_fmt(fmt!("{}:{}", name, number))?,
+        };
         // CAST: An item is small.
-        // SAFETY: The name is a string that lives for ever.
+        // SAFETY: The name is a string, which is copied.
         let items = unsafe {
             bindings::dmacoh_cache_create(
                 name.as_char_ptr(),
@@ -99,7 +119,7 @@ impl<T: Reclaim> Shrinker<T> {
             )
         };
         let items = ItemCache(NonNull::new(items).ok_or(ENOMEM)?);
-        // SAFETY: The format is the name, which is a string without directives.
+        // SAFETY: The format is for a string, which is copied.
         let shrinker = unsafe {
             bindings::shrinker_alloc(
                 bindings::DMACOH_SHRINKER_FLAGS,
