@@ -43,7 +43,7 @@ pub use crate::{
     guest::{Guest, Outcome},
     image::{Add, Image},
     kernel::{DEFAULT, Kernel, kernel, list},
-    module::{checkout, module},
+    module::{attacks, checkout, module},
     program::{c_program, rust_program, selftest_dmabuf_heaps},
     run::Stream,
     setup::setup,

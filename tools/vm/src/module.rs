@@ -28,6 +28,12 @@ pub fn module(kernel: &Kernel) -> Result<PathBuf> {
     Ok(output.join("dmabuf_coherency.ko"))
 }
 
+/// Builds the module that attacks its own abstractions, as `tools/testing/attacks`
+/// has it, and says where the output is.
+pub fn attacks(kernel: &Kernel) -> Result<PathBuf> {
+    make(kernel, checkout(), "attacks", Some("ATTACK=guest".into()))
+}
+
 /// Builds our module and those that only tests need.
 pub(crate) fn all(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let module = module(kernel)?;
@@ -35,7 +41,8 @@ pub(crate) fn all(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let mut all = vec![module];
     let tests = checkout().join("tools/testing/modules");
     if tests.join("Kbuild").exists() {
-        let output = make(kernel, &tests, "test", Some(&symbols))?;
+        let symbols = format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display());
+        let output = make(kernel, &tests, "test", Some(symbols))?;
         // One object a line, relative to the output.
         let order = fs::read_to_string(output.join("modules.order"))?;
         all.extend(
@@ -47,9 +54,14 @@ pub(crate) fn all(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Runs the kernel's build over the modules in `directory`, which may call what
-/// is listed in `symbols`, and says where the output is.
-fn make(kernel: &Kernel, directory: &Path, name: &str, symbols: Option<&Path>) -> Result<PathBuf> {
+/// Runs the kernel's build over the modules in `directory`, with one more variable
+/// if it needs that, and says where the output is.
+fn make(
+    kernel: &Kernel,
+    directory: &Path,
+    name: &str,
+    variable: Option<String>,
+) -> Result<PathBuf> {
     let item = format!("modules/{}-{}-{name}", kernel.key, checkout_key());
     let output = cache::subdir(&item)?;
     let _lock = cache::lock(&item)?;
@@ -60,7 +72,7 @@ fn make(kernel: &Kernel, directory: &Path, name: &str, symbols: Option<&Path>) -
             .args(kernel.coverage.then_some("COVERAGE=1"))
             .arg(format!("M={}", directory.display()))
             .arg(format!("MO={}", output.display()))
-            .args(symbols.map(|symbols| format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display()))),
+            .args(variable),
         0,
     )?;
     Ok(output)

@@ -4,7 +4,9 @@
 
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
-use crate::{bench, board, client, host, kernel_selftest, pipeline, suite, survey, vm_tool};
+use crate::{
+    attacks, bench, board, client, host, kernel_selftest, pipeline, suite, survey, vm_tool,
+};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use std::num::NonZero;
@@ -27,7 +29,7 @@ pub enum Choice {
 }
 
 /// The usual ones.
-const USUAL: [&str; 16] = [
+const USUAL: [&str; 18] = [
     "x86_64-whole",
     "arm64-whole",
     "x86_64-bounce",
@@ -44,6 +46,8 @@ const USUAL: [&str; 16] = [
     "kdir",
     "host",
     "x86_64-stress",
+    "x86_64-attacks",
+    "arm64-attacks",
 ];
 
 /// Tests that belong together, most often because they need the same guest.
@@ -89,6 +93,7 @@ fn all(kernel: &str) -> Vec<Group> {
     groups.extend(client::groups());
     groups.extend(kernel_selftest::groups());
     groups.extend(survey::groups());
+    groups.extend(attacks::groups());
     if usual {
         groups.extend(vm_tool::groups());
         groups.extend(bench::groups());

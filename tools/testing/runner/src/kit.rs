@@ -18,7 +18,7 @@ pub const BENCH: &str = "dmabuf_coherency_bench";
 /// For one architecture.
 pub struct Kit {
     pub image: Image,
-    kernel: Kernel,
+    pub kernel: Kernel,
     blocks: OnceLock<BTreeMap<i64, Line>>,
     /// Whether its kernel looks for mistakes, and is slow by that.
     pub debug: bool,

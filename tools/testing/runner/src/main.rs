@@ -2,6 +2,7 @@
 
 //! Runs all tests, in guests and on this machine, or the demonstration.
 
+mod attacks;
 mod bench;
 mod board;
 mod boot;

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+// A guard that keeps brackets waiting, for an exporter that then calls one.
+
+use crate::{
+    dma_buf::DmaBuf,
+    heap::Buffer, //
+};
+
+fn bracket(buf: &DmaBuf<Buffer>) {
+    let change = buf.private().maintained.change();
+    buf.sync_for_device();
+    drop(change);
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+// A proof that the module stays, by a module that does not.
+
+use crate::module::Forever;
+
+fn forever() -> Forever {
+    Forever::new()
+}

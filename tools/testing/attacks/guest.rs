@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0
+
+// What the compiler cannot forbid gets an error, and the kernel has nothing to report.
+
+use crate::{
+    device::HasDriver,
+    dma_buf::{
+        DmaBuf,
+        Exporter,
+        Mapping,
+        Ops,
+        Reserved, //
+    },
+    dma_heap::{
+        self,
+        HeapDevice,
+        Registrar, //
+    },
+    dma_mapping::{
+        Attrs,
+        DmaDevice, //
+    },
+    module::Forever,
+    page::{
+        Caching,
+        Effort,
+        PageBlock,
+        Pages,
+        Zone, //
+    },
+    per_device::{
+        Data,
+        PerDevice, //
+    },
+    shrinker::{
+        Reclaim,
+        Shrinker, //
+    },
+    sysfs::{
+        Directory,
+        FileOps,
+        Link,
+        TextFile, //
+    }, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::DataDirection,
+    faux,
+    fmt::Write,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
+};
+
+/// Names that the core of heaps would take for something else, or finds by another.
+const BAD_NAMES: [&CStr; 3] = [c"%s%s%s%s", c"100%", c"of/two"];
+
+/// One that it takes, so that the selftest knows the heap: it takes any device.
+const NAME: &CStr = c"system-noncoherent";
+
+static FILES: [TextFile; 1] = [TextFile::new(c"text")];
+
+static HEAP_FILES: [(&CStr, FileOps<Heap>); 3] = [
+    (
+        c"refused",
+        FileOps::read_only(|heap, f| write!(f, "{}", heap.maps.load(Relaxed))),
+    ),
+    // A new line follows, and is the last byte that there is room for.
+    (
+        c"full",
+        FileOps::read_only(|_, f| (0..PAGE_SIZE - 2).try_for_each(|_| f.write_str("x"))),
+    ),
+    (
+        c"overfull",
+        FileOps::read_only(|_, f| (0..PAGE_SIZE - 1).try_for_each(|_| f.write_str("x"))),
+    ),
+];
+
+struct Heap {
+    is_registered: Atomic<bool>,
+    /// How often an importer has asked for a mapping.
+    maps: Atomic<usize>,
+}
+
+struct Buffer {
+    heap: &'static Heap,
+    pages: Arc<Pages>,
+}
+
+impl Heap {
+    const fn new() -> Self {
+        Self {
+            is_registered: Atomic::new(false),
+            maps: Atomic::new(0),
+        }
+    }
+}
+
+impl dma_heap::Heap for Heap {
+    type Buffer = Buffer;
+
+    fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
+        let mut pages = Pages::new(Caching::WriteBack, None)?;
+        let nr_pages = len >> PAGE_SHIFT;
+
+        pages.push(
+            PageBlock::alloc_zeroed(nr_pages, Zone::All, Effort::Reclaim, false)?,
+            1,
+        )?;
+        let buffer = Buffer {
+            heap: self,
+            pages: pages.into(),
+        };
+        DmaBuf::export(NAME, len, fd_flags, Ok(buffer))
+    }
+
+    fn registered(&'static self, dev: &HeapDevice) -> Result {
+        self.is_registered.store(true, Relaxed);
+        HEAP_FILES
+            .iter()
+            .try_for_each(|(name, ops)| dev.add_file(name, self, ops))
+    }
+}
+
+#[vtable]
+impl Exporter for Buffer {
+    fn ops() -> &'static Ops<Self> {
+        static OPS: Ops<Buffer> = Ops::new();
+        &OPS
+    }
+
+    fn attach(_: &DmaBuf<Self>, _: DmaDevice<'_>) -> Result {
+        Ok(())
+    }
+
+    /// Maps for whatever device, and is its own bracket meanwhile.
+    fn map(buf: Reserved<'_, Self>, _: DmaDevice<'_>) -> Result<Mapping> {
+        buf.heap.maps.add(1, Relaxed);
+        let mapping = Mapping {
+            pages: buf.pages.clone(),
+            attrs: Attrs::NONE,
+            maintained: true,
+        };
+        buf.sync_for_cpu(DataDirection::Bidirectional)?;
+        buf.sync_for_device();
+        Ok(mapping)
+    }
+}
+
+/// How many devices have been unbound, of those that there was data about.
+static UNBOUND: Atomic<usize> = Atomic::new(0);
+
+struct Kept;
+
+impl Data for Kept {
+    fn unbound(&mut self, _: HasDriver<'_>) {
+        UNBOUND.add(1, Relaxed);
+    }
+}
+
+pub(crate) struct Guest {
+    heap: Heap,
+    bad_heaps: [Heap; BAD_NAMES.len()],
+    tables: [Pin<KBox<PerDevice<Kept>>>; 2],
+    dev: faux::Registration,
+    other: faux::Registration,
+}
+
+impl Guest {
+    pub(crate) fn prepare() -> Result<Self> {
+        let table = || KBox::pin_init(PerDevice::new(), GFP_KERNEL);
+
+        Ok(Self {
+            heap: Heap::new(),
+            bad_heaps: [const { Heap::new() }; BAD_NAMES.len()],
+            tables: [table()?, table()?],
+            dev: faux::Registration::new(c"attacked", None)?,
+            other: faux::Registration::new(c"attacked_too", None)?,
+        })
+    }
+
+    pub(crate) fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
+        for (name, heap) in BAD_NAMES.into_iter().zip(&self.bad_heaps) {
+            registrar.add(name, heap);
+        }
+        registrar.add(NAME, &self.heap);
+    }
+
+    pub(crate) fn start(&'static self, forever: Forever) {
+        report(1, "names", self.names());
+        report(2, "tables", self.tables(forever));
+        report(3, "texts", self.texts(forever));
+        report(4, "links", self.links());
+        report(5, "shrinkers", shrinkers());
+    }
+
+    /// Whether bad names are refused before anything happens.
+    fn names(&self) -> Result {
+        ensure(self.heap.is_registered.load(Relaxed))?;
+        for (name, heap) in BAD_NAMES.into_iter().zip(&self.bad_heaps) {
+            ensure(!heap.is_registered.load(Relaxed) && dma_heap::find(name).is_none())?;
+        }
+        Ok(())
+    }
+
+    /// Whether each of two tables of the same type forgets a device that is unbound.
+    fn tables(&'static self, forever: Forever) -> Result {
+        let registration = faux::Registration::new(c"unbound", None)?;
+        let dev: ARef<Device> = (&**device(&registration)).into();
+
+        for table in &self.tables {
+            let table = table.as_ref().get_ref();
+            table
+                .lock()
+                .get_or_insert(device(&registration), Kept, forever)?;
+        }
+        // One of them twice, and in the meantime not.
+        let table = self.tables[1].as_ref().get_ref();
+        table.lock().remove(&dev);
+        table
+            .lock()
+            .get_or_insert(device(&registration), Kept, forever)?;
+        drop(registration);
+
+        ensure(UNBOUND.load(Relaxed) == self.tables.len())?;
+        for table in &self.tables {
+            ensure(table.as_ref().get_ref().lock().get_mut(&dev).is_none())?;
+        }
+        Ok(())
+    }
+
+    /// Whether no text is longer than what sysfs shows. The longest stays to be read.
+    fn texts(&self, forever: Forever) -> Result {
+        let dev = device(&self.dev).into();
+        let create = |texts| Directory::create(dev, c"directory", &FILES, texts, forever);
+
+        ensure(create(text(PAGE_SIZE)?).is_err_and(|err| err == EINVAL))?;
+        ensure(create(KVec::new()).is_err_and(|err| err == EINVAL))?;
+        let directory = create(text(PAGE_SIZE - 1)?)?;
+        ensure(directory.set_texts(text(PAGE_SIZE)?) == Err(EINVAL))?;
+        // It is not a link.
+        directory.remove_link(c"text");
+        core::mem::forget(directory);
+        Ok(())
+    }
+
+    /// Whether a link is removed from no other device, nor another thing than a link.
+    fn links(&self) -> Result {
+        let (dev, other) = (device(&self.dev).into(), device(&self.other));
+        let link = || Link::create(dev, other, c"link");
+
+        ensure(Link::create(dev, other, c"uevent").is_err_and(|err| err == EEXIST))?;
+        let first = link()?;
+        ensure(link().is_err_and(|err| err == EEXIST))?;
+        ensure(first.remove(other.into()) == Err(EINVAL))?;
+        // It has stayed.
+        ensure(link().is_err_and(|err| err == EEXIST))
+    }
+}
+
+struct Nothing;
+
+impl Reclaim for Nothing {
+    fn reclaimable(&self) -> usize {
+        0
+    }
+
+    fn reclaim(&self, _: usize) -> usize {
+        0
+    }
+}
+
+/// Whether there can be two of the same name.
+fn shrinkers() -> Result {
+    let _first = Shrinker::<Nothing>::new(c"attacked")?;
+    let _second = Shrinker::<Nothing>::new(c"attacked")?;
+
+    for name in [c"attacked:1", c"attacked/too", c"attacked too"] {
+        ensure(Shrinker::<Nothing>::new(name).is_err_and(|err| err == EINVAL))?;
+    }
+    Ok(())
+}
+
+fn device(registration: &faux::Registration) -> &Device<Bound> {
+    registration.as_ref().as_ref()
+}
+
+fn text(len: usize) -> Result<KVec<KVec<u8>>> {
+    let mut texts = KVec::new();
+
+    texts.push(KVec::from_elem(b'x', len, GFP_KERNEL)?, GFP_KERNEL)?;
+    Ok(texts)
+}
+
+fn ensure(is_right: bool) -> Result {
+    if is_right {
+        Ok(())
+    } else {
+        Err(EPROTO)
+    }
+}
+
+/// Tells the log, in the words of KTAP.
+fn report(number: usize, name: &str, result: Result) {
+    match result {
+        Ok(()) => pr_info!("ok {} attacks.{}\n", number, name),
+        Err(err) => pr_info!("not ok {} attacks.{} {:?}\n", number, name, err),
+    }
+}

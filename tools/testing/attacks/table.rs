@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+// A mapped table that outlives its attachment.
+
+use crate::{
+    dma_mapping::{
+        Attrs,
+        DmaDevice, //
+    },
+    page::Pages,
+    scatterlist::MappedTable, //
+};
+use kernel::{
+    dma::DataDirection,
+    prelude::*,
+    sync::Arc, //
+};
+
+fn table(dev: DmaDevice<'_>, pages: Arc<Pages>) -> Result<MappedTable> {
+    MappedTable::new(dev, pages, DataDirection::Bidirectional, Attrs::NONE)
+}
