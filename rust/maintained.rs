@@ -83,11 +83,7 @@ impl Maintained {
 
     /// Makes what devices have written visible to the CPU. May sleep.
     pub(crate) fn sync_for_cpu(&self) {
-        for table in self.tables.lock().iter().flatten() {
-            if table.mapped.is_written() {
-                table.mapped.sync_for_cpu();
-            }
-        }
+        self.sync(MappedTable::is_written, MappedTable::sync_for_cpu);
     }
 
     /// Makes what the CPU has written visible to the devices. May sleep.
@@ -96,13 +92,21 @@ impl Maintained {
         // Pairs with the barrier in `change()`.
         smp_mb(Full);
         if self.any.load(Relaxed) {
-            self.sync_all_for_device();
+            self.sync(|_| true, MappedTable::sync_for_device);
         }
     }
 
-    fn sync_all_for_device(&self) {
+    /// Synchronises the tables that `concerns` names. All have the same memory, so one of those
+    /// without bounce buffers stands for the others.
+    fn sync(&self, concerns: impl Fn(&MappedTable) -> bool, sync: impl Fn(&MappedTable)) {
+        let mut is_done = false;
+
         for table in self.tables.lock().iter().flatten() {
-            table.mapped.sync_for_device();
+            let mapped = &table.mapped;
+
+            if concerns(mapped) && !(mapped.is_direct() && core::mem::replace(&mut is_done, true)) {
+                sync(mapped);
+            }
         }
     }
 }

@@ -111,15 +111,13 @@ impl<'a> Limits<'a> {
 }
 
 impl RawTable {
-    /// Makes a table of all `pages`, with segments that `dev` takes. May sleep.
-    fn new(dev: DmaDevice<'_>, pages: &Pages) -> Result<Self> {
-        let limits = Limits::of(dev, pages);
-
+    /// Makes a table of all `pages`, with segments that the device takes. May sleep.
+    fn new(limits: &Limits<'_>, pages: &Pages) -> Result<Self> {
         if limits.take_all(pages) {
             // CAST: A `PageBlock` begins with a `struct dmacoh_block`.
             let blocks = pages.blocks().as_ptr().cast();
 
-            // SAFETY: These are valid blocks, which `dev` takes as they are.
+            // SAFETY: These are valid blocks, which the device takes as they are.
             unsafe { Self::filled(blocks, size_of::<PageBlock>(), pages.blocks().len()) }
         } else {
             let mut segments = KVVec::new();
@@ -189,6 +187,8 @@ pub(crate) struct MappedTable {
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
+    /// See [`Self::is_direct`].
+    is_direct: bool,
     _pages: Arc<Pages>,
 }
 
@@ -222,7 +222,8 @@ impl MappedTable {
         if !dev.has_dma_mask() {
             return Err(EOPNOTSUPP);
         }
-        let table = RawTable::new(dev, &pages)?;
+        let limits = Limits::of(dev, &pages);
+        let table = RawTable::new(&limits, &pages)?;
 
         // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
         to_result(unsafe {
@@ -235,6 +236,7 @@ impl MappedTable {
             dev: (&*dev).into(),
             dir,
             attrs,
+            is_direct: limits.bounced.is_none(),
             _pages: pages,
         })
     }
@@ -245,6 +247,13 @@ impl MappedTable {
     #[inline]
     pub(crate) fn is_written(&self) -> bool {
         self.dir != DataDirection::ToDevice
+    }
+
+    /// Whether the device works on the memory itself. To synchronise one such table that needs it
+    /// does all for the others of the same memory.
+    #[inline]
+    pub(crate) fn is_direct(&self) -> bool {
+        self.is_direct
     }
 
     /// Whether synchronising it does anything. That does not change, as a mapping bounces from its
