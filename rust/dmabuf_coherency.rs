@@ -14,7 +14,7 @@
 //!   [`bus`], [`class`], [`device`], [`devres`], [`mod@module`], [`node`], [`per_device`] and
 //!   [`sysfs`] for the links. They are written as if for `rust/kernel`, and stay here until they are
 //!   there.
-//! - The C side: [`bindings`], [`exports`], [`trace`], `helpers.c`.
+//! - The C side: [`bindings`], [`exports`], [`parameters`], [`trace`], `helpers.c`.
 //!
 //! # Start
 //!
@@ -44,6 +44,7 @@ mod mm;
 mod module;
 mod node;
 mod page;
+mod parameters;
 mod per_device;
 mod policy;
 mod pool;
@@ -80,16 +81,6 @@ module! {
     description: "DMA heaps that know which devices can use their buffers",
     license: "GPL",
     imports_ns: ["DMA_BUF", "DMA_BUF_HEAP"],
-    params: {
-        accounting: bool {
-            default: true,
-            description: "Charge buffers to the control group of the process that allocates them",
-        },
-        pool_percent: u8 {
-            default: 5,
-            description: "How much of the memory may be kept for new buffers, in per cent; 0 is none",
-        },
-    },
 }
 
 /// What lives as long as the module does.
@@ -103,13 +94,13 @@ struct DmabufCoherency {
 unsafe impl PermanentModule for DmabufCoherency {
     fn prepare() -> Result<Self> {
         // The administrator may want it of all heaps.
-        let account = module_parameters::accounting.value() || dma_heap::mem_accounting();
+        let account = parameters::accounting() || dma_heap::mem_accounting();
         let cleaner = Cleaner::new(c"dmabuf_coherency")
             .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
             .ok()
             .map(|cleaner| Arc::new(cleaner, GFP_KERNEL))
             .transpose()?;
-        let pool = Pool::new(account, module_parameters::pool_percent.value(), cleaner)?;
+        let pool = Pool::new(account, parameters::pool_percent(), cleaner)?;
         let catalogue = Catalogue::new(account, pool.has_write_combining())?;
         let mut heaps = KVec::new();
 

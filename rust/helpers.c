@@ -871,6 +871,16 @@ bool dmacoh_within_module(unsigned long addr, const struct module *mod)
 	return within_module(addr, mod);
 }
 
+bool dmacoh_accounting __ro_after_init = true;
+module_param_named(accounting, dmacoh_accounting, bool, 0444);
+MODULE_PARM_DESC(accounting,
+		 "Charge buffers to the control group of the process that allocates them");
+
+u8 dmacoh_pool_percent __ro_after_init = 5;
+module_param_named(pool_percent, dmacoh_pool_percent, byte, 0444);
+MODULE_PARM_DESC(pool_percent,
+		 "How much of the memory may be kept for new buffers, in per cent; 0 is none");
+
 /*
  * The parameter "links". The text is kept here for reading; what it means is
  * decided in Rust, which refuses what it cannot follow.

@@ -132,6 +132,10 @@ void dmacoh_try_to_freeze(void);
 void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,
 			 int error);
 
+/* Parameters that only the one who loads the module sets. */
+extern bool dmacoh_accounting;
+extern u8 dmacoh_pool_percent;
+
 /* Applies what the parameter "links" was set to when the module was loaded. */
 void dmacoh_apply_links(void);
 

@@ -218,6 +218,9 @@ const AREA_TAKEN: &str = "dmesg | grep -q 'there are no heaps of contiguous area
 
 /// The rules that the module follows, and where vivid is linked to.
 const LINKS: &str = "/sys/module/dmabuf_coherency/parameters/links";
+
+/// What else the module was told when it was loaded.
+const PARAMETERS: &str = "/sys/module/dmabuf_coherency/parameters";
 const VIVID_ORDER: &str = "/sys/class/video4linux/video0/device/dma_heaps/order";
 
 /// Whom a heap charges.
@@ -612,7 +615,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             boot: Boot::new(
                 X86_64,
                 format!(
-                    "insmod $DMABUF_COHERENCY_KO accounting=0 pool_percent=0 links=vgem=nonesuch && [ -z \"$(cat {LINKS})\" ] && exec /{SELFTEST} --heap default_cma_region-coherent --uncharged --unpooled alloc. limits."
+                    "insmod $DMABUF_COHERENCY_KO accounting=0 pool_percent=0 links=vgem=nonesuch && [ -z \"$(cat {LINKS})\" ] && [ $(cat {PARAMETERS}/accounting) = N ] && exec /{SELFTEST} --heap default_cma_region-coherent --uncharged --unpooled alloc. limits. module.parameters"
                 ),
             ),
             may_skip: vec![],

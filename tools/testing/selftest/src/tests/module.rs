@@ -7,7 +7,11 @@ use crate::expect::{expect_errno, skip};
 use crate::options::Options;
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -19,6 +23,16 @@ pub const TESTS: &[Test] = &[
         "module.once",
         "the module cannot be loaded a second time",
         once,
+    ),
+    Test::new(
+        "module.version",
+        "the module tells its version, which is that of this program",
+        version,
+    ),
+    Test::new(
+        "module.parameters",
+        "all parameters can be read, and those for loading not be changed later",
+        parameters,
     ),
 ];
 
@@ -76,4 +90,57 @@ fn once(options: &Options) -> Result<()> {
         )?;
     }
     expect_working(options, "after loading it again")
+}
+
+fn version(options: &Options) -> Result<()> {
+    need_module(options)?;
+    let path = format!("/sys/module/{NAME}/version");
+    let seen = fs::read_to_string(&path).context(path)?;
+    ensure!(
+        seen.trim_end() == env!("CARGO_PKG_VERSION"),
+        "expected {}, got {seen}",
+        env!("CARGO_PKG_VERSION")
+    );
+    Ok(())
+}
+
+fn parameters(options: &Options) -> Result<()> {
+    need_module(options)?;
+    let parameters = Path::new("/sys/module").join(NAME).join("parameters");
+    let mut modes = BTreeMap::new();
+    for entry in fs::read_dir(&parameters)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        modes.insert(name, entry.metadata()?.permissions().mode() & 0o777);
+    }
+    let expected = [
+        ("accounting", 0o444),
+        ("links", 0o644),
+        ("pool_percent", 0o444),
+    ];
+    let expected = expected.map(|(name, mode)| (name.to_owned(), mode));
+    ensure!(
+        modes == BTreeMap::from(expected.clone()),
+        "expected the files and modes {expected:?}, got {modes:?}"
+    );
+    let value = |name| fs::read_to_string(parameters.join(name));
+    let accounting = value("accounting")?;
+    let allowed = if options.charged { "Y" } else { "YN" };
+    ensure!(
+        accounting.len() == 2 && allowed.contains(accounting.trim_end()),
+        "expected accounting to be one of {allowed}, it is {accounting:?}"
+    );
+    let percent: u8 = value("pool_percent")?.trim_end().parse()?;
+    ensure!(
+        (percent > 0) == options.pooled,
+        "expected memory to be kept: {}, pool_percent is {percent}",
+        options.pooled
+    );
+    for name in ["accounting", "pool_percent"] {
+        let written = File::options().write(true).open(parameters.join(name));
+        // Root may open it, and is told then.
+        let written = written.and_then(|mut file| file.write_all(b"1"));
+        ensure!(written.is_err(), "expected {name} to refuse a write");
+    }
+    Ok(())
 }

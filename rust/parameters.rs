@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Parameters that are set when the module is loaded, and only then.
+//!
+//! `module!` gives parameters no files in sysfs, so they are C's: see `helpers.c`.
+
+use crate::bindings;
+
+/// Returns whether buffers are to be charged to the control group of who allocates them.
+pub(crate) fn accounting() -> bool {
+    // SAFETY: Set before the module's initialisation, and only read since.
+    unsafe { bindings::dmacoh_accounting }
+}
+
+/// Returns how much of the memory may be kept for new buffers, in per cent.
+pub(crate) fn pool_percent() -> u8 {
+    // SAFETY: As above.
+    unsafe { bindings::dmacoh_pool_percent }
+}
