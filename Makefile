@@ -73,10 +73,10 @@ tools_install: ## Build and install the command dmaheap; headers and the udev ru
 	@$(tools_fit)
 	@$(cargo) run --quiet --release --locked --package dmaheap -- install '$(DESTDIR)$(prefix)'
 	$(if $(DMAHEAP),install -m 755 '$(DMAHEAP)' '$(DESTDIR)$(prefix)/bin/dmaheap')
+	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' tools/udev/$(RULES)
 	install -D -m 644 -t '$(DESTDIR)$(UAPI_DIR)' $(UAPI)
 	install -D -m 644 -t '$(DESTDIR)$(SRC_DIR)/uapi/linux' $(UAPI)
 	install -D -m 644 -t '$(DESTDIR)$(SRC_DIR)/linux' include/linux/dmabuf_coherency.h
-	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' tools/udev/$(RULES)
 
 .PHONY: uninstall
 uninstall: modules_uninstall tools_uninstall ## Remove what install has put there, given the same variables
@@ -143,6 +143,7 @@ shell: ## Boot a guest with the module at hand and give its shell (VM_ARCH=arm64
 	@$(VM) setup && $(VM) shell --arch $(or $(VM_ARCH),x86_64)
 
 include tools/checks.mk
+include tools/packages.mk
 
 .PHONY: help
 help: ## Show this
@@ -155,6 +156,7 @@ help: ## Show this
 	@echo '  DESTDIR=<path>    install below that, to be copied to where it is used'
 	@echo '  INSTALL_MOD_PATH= root of the system to install the module in (default: DESTDIR)'
 	@echo '  prefix=<path>     where the command goes (default: /usr)'
+	@echo '  OUT=<directory>   where archives and packages go (default: out)'
 	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
 	@echo '  TESTS=<filters>   which groups of tests to run (default: all)'
 	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'

@@ -27,6 +27,7 @@ pub fn groups() -> Vec<Group> {
             "what make install puts where, and takes back",
             install,
         ),
+        Group::new("dist", "the archive of the source", |_| dist()),
     ]
 }
 
@@ -120,8 +121,12 @@ fn refused(name: &str, tree: &Path, expected: &str) -> Result<Case> {
 
 /// Runs `make` with targets and variables that are paths.
 fn make(targets: &[&str], variables: &[(&str, &Path)]) -> Result<Output> {
+    make_in(Path::new(TOP), targets, variables)
+}
+
+fn make_in(source: &Path, targets: &[&str], variables: &[(&str, &Path)]) -> Result<Output> {
     let mut make = Command::new("make");
-    make.args(["-C", TOP]).args(targets);
+    make.arg("-C").arg(source).args(targets);
     for (name, value) in variables {
         make.arg(format!("{name}={}", value.display()));
     }
@@ -313,6 +318,31 @@ fn install_in(root: &Path, kdir: &Path) -> Result<Vec<Case>> {
         unless_done(&make(&["uninstall"], &all)?),
     );
     judge("no_module_left", left(&[])?);
+    Ok(cases)
+}
+
+/// An archive makes the same archive again, without git and with what a build leaves.
+fn dist() -> Result<Vec<Case>> {
+    let root = std::env::temp_dir().join(format!("dist.{}", std::process::id()));
+    let source = root.join("source");
+    fs::create_dir_all(&source)?;
+    let made = make(&["dist"], &[("OUT", &root)])?;
+    let mut cases = vec![Case::judged("dist.made", unless_done(&made))];
+    let name = format!("dmabuf-coherency-{}.tar.xz", env!("CARGO_PKG_VERSION"));
+    let archive = root.join(&name);
+    let mut unpack = Command::new("tar");
+    unpack.arg("-xf").arg(&archive).arg("-C").arg(&source);
+    let unpacked = unpack.arg("--strip-components=1").output()?;
+    cases.push(Case::judged("dist.unpacked", unless_done(&unpacked)));
+    fs::write(source.join("rust/helpers.o"), "")?;
+    let again = make_in(&source, &["dist"], &[])?;
+    let problem = match unless_done(&again) {
+        None if fs::read(source.join("out").join(&name))? == fs::read(&archive)? => None,
+        None => Some("it makes another archive than that which it is from".into()),
+        problem => problem,
+    };
+    cases.push(Case::judged("dist.same_again", problem));
+    fs::remove_dir_all(&root)?;
     Ok(cases)
 }
 
