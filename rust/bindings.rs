@@ -15,6 +15,7 @@ pub(crate) use kernel::bindings::*;
 #[allow(
     clippy::all,
     clippy::undocumented_unsafe_blocks,
+    dead_code,
     improper_ctypes,
     non_camel_case_types,
     non_upper_case_globals,
