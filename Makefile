@@ -74,6 +74,10 @@ tools_install: ## Build and install the command dmaheap; headers and the udev ru
 	@$(cargo) run --quiet --release --locked --package dmaheap -- install '$(DESTDIR)$(prefix)'
 	$(if $(DMAHEAP),install -m 755 '$(DMAHEAP)' '$(DESTDIR)$(prefix)/bin/dmaheap')
 	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' tools/udev/$(RULES)
+	@$(MAKE) --no-print-directory headers_install
+
+.PHONY: headers_install
+headers_install: ## Install the headers for programs and for other modules (DESTDIR)
 	install -D -m 644 -t '$(DESTDIR)$(UAPI_DIR)' $(UAPI)
 	install -D -m 644 -t '$(DESTDIR)$(SRC_DIR)/uapi/linux' $(UAPI)
 	install -D -m 644 -t '$(DESTDIR)$(SRC_DIR)/linux' include/linux/dmabuf_coherency.h

@@ -42,7 +42,7 @@ rustfmt-check: ## Check the layout of the Rust code
 .PHONY: checkpatch
 # Functions in Rust are exported by helpers.c, so none stands before its export.
 checkpatch: ## Check C, Rust, documents and makefiles against the kernel's rules of style
-	@ksrc=$(CHECK_KSRC) && git ls-files '*.c' '*.h' '*.rs' '*.rst' Kbuild 'Makefile' '*.mk' tools/kdir tools/rust-metadata | \
+	@ksrc=$(CHECK_KSRC) && git ls-files '*.c' '*.h' '*.rs' '*.rst' Kbuild 'Makefile' '*.mk' tools/kdir tools/rust-metadata tools/packaging/deb tools/packaging/dkms-build | \
 		xargs $$ksrc/scripts/checkpatch.pl --no-tree --quiet --ignore EXPORT_SYMBOL --file
 
 .PHONY: rustdoc

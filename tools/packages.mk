@@ -23,3 +23,18 @@ dist: ## Pack the source of this version into an archive (OUT)
 		--mtime="$(changed)" --owner=0 --group=0 --numeric-owner --mode=go=rX,u+w \
 		--transform='s,^,$(ARCHIVE)/,' --use-compress-program='xz -6' -cf '$(OUT)/$(ARCHIVE).tar.xz'
 	@echo '$(OUT)/$(ARCHIVE).tar.xz'
+
+# What DKMS builds the module from.
+MODULE_SOURCE := Kbuild include rust tools/Cargo.toml tools/version.mk tools/kdir tools/rust-metadata \
+	tools/packaging/dkms-build
+
+.PHONY: dkms_install
+dkms_install: ## Install the module's source for DKMS, and have the module loaded at boot (DESTDIR)
+	install -d '$(DESTDIR)/usr/src/$(ARCHIVE)'
+	cp -r --parents --no-preserve=ownership -t '$(DESTDIR)/usr/src/$(ARCHIVE)' $(MODULE_SOURCE)
+	sed 's/#MODULE_VERSION#/$(version)/' tools/packaging/dkms.conf >'$(DESTDIR)/usr/src/$(ARCHIVE)/dkms.conf'
+	install -D -m 644 tools/packaging/modules-load.conf '$(DESTDIR)/usr/lib/modules-load.d/dmabuf-coherency.conf'
+
+.PHONY: deb
+deb: dist ## Build packages for Debian of the module, by DKMS, and of the command (OUT)
+	@tools/packaging/deb '$(OUT)/$(ARCHIVE).tar.xz'
