@@ -35,6 +35,14 @@ mod generated {
 
 pub(crate) use generated::*;
 
+/// What only kernels declare that have areas of contiguous memory; others have no pointer to one.
+#[cfg(not(CONFIG_DMA_CMA))]
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(crate) struct cma {
+    _opaque: [u8; 0],
+}
+
 // SAFETY: It has no padding, and nothing in it changes by itself.
 unsafe impl AsBytes for dmabuf_coherency_query {}
 
