@@ -429,7 +429,7 @@ impl Drop for PageBlock {
         match self.origin {
             Origin::Allocator if self.nr_pages.is_power_of_two() => {
                 // SAFETY: By the type invariants this is the compound page that we own.
-                unsafe { bindings::__free_pages(page, self.nr_pages.ilog2()) };
+                unsafe { bindings::__free_pages(page, self.nr_pages.trailing_zeros()) };
             }
             Origin::Allocator => {
                 // SAFETY: By the type invariants this came from `alloc_pages_exact()` with this

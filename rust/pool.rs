@@ -246,7 +246,7 @@ impl Pool {
                 Err(err) if nr_pages == 1 => return Err(err),
                 Err(_) => {
                     // The next smaller power of two.
-                    limit = 1 << (nr_pages - 1).ilog2();
+                    limit = nr_pages.next_power_of_two() / 2;
                     unasked = 0;
                 }
             }
@@ -650,7 +650,10 @@ impl Bin {
     /// Frees a block from the stacks for more pages, that of other sizes among them, if there is one
     /// whose pages may be taken for `zone`. Returns whether there was.
     fn free_larger(&self, nr_pages: usize, zone: Zone) -> bool {
-        self.free(1, zone, nr_pages.ilog2() as usize + 1) > 0
+        // CAST: It is the number of a bit.
+        let larger = usize::BITS - nr_pages.leading_zeros();
+
+        self.free(1, zone, larger as usize) > 0
     }
 
     /// Frees at least so many pages, or all, of blocks from the stack of this index on whose pages may
@@ -724,7 +727,7 @@ impl Shelf {
 /// The stack for blocks of this size.
 fn stack_index(nr_pages: usize) -> usize {
     if nr_pages.is_power_of_two() {
-        nr_pages.ilog2() as usize
+        nr_pages.trailing_zeros() as usize
     } else {
         STACKS - 1
     }
