@@ -96,16 +96,18 @@ impl Maintained {
         }
     }
 
-    /// Synchronises the tables that `concerns` names. All have the same memory, so one of those
-    /// without bounce buffers stands for the others.
+    /// Synchronises the tables that `concerns` names. One stands for those that share memory with
+    /// it: mostly that is all of them.
     fn sync(&self, concerns: impl Fn(&MappedTable) -> bool, sync: impl Fn(&MappedTable)) {
-        let mut is_done = false;
+        let tables = self.tables.lock();
+        let mut last: Option<&MappedTable> = None;
 
-        for table in self.tables.lock().iter().flatten() {
+        for table in tables.iter().flatten() {
             let mapped = &table.mapped;
 
-            if concerns(mapped) && !(mapped.is_direct() && core::mem::replace(&mut is_done, true)) {
+            if concerns(mapped) && !last.is_some_and(|last| last.shares_memory(mapped)) {
                 sync(mapped);
+                last = Some(mapped);
             }
         }
     }

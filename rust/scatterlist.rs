@@ -187,9 +187,9 @@ pub(crate) struct MappedTable {
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
-    /// See [`Self::is_direct`].
+    /// Whether the device works on the memory itself, without bounce buffers.
     is_direct: bool,
-    _pages: Arc<Pages>,
+    pages: Arc<Pages>,
 }
 
 // SAFETY: A mapping belongs to no task, and may be undone by any that may sleep.
@@ -237,7 +237,7 @@ impl MappedTable {
             dir,
             attrs,
             is_direct: limits.bounced.is_none(),
-            _pages: pages,
+            pages,
         })
     }
 }
@@ -249,11 +249,11 @@ impl MappedTable {
         self.dir != DataDirection::ToDevice
     }
 
-    /// Whether the device works on the memory itself. To synchronise one such table that needs it
-    /// does all for the others of the same memory.
+    /// Whether both devices work on the same memory, without bounce buffers. To synchronise one of
+    /// the tables does all for the other then, if both need it.
     #[inline]
-    pub(crate) fn is_direct(&self) -> bool {
-        self.is_direct
+    pub(crate) fn shares_memory(&self, other: &Self) -> bool {
+        self.is_direct && other.is_direct && Arc::ptr_eq(&self.pages, &other.pages)
     }
 
     /// Whether synchronising it does anything. That does not change, as a mapping bounces from its
