@@ -158,6 +158,12 @@ pub(crate) fn need_space(megabytes: u64, what: &str) -> Result<()> {
     Ok(())
 }
 
+/// `text` as the name of an item: make and its shell commands have a meaning for
+/// some characters.
+pub(crate) fn word(text: &str) -> String {
+    text.replace(['~', '+', ':'], "-")
+}
+
 /// A short hash of `parts`, for the names of items.
 pub(crate) fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();

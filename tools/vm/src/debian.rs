@@ -25,9 +25,9 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// The suite that has the kernel source.
-    pub(crate) fn backports() -> Result<Self> {
-        Self::new(&["trixie-backports"], Arch::X86_64)
+    /// The suite that has kernels, and their source.
+    pub(crate) fn backports(arch: Arch) -> Result<Self> {
+        Self::new(&["trixie-backports"], arch)
     }
 
     /// The suite that guests are made from.
@@ -101,6 +101,12 @@ impl Apt {
             command.args(["-o", &option]);
         }
         command
+    }
+
+    /// The names of all packages that start with `prefix`.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = output(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(names.lines().map(str::to_owned).collect())
     }
 
     /// The newest version of a package that starts with `prefix`.

@@ -303,8 +303,7 @@ impl Guest {
             }
             qemu.arg("-dtb").arg(tree.path());
         }
-        qemu.arg("-kernel")
-            .arg(kernel.tree.join(kernel.arch.image()));
+        qemu.arg("-kernel").arg(&kernel.image);
         qemu.arg("-initrd").arg(run.path("initramfs"));
         let arch = kernel.arch.parameters();
         let debug = if kernel.debug { DEBUG_PARAMETERS } else { "" };
@@ -373,7 +372,15 @@ impl Guest {
         };
         match accelerator {
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
-            Accelerator::Tcg => qemu.args(["-cpu", arch.cpu(counts)]),
+            Accelerator::Tcg => {
+                // A kernel that patches its code as it runs, as distributions' do, may
+                // otherwise die of a breakpoint that another CPU has just taken away.
+                let patches = arch == Arch::X86_64 && self.image.kernel.stock.is_some();
+                if patches && !counts && !says("-accel") {
+                    qemu.args(["-accel", "tcg,thread=single"]);
+                }
+                qemu.args(["-cpu", arch.cpu(counts)])
+            }
         };
         qemu.args(&self.qemu);
         Ok(qemu)

@@ -42,7 +42,10 @@ impl Image {
         let initramfs = dir.join("initramfs.cpio");
         let root = dir.join("root");
         let modules = root.join("lib/modules").join(&kernel.release);
-        if !modules.join("modules.order").exists() {
+        if let Some(stock) = &kernel.stock {
+            fs::create_dir_all(&modules)?;
+            stock.install(&kernel.release, &ours, &modules)?;
+        } else if !modules.join("modules.order").exists() {
             progress::run(
                 &format!("installing the modules of {kernel}"),
                 kernel
@@ -69,8 +72,7 @@ impl Image {
             }
         }
         if !index.exists() {
-            let depmod = toolchain::find("depmod").context("there is no depmod: install kmod")?;
-            let mut depmod = Command::new(depmod);
+            let mut depmod = Command::new(toolchain::depmod()?);
             depmod.arg("-b").arg(&root).arg(&kernel.release);
             progress::run(&format!("indexing the modules of {kernel}"), &depmod, 0)?;
         }

@@ -16,8 +16,9 @@ use crate::{
     arch::Arch,
     cache::{self, Item},
     module::checkout,
-    progress, setup,
-    source::{self, SERIES, Source},
+    progress, series, setup,
+    source::{self, Source},
+    stock::{self, Stock},
     toolchain,
 };
 
@@ -36,12 +37,16 @@ pub struct Kernel {
     pub name: String,
     /// Its build tree.
     pub tree: PathBuf,
+    /// What QEMU boots.
+    pub(crate) image: PathBuf,
     /// What `uname -r` says.
     pub release: String,
     /// Whether it looks for mistakes in all that it does, and is slow by that.
     pub debug: bool,
     /// Whether our module tells which of its code has run.
     pub(crate) coverage: bool,
+    /// Where it comes from, if it is Debian's.
+    pub(crate) stock: Option<Stock>,
     /// What it is called in the cache, as are things made from it.
     pub(crate) key: String,
 }
@@ -54,11 +59,14 @@ impl fmt::Display for Kernel {
 
 /// The kernel called `name` for `arch`, built if it is not there.
 ///
-/// `name` is `default`, another configuration of the tree such as `debug`, or
-/// the path of a build tree.
+/// `name` is `default`, another configuration of the tree such as `debug`, the
+/// path of a build tree, or `debian` for Debian's own.
 pub fn kernel(arch: Arch, name: &str) -> Result<Kernel> {
     if name.contains('/') {
         return Kernel::at(arch, Path::new(name));
+    }
+    if let Some(wanted) = stock::parse(name)? {
+        return stock::get(arch, wanted, name);
     }
     let config = Config::new(arch, name)?;
     if let Some(source) = source::find()?
@@ -94,6 +102,8 @@ impl Kernel {
             name: config.name.clone(),
             release: release(item.path())?,
             tree: item.path().to_owned(),
+            image: item.path().join(config.arch.image()),
+            stock: None,
             key: config.key(source)?,
         })
     }
@@ -118,8 +128,11 @@ impl Kernel {
             bail!("{shown} was built by GCC: build it with LLVM=1");
         }
         let release = release(&tree)?;
-        if !release.starts_with(&format!("{SERIES}.")) {
-            bail!("{shown} is Linux {release}, but the module is for {SERIES}");
+        if series::of(&release).is_none() {
+            bail!(
+                "{shown} is Linux {release}, but the module is not: {}",
+                series::sentence()
+            );
         }
         let image = tree.join(arch.image());
         let modified = fs::metadata(&image)
@@ -139,6 +152,8 @@ impl Kernel {
             release,
             key: format!("path-{key}"),
             tree,
+            image,
+            stock: None,
         })
     }
 
@@ -154,6 +169,9 @@ impl Kernel {
 
     /// A make command in the build tree.
     pub(crate) fn make(&self) -> Result<Command> {
+        if let Some(stock) = &self.stock {
+            return stock.make(&self.tree);
+        }
         let mut make = toolchain::kernel_make()?;
         make.arg("-C")
             .arg(&self.tree)
@@ -163,6 +181,9 @@ impl Kernel {
 
     /// The source that it was built from.
     pub(crate) fn source(&self) -> PathBuf {
+        if let Some(stock) = &self.stock {
+            return stock.source.clone();
+        }
         let source = self.tree.join("source");
         if source.exists() {
             source
@@ -172,7 +193,7 @@ impl Kernel {
     }
 }
 
-fn release(tree: &Path) -> Result<String> {
+pub(crate) fn release(tree: &Path) -> Result<String> {
     let file = tree.join("include/config/kernel.release");
     let release = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
     Ok(release.trim().to_owned())

@@ -28,9 +28,12 @@ mod kvm;
 mod module;
 mod program;
 mod progress;
+mod root;
 mod run;
+mod series;
 mod setup;
 mod source;
+mod stock;
 mod toolchain;
 mod tree;
 
@@ -47,4 +50,5 @@ pub use crate::{
     program::{c_program, rust_program, selftest_dmabuf_heaps},
     run::Stream,
     setup::setup,
+    stock::DEBIAN,
 };

@@ -26,8 +26,8 @@ const FAILED: u8 = 123;
 /// Test kernels and guests for dmabuf-coherency.
 ///
 /// Everything lies below ~/.cache/dmabuf-coherency, or where
-/// DMABUF_COHERENCY_CACHE says. Kernels are built from Debian's source of Linux
-/// 7.3, or from the tree that DMABUF_COHERENCY_SOURCE names.
+/// DMABUF_COHERENCY_CACHE says. Kernels are built from Debian's source of Linux,
+/// or from the tree that DMABUF_COHERENCY_SOURCE names; or they are Debian's own.
 #[derive(Parser)]
 #[command(name = "vm", max_term_width = 90, after_help = STATUS)]
 struct Cli {
@@ -70,11 +70,11 @@ enum Verb {
         #[command(flatten)]
         guest: GuestArgs,
     },
-    /// Build a kernel, and print the path of its build tree
+    /// Build or fetch a kernel, and print the path of its build tree
     Kernel {
         #[arg(long)]
         arch: Arch,
-        /// A configuration in tools/vm/kernel
+        /// A configuration in tools/vm/kernel, or `debian`
         #[arg(default_value = vm::DEFAULT)]
         name: String,
     },
@@ -103,7 +103,8 @@ enum Verb {
 struct KernelArgs {
     #[arg(long)]
     arch: Arch,
-    /// A configuration in tools/vm/kernel, or the path of a build tree
+    /// A configuration in tools/vm/kernel, the path of a build tree, or `debian`:
+    /// Debian's own, with a series such as debian-7.3 or the newest
     #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
     kernel: String,
 }

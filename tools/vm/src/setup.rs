@@ -12,8 +12,7 @@ use crate::{
     busybox, cache, debian,
     kernel::{self, DEFAULT},
     progress::{self, say},
-    source::{self, SERIES},
-    toolchain,
+    series, source, toolchain,
 };
 
 /// Something that is missing.
@@ -64,7 +63,7 @@ pub(crate) fn prepare(arch: Arch, kernel: &str) -> Result<()> {
 fn kernels(archs: &[Arch], name: &str) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     if source::find()?.is_none() {
-        let what = format!("source of Linux {SERIES}, from Debian");
+        let what = format!("source of Linux {}, from Debian", series::newest());
         let size = "166 MB to download, 1.8 GB on disk".into();
         steps.push(Step {
             what,

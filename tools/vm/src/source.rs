@@ -11,13 +11,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    arch::Arch,
     cache::{self, Item},
     debian::{self, Apt},
     progress::{self, say},
+    series,
 };
-
-/// The series of kernels that the module is for.
-pub(crate) const SERIES: &str = "7.3";
 
 /// A kernel source tree.
 #[derive(Clone, Debug)]
@@ -35,11 +34,12 @@ pub(crate) fn find() -> Result<Option<Source>> {
     if let Some(directory) = env::var_os("DMABUF_COHERENCY_SOURCE") {
         let directory = std::path::absolute(directory)?;
         let version = version(&directory)?;
-        if !version.starts_with(&format!("{SERIES}.")) {
+        if series::of(&version).is_none() {
             bail!(
-                "{} is Linux {version}, but the module is for {SERIES}: name another tree in \
+                "{} is Linux {version}, and the module is not ({}): name another tree in \
                  DMABUF_COHERENCY_SOURCE, or unset it to use Debian's",
-                directory.display()
+                directory.display(),
+                series::sentence()
             );
         }
         return Ok(Some(Source {
@@ -62,22 +62,38 @@ pub(crate) fn get() -> Result<Source> {
     if !debian::is_host() {
         bail!(
             "the kernel source is taken from Debian, and this is another system: set \
-             DMABUF_COHERENCY_SOURCE to a source tree of Linux {SERIES}, or give --kernel the \
-             path of a build tree"
+             DMABUF_COHERENCY_SOURCE to a source tree of Linux {}, or give --kernel the path of a \
+             build tree",
+            series::newest()
         );
     }
-    let apt = Apt::backports()?;
-    let package = format!("linux-source-{SERIES}");
+    let apt = Apt::backports(Arch::X86_64)?;
+    let package = format!("linux-source-{}", series::newest());
     let version = apt.newest(&package, "")?.with_context(|| {
         format!("Debian has no {package} any more: set DMABUF_COHERENCY_SOURCE")
     })?;
+    from_package(&apt, &package, &version)
+}
+
+/// The source that a package of Debian's kernel of this version was made from.
+pub(crate) fn of_package(abi: &str, version: &str) -> Result<PathBuf> {
+    let series = series::of(abi).context("a series that the module is for")?;
+    let item = Item::new("source", &cache::word(version))?;
+    if !item.is_complete() {
+        let apt = Apt::backports(Arch::X86_64)?;
+        from_package(&apt, &format!("linux-source-{series}"), version)?;
+    }
+    Ok(item.path().to_owned())
+}
+
+/// Unpacks a package that has the source.
+fn from_package(apt: &Apt, package: &str, version: &str) -> Result<Source> {
     say(&format!("the kernel source is {package} {version}"));
     cache::need_space(2300, "the kernel source")?;
-    // make and its shell commands have a meaning for some of its characters.
-    let key = version.replace(['~', '+', ':'], "-");
+    let key = cache::word(version);
     Item::new("source", &key)?.make(|directory| {
         let deb = directory.join(".deb");
-        apt.unpack(&package, &version, &deb)?;
+        apt.unpack(package, version, &deb)?;
         let mut tar = Command::new("tar");
         tar.args(["--strip-components=1", "-C"])
             .arg(directory)
@@ -120,7 +136,7 @@ fn version(directory: &Path) -> Result<String> {
 }
 
 /// The numbers in a version, for comparing.
-fn numbers(version: &str) -> Vec<u64> {
+pub(crate) fn numbers(version: &str) -> Vec<u64> {
     version
         .split(|c: char| !c.is_ascii_digit())
         .filter_map(|part| part.parse().ok())

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    arch::Arch,
     cache::{self, Item},
     debian::Apt,
     progress::{self, say},
@@ -31,6 +32,11 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|directory| directory.join(program))
         .find(|file| file.is_file())
+}
+
+/// The program that indexes modules.
+pub(crate) fn depmod() -> Result<PathBuf> {
+    find("depmod").context("there is no depmod: install kmod")
 }
 
 /// What `LLVM=` is for make: a suffix, or 1 where the tools have none.
@@ -187,7 +193,7 @@ pub(crate) fn get_library_source() -> Result<()> {
     }
     let release = rustc_release()?;
     cached_library_source()?.make(|directory| {
-        let apt = Apt::backports()?;
+        let apt = Apt::backports(Arch::X86_64)?;
         let Some(version) = apt.newest("rust-src", &format!("{release}+"))? else {
             bail!(
                 "Debian has no rust-src of version {release}: run `rustup component add rust-src`, \

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The series of kernels that the module is for.
+
+/// All of them, the newest first: the one list that there is.
+const LIST: &str = include_str!("../../series");
+
+/// All of them, the newest first.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    LIST.lines().filter(|line| !line.starts_with('#'))
+}
+
+/// The newest one.
+pub(crate) fn newest() -> &'static str {
+    all().next().unwrap_or_default()
+}
+
+/// The series of a version such as `7.3.4+deb13` or `7.3-rc7`, if the module is for it.
+pub(crate) fn of(version: &str) -> Option<&'static str> {
+    all().find(|series| {
+        version
+            .strip_prefix(series)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+/// What to tell people.
+pub(crate) fn sentence() -> String {
+    let all: Vec<&str> = all().collect();
+    format!("it is for {}", all.join(" and "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_belong_to_series() {
+        assert_eq!(of("7.3.4+deb13-amd64"), Some("7.3"));
+        assert_eq!(of("7.3"), Some("7.3"));
+        assert_eq!(of("7.3-rc7"), Some("7.3"));
+        assert_eq!(of("7.30.1"), None);
+        assert_eq!(of("6.12.1"), None);
+    }
+}
