@@ -19,8 +19,8 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
-# Distributions have it as a module.
-modprobe -q configfs
+# Distributions have them as modules.
+modprobe -qa configfs system_heap
 mount -t configfs configfs /sys/kernel/config
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd

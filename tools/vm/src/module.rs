@@ -36,20 +36,26 @@ pub fn attacks(kernel: &Kernel) -> Result<PathBuf> {
 
 /// Builds our module and those that only tests need.
 pub(crate) fn all(kernel: &Kernel) -> Result<Vec<PathBuf>> {
-    let module = module(kernel)?;
-    let symbols = module.with_file_name("Module.symvers");
-    let mut all = vec![module];
-    let tests = checkout().join("tools/testing/modules");
-    if tests.join("Kbuild").exists() {
-        let symbols = format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display());
-        let output = make(kernel, &tests, "test", Some(symbols))?;
+    let ours = make(kernel, checkout(), "dmabuf_coherency", None)?;
+    let symbols = ours.join("Module.symvers");
+    let symbols = format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display());
+    let tools = checkout().join("tools");
+    let tests = make(
+        kernel,
+        &tools.join("testing/modules"),
+        "test",
+        Some(symbols),
+    )?;
+    let mut outputs = vec![ours, tests];
+    if kernel.stock.is_some() {
+        outputs.push(make(kernel, &tools.join("left-out"), "left-out", None)?);
+    }
+    let mut all = Vec::new();
+    for output in outputs {
         // One object a line, relative to the output.
         let order = fs::read_to_string(output.join("modules.order"))?;
-        all.extend(
-            order
-                .lines()
-                .map(|object| output.join(object).with_extension("ko")),
-        );
+        let modules = order.lines();
+        all.extend(modules.map(|object| output.join(object).with_extension("ko")));
     }
     Ok(all)
 }
