@@ -35,6 +35,20 @@ impl Apt {
         Self::new(&["trixie"], arch)
     }
 
+    /// All suites that have kernels, one by one, with their names.
+    pub(crate) fn suites() -> impl Iterator<Item = (&'static str, Result<Self>)> {
+        const SUITES: [&[&str]; 5] = [
+            &["trixie"],
+            &["trixie-backports"],
+            &["forky"],
+            &["sid"],
+            &["experimental"],
+        ];
+        SUITES
+            .into_iter()
+            .map(|suite| (suite[0], Self::new(suite, Arch::X86_64)))
+    }
+
     /// Both, for programs that are to be new.
     pub(crate) fn newer(arch: Arch) -> Result<Self> {
         Self::new(&["trixie-backports", "trixie"], arch)

@@ -90,6 +90,15 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Whether guests have a module of ours.
+    pub fn has_module(&self, name: &str) -> bool {
+        let modules = self.initramfs.with_file_name("root/lib/modules");
+        let path = modules.join(&self.kernel.release).join(UPDATES).join(name);
+        path.with_extension("ko").exists()
+    }
+}
+
 /// A file or directory of the host for the guest.
 #[derive(Clone, Debug)]
 pub struct Add {

@@ -167,6 +167,11 @@ impl Kernel {
         }
     }
 
+    /// Whether it is one of Debian's own.
+    pub fn is_stock(&self) -> bool {
+        self.stock.is_some()
+    }
+
     /// A make command in the build tree.
     pub(crate) fn make(&self) -> Result<Command> {
         if let Some(stock) = &self.stock {

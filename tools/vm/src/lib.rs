@@ -49,6 +49,7 @@ pub use crate::{
     module::{attacks, checkout, module},
     program::{c_program, rust_program, selftest_dmabuf_heaps},
     run::Stream,
+    series::table as series,
     setup::setup,
     stock::DEBIAN,
 };

@@ -50,6 +50,9 @@ enum Verb {
         /// Only for this architecture
         #[arg(long)]
         arch: Option<Arch>,
+        /// Which kernels to build or fetch: a configuration in tools/vm/kernel, or `debian`
+        #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
+        kernel: String,
         /// Only say what would be done
         #[arg(long)]
         dry_run: bool,
@@ -92,6 +95,8 @@ enum Verb {
     },
     /// List kernels
     List,
+    /// Show which series of kernels Debian's suites have now
+    Series,
     /// Run the tests, the stress program or the demo: see `vm runner -- --help`
     Runner {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -214,9 +219,13 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Verb::Setup { arch, dry_run } => {
+        Verb::Setup {
+            arch,
+            kernel,
+            dry_run,
+        } => {
             let all = Arch::ALL.to_vec();
-            vm::setup(&arch.map_or(all, |arch| vec![arch]), dry_run)?;
+            vm::setup(&arch.map_or(all, |arch| vec![arch]), &kernel, dry_run)?;
         }
         Verb::Run {
             guest,
@@ -239,6 +248,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             println!("{}", vm::rust_program(arch, &package)?.display());
         }
         Verb::List => print!("{}", vm::list()?),
+        Verb::Series => print!("{}", vm::series()?),
         Verb::Runner { arguments } => {
             let cargo = concat!(env!("CARGO_MANIFEST_DIR"), "/cargo");
             let run = ["run", "--quiet", "--locked", "--package", "runner", "--"];

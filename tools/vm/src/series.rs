@@ -2,7 +2,11 @@
 
 //! The series of kernels that the module is for.
 
-/// All of them, the newest first: the one list that there is.
+use anyhow::Result;
+
+use crate::{debian::Apt, source::numbers};
+
+/// What tools/series says.
 const LIST: &str = include_str!("../../series");
 
 /// All of them, the newest first.
@@ -22,6 +26,28 @@ pub(crate) fn of(version: &str) -> Option<&'static str> {
             .strip_prefix(series)
             .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
     })
+}
+
+/// A table of the series that Debian's suites have, and whether the module is for them.
+pub fn table() -> Result<String> {
+    let mut table = format!("{:<18} {:<8} {:<24} MODULE\n", "SUITE", "SERIES", "VERSION");
+    for (suite, apt) in Apt::suites() {
+        let apt = apt?;
+        let start = "linux-source-";
+        let mut names = apt.names(start)?;
+        names.sort_by_key(|name| numbers(name));
+        for name in names {
+            let series = name.trim_start_matches(start);
+            let version = apt.newest(&name, "")?.unwrap_or_default();
+            let fits = if all().any(|known| known == series) {
+                "yes"
+            } else {
+                "no"
+            };
+            table += &format!("{suite:<18} {series:<8} {version:<24} {fits}\n");
+        }
+    }
+    Ok(table)
 }
 
 /// What to tell people.

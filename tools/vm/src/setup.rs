@@ -12,7 +12,7 @@ use crate::{
     busybox, cache, debian,
     kernel::{self, DEFAULT},
     progress::{self, say},
-    series, source, toolchain,
+    root, series, source, stock, toolchain,
 };
 
 /// Something that is missing.
@@ -23,11 +23,15 @@ struct Step {
     minutes: u32,
 }
 
-/// Sets up everything that guests of these architectures need, and builds their
-/// default kernels. With `dry_run` it only says what it would do.
-pub fn setup(archs: &[Arch], dry_run: bool) -> Result<()> {
-    let mut steps = toolchain(archs)?;
-    steps.extend(kernels(archs, DEFAULT)?);
+/// Sets up everything that guests of these architectures need, and builds or fetches
+/// their kernels of this name. With `dry_run` it only says what it would do.
+pub fn setup(archs: &[Arch], kernel: &str, dry_run: bool) -> Result<()> {
+    let builder = Builder::of(kernel)?;
+    let mut steps = toolchain(archs, builder)?;
+    steps.extend(match builder {
+        Builder::Llvm => kernels(archs, kernel)?,
+        Builder::Debian => stock_kernels(archs, kernel)?,
+    });
     for &arch in archs {
         if !busybox::item(arch)?.is_complete() {
             let what = format!("busybox for {arch}, from Debian");
@@ -42,9 +46,12 @@ pub fn setup(archs: &[Arch], dry_run: bool) -> Result<()> {
     if dry_run {
         return Ok(());
     }
-    install(archs)?;
+    install(archs, builder)?;
     for &arch in archs {
-        kernel::build(arch, DEFAULT)?;
+        match builder {
+            Builder::Llvm => kernel::build(arch, kernel)?,
+            Builder::Debian => kernel::kernel(arch, kernel)?,
+        };
         busybox::get(arch)?;
     }
     say("everything is set up");
@@ -53,10 +60,61 @@ pub fn setup(archs: &[Arch], dry_run: bool) -> Result<()> {
 
 /// Says what building a kernel takes, and sets up all but the kernel.
 pub(crate) fn prepare(arch: Arch, kernel: &str) -> Result<()> {
-    let mut steps = toolchain(&[arch])?;
+    let mut steps = toolchain(&[arch], Builder::Llvm)?;
     steps.extend(kernels(&[arch], kernel)?);
     announce(&steps)?;
-    install(&[arch])
+    install(&[arch], Builder::Llvm)
+}
+
+/// What has built, or builds, kernels and modules.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Builder {
+    /// LLVM and Rust of this machine.
+    Llvm,
+    /// Debian's own compilers, which come with its kernels.
+    Debian,
+}
+
+impl Builder {
+    fn of(kernel: &str) -> Result<Self> {
+        Ok(match stock::parse(kernel)? {
+            Some(_) => Self::Debian,
+            None => Self::Llvm,
+        })
+    }
+}
+
+/// The missing ones of Debian's own kernels, and of what modules for them need.
+fn stock_kernels(archs: &[Arch], kernel: &str) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut step = |what: String, size: &str, minutes| {
+        steps.push(Step {
+            what,
+            size: size.into(),
+            minutes,
+        });
+    };
+    let wanted = stock::parse(kernel)?.flatten();
+    let mut missing = Vec::new();
+    for &arch in archs {
+        if stock::find(arch, wanted)?.is_none() {
+            missing.push(arch);
+        }
+    }
+    if !root::item()?.is_complete() {
+        let what = "the compilers of Debian's kernels".into();
+        step(what, "250 MB to download, 1.5 GB on disk", 1);
+    }
+    if !missing.is_empty() {
+        let series = wanted.unwrap_or(series::newest());
+        let what = format!("source of Linux {series}, from Debian");
+        step(what, "166 MB to download, 1.8 GB on disk", 1);
+    }
+    for arch in missing {
+        let what = format!("Debian's own kernel for {arch}, and its Rust metadata");
+        step(what, "130 MB to download, 500 MB on disk", 3);
+    }
+    Ok(steps)
 }
 
 /// The missing ones of a kernel's source and builds.
@@ -86,12 +144,12 @@ fn kernels(archs: &[Arch], name: &str) -> Result<Vec<Step>> {
 }
 
 /// The missing parts of the toolchain.
-fn toolchain(archs: &[Arch]) -> Result<Vec<Step>> {
+fn toolchain(archs: &[Arch], builder: Builder) -> Result<Vec<Step>> {
     if toolchain::find("rustc").is_none() {
         bail!("there is no rustc: install Rust by rustup, or your distribution's rustc and cargo");
     }
     let mut steps = Vec::new();
-    let packages = packages(archs);
+    let packages = packages(archs, builder);
     if !packages.is_empty() {
         let what = format!("packages: {}", packages.join(" "));
         steps.push(Step {
@@ -108,7 +166,7 @@ fn toolchain(archs: &[Arch]) -> Result<Vec<Step>> {
             minutes: 1,
         });
     }
-    if !toolchain::bindgen_is_complete()? {
+    if builder == Builder::Llvm && !toolchain::bindgen_is_complete()? {
         let what = "bindgen, built from crates.io".into();
         steps.push(Step {
             what,
@@ -139,17 +197,20 @@ fn announce(steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-fn install(archs: &[Arch]) -> Result<()> {
-    let packages = packages(archs);
+fn install(archs: &[Arch], builder: Builder) -> Result<()> {
+    let packages = packages(archs, builder);
     if !packages.is_empty() {
         install_packages(&packages)?;
     }
     toolchain::get_library_source()?;
-    toolchain::get_bindgen()
+    match builder {
+        Builder::Llvm => toolchain::get_bindgen(),
+        Builder::Debian => Ok(()),
+    }
 }
 
 /// What is missing of the programs and files that we use, as Debian's packages.
-fn packages(archs: &[Arch]) -> Vec<String> {
+fn packages(archs: &[Arch], builder: Builder) -> Vec<String> {
     let llvm = if debian::is_host() {
         "-19"
     } else {
@@ -160,24 +221,29 @@ fn packages(archs: &[Arch]) -> Vec<String> {
         ("make", "make"),
         ("gcc", "gcc"),
         ("/usr/include/stdio.h", "libc6-dev"),
-        ("/usr/include/gelf.h", "libelf-dev"),
-        ("flex", "flex"),
-        ("bison", "bison"),
-        ("bc", "bc"),
         ("xz", "xz-utils"),
-        ("rsync", "rsync"),
         ("depmod", "kmod"),
         ("setpriv", "util-linux"),
-        // For `make checkpatch` and `make rust-analyzer`.
-        ("perl", "perl"),
-        ("python3", "python3"),
     ]
     .map(|(tool, package)| (tool.into(), package.into()))
     .into();
-    for (tool, package) in [("clang", "clang"), ("ld.lld", "lld"), ("llvm-ar", "llvm")] {
-        tools.push((format!("{tool}{llvm}"), format!("{package}{llvm}")));
+    if builder == Builder::Llvm {
+        let kernel = [
+            ("/usr/include/gelf.h", "libelf-dev"),
+            ("flex", "flex"),
+            ("bison", "bison"),
+            ("bc", "bc"),
+            ("rsync", "rsync"),
+            // For `make checkpatch` and `make rust-analyzer`.
+            ("perl", "perl"),
+            ("python3", "python3"),
+        ];
+        tools.extend(kernel.map(|(tool, package)| (tool.into(), package.into())));
+        for (tool, package) in [("clang", "clang"), ("ld.lld", "lld"), ("llvm-ar", "llvm")] {
+            tools.push((format!("{tool}{llvm}"), format!("{package}{llvm}")));
+        }
     }
-    if debian::is_host() {
+    if builder == Builder::Llvm && debian::is_host() {
         let library = format!("/usr/lib/llvm{llvm}/lib/libclang{llvm}.so.1");
         tools.push((library, format!("libclang1{llvm}")));
     }

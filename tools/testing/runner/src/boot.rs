@@ -31,6 +31,9 @@ pub const GUEST_TIMEOUT: Duration = Duration::from_secs(1800);
 const DEBUG_FACTOR: u32 = 2;
 const DEBUG_SLOWER: u32 = 4;
 
+/// The same for a distribution's kernel, which starts all that there is.
+const STOCK_SLOWER: u32 = 4;
+
 /// Runs the script that is its argument, on a kernel that looks for mistakes. The
 /// DMA API is to report each mistake, not only the first.
 ///
@@ -109,6 +112,11 @@ impl Boot {
 
     fn run_once(&self, kits: &Kits, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         let kit = kits.get(self.arch)?;
+        let slower = match (kit.debug, kit.stock) {
+            (true, _) => DEBUG_SLOWER,
+            (_, true) => STOCK_SLOWER,
+            _ => 1,
+        };
         let mut guest = Guest::new(&kit.image)
             .command(self.command(kits, kit))
             .mem(self.mem(kit))
@@ -118,7 +126,7 @@ impl Boot {
             .iommu(self.iommu)
             .smp(self.smp)
             .qemu(&self.qemu)
-            .timeout(self.timeout * if kit.debug { DEBUG_SLOWER } else { 1 });
+            .timeout(self.timeout * slower);
         for program in kit.programs() {
             guest = guest.add_file(Add::new(program, "")?);
         }

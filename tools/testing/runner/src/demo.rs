@@ -50,11 +50,16 @@ fn pipelines(kits: &Kits) -> Result<bool> {
     let mut rows = Vec::new();
     let mut well = true;
     for pipeline in pipeline::all() {
+        if let Some(lack) = pipeline.lacks(kits)? {
+            eprintln!("{} is left out: {lack}", pipeline.title);
+            continue;
+        }
         eprintln!(
             "booting {} and showing what a camera sees, which takes a minute or two",
             pipeline.title
         );
-        let (reports, cases) = pipeline.run(kits)?;
+        let (reports, mut cases) = pipeline.run(kits)?;
+        cases.extend(pipeline.judge(&reports));
         for case in cases {
             if case.verdict != Verdict::Passed {
                 eprintln!("{}: {}", case.name, case.text);
@@ -105,12 +110,15 @@ fn devices(kits: &Kits) -> Result<bool> {
             survey.title
         );
         let (findings, health) = survey.run(kits)?;
-        if health.verdict != Verdict::Passed {
-            eprintln!("{}", health.text);
-            well = false;
+        let mut cases = survey.judge(kits, &findings)?;
+        cases.push(health);
+        for case in cases {
+            if case.verdict != Verdict::Passed {
+                eprintln!("{}: {}", case.name, case.text);
+                well = false;
+            }
         }
         rows.extend(findings.iter().map(|finding| row(survey.title, finding)));
-        well &= findings.iter().all(|finding| finding.answer().is_some());
     }
     let table = table(HEADINGS, &rows, io::stdout().is_terminal());
     println!("{table}\n{NOTES}");

@@ -22,6 +22,8 @@ pub struct Kit {
     blocks: OnceLock<BTreeMap<i64, Line>>,
     /// Whether its kernel looks for mistakes, and is slow by that.
     pub debug: bool,
+    /// Whether its kernel is one of Debian's own.
+    pub stock: bool,
     pub selftest: PathBuf,
     pub bench: PathBuf,
     /// The camera without hardware, and what captures from it.
@@ -30,7 +32,7 @@ pub struct Kit {
     /// From that camera to a display.
     pub pipeline: PathBuf,
     /// The kernel's own test of heaps.
-    pub dmabuf_heap: PathBuf,
+    dmabuf_heap: Option<PathBuf>,
     /// The command dmaheap, its test, and the example of doing without it.
     pub dmaheap: PathBuf,
     pub dmaheap_test: PathBuf,
@@ -41,13 +43,18 @@ impl Kit {
     fn new(arch: Arch, kits: &Kits) -> Result<Self> {
         let mut kernel = vm::kernel(arch, &kits.kernel)?;
         let camera = vm::rust_program(arch, "dmabuf_coherency_camera")?;
-        let dmabuf_heap = vm::selftest_dmabuf_heaps(&kernel)?;
+        // Its version is that of the kernel, so once is enough.
+        let dmabuf_heap = match kernel.is_stock() {
+            true => None,
+            false => Some(vm::selftest_dmabuf_heaps(&kernel)?),
+        };
         if kits.coverage.is_some() {
             kernel = kernel.with_coverage();
         }
         Ok(Self {
             image: Image::new(&kernel)?,
             debug: kernel.debug,
+            stock: kernel.is_stock(),
             selftest: vm::rust_program(arch, SELFTEST)?,
             bench: vm::rust_program(arch, BENCH)?,
             capture: camera.with_file_name("capture"),
@@ -72,18 +79,19 @@ impl Kit {
     }
 
     /// What a guest has in `/`.
-    pub fn programs(&self) -> [&Path; 9] {
-        [
+    pub fn programs(&self) -> Vec<&Path> {
+        let programs = [
             &self.selftest,
             &self.bench,
-            &self.dmabuf_heap,
             &self.camera,
             &self.capture,
             &self.pipeline,
             &self.dmaheap,
             &self.dmaheap_test,
             &self.choose,
-        ]
+        ];
+        let programs = programs.into_iter().chain(&self.dmabuf_heap);
+        programs.map(PathBuf::as_path).collect()
     }
 }
 

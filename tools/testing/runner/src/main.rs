@@ -18,6 +18,7 @@ mod noise;
 mod pictures;
 mod pipeline;
 mod results;
+mod stock;
 mod stress;
 mod suite;
 mod survey;

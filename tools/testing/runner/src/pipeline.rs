@@ -22,6 +22,9 @@ const LARGE: (u32, Size) = (2, Size::new(3840, 2160).expect("a size for frames")
 /// The display that takes one piece of memory only, and tells what it scans out.
 const ONE_PIECE: &str = "display-dma";
 
+/// The module that has it.
+const DISPLAYS: &str = "dmabuf_display";
+
 /// What came of one way, as the program prints it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
@@ -217,9 +220,11 @@ impl Pipeline {
     pub fn run(&self, kits: &Kits) -> Result<(Vec<Report>, Vec<Case>)> {
         let pictures = Pictures::of(self.name)?;
         let mut script = "insmod $DMABUF_COHERENCY_KO && \
-            modprobe -a dummy_hcd raw_gadget uvcvideo vkms bochs vim2m && \
-            modprobe dmabuf_display helpers=dma || exit; "
+            modprobe -a dummy_hcd raw_gadget uvcvideo vkms bochs vim2m || exit; "
             .to_owned();
+        if self.needs_displays() {
+            script += "modprobe dmabuf_display helpers=dma || exit; ";
+        }
         if self.lines.iter().any(|line| line.refused == IN_PIECES) {
             script += IN_PIECES_INDEED;
         }
@@ -272,8 +277,26 @@ impl Pipeline {
         Ok((reports, cases))
     }
 
+    /// Whether it shows a display for tests.
+    fn needs_displays(&self) -> bool {
+        self.lines.iter().any(|line| line.display == ONE_PIECE)
+    }
+
+    /// What its kernel lacks that it needs.
+    pub fn lacks(&self, kits: &Kits) -> Result<Option<&'static str>> {
+        let lacks = self.needs_displays() && !kits.get(self.arch)?.image.has_module(DISPLAYS);
+        Ok(lacks.then_some("its kernel has no CONFIG_DRM_GEM_DMA_HELPER, which the display takes"))
+    }
+
     fn test(&self, kits: &Kits) -> Result<Vec<Case>> {
         let (reports, mut cases) = self.run(kits)?;
+        cases.extend(self.judge(&reports));
+        Ok(cases)
+    }
+
+    /// Whether each way went as it must.
+    pub fn judge(&self, reports: &[Report]) -> Vec<Case> {
+        let mut cases = Vec::new();
         for line in &self.lines {
             for way in ["naive", "picked", "copy"] {
                 let of_line = |report: &&Report| line.is_of(report) && report.way == way;
@@ -286,7 +309,7 @@ impl Pipeline {
                 cases.push(Case::judged(name, problem));
             }
         }
-        Ok(cases)
+        cases
     }
 }
 

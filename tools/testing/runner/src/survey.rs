@@ -124,8 +124,15 @@ impl Survey {
         Ok((findings.collect::<Result<_>>()?, health))
     }
 
-    fn test(&self, kits: &Kits) -> Result<Vec<Case>> {
+    pub fn test(&self, kits: &Kits) -> Result<Vec<Case>> {
         let (findings, health) = self.run(kits)?;
+        let mut cases = self.judge(kits, &findings)?;
+        cases.push(health);
+        Ok(cases)
+    }
+
+    /// Whether each device got the answer that it must get.
+    pub fn judge(&self, kits: &Kits, findings: &[Finding]) -> Result<Vec<Case>> {
         let mut cases = Vec::new();
         for (driver, answer) in self.expected {
             let what = if answer == Answer::Accepted {
@@ -143,7 +150,6 @@ impl Survey {
             let problem = problem.map(|problem| format!("{problem}\n{repeat}"));
             cases.push(Case::judged(format!("{driver} is {what}"), problem));
         }
-        cases.push(health);
         Ok(cases)
     }
 }

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Debian's own kernels, unmodified: the module loads, and does there what it is for.
+
+use crate::boot::{Boot, LOAD, VIVID_MAPS};
+use crate::group::Group;
+use crate::kit::{Kits, SELFTEST};
+use crate::results::{Case, Verdict};
+use crate::{suite, survey};
+use anyhow::Result;
+use std::time::Duration;
+use vm::Arch;
+
+/// The heaps that are on any kernel.
+const HEAPS: &str = "cd /dev/dma_heap && ls system system-coherent system-noncoherent \
+    system-uncached >&2 && cd /";
+
+/// Tests of each thing that the module does.
+const TESTS: &str = "alloc. answer. import. importer. limits. links.shape links.agree mmap. query. \
+    security. sync. video.";
+
+pub fn groups() -> Vec<Group> {
+    let group = |(name, arch)| {
+        let about = "Debian's own kernel: heaps, imports, links and video";
+        Group::new(name, about, move |_| test(arch))
+    };
+    [
+        ("x86_64-debian", Arch::X86_64),
+        ("arm64-debian", Arch::Arm64),
+    ]
+    .map(group)
+    .into()
+}
+
+fn test(arch: Arch) -> Result<Vec<Case>> {
+    if let Err(error) = vm::kernel(arch, vm::DEBIAN) {
+        return Ok(vec![Case::new(
+            "kernel",
+            Verdict::Skipped,
+            format!("Debian's kernel cannot be had: {error:#}"),
+        )]);
+    }
+    let kits = Kits::new(vm::DEBIAN, false);
+    let mut cases = Vec::new();
+    for survey in survey::all() {
+        if survey.boot.arch == arch && !survey.boot.pci_noncoherent {
+            cases.extend(survey.test(&kits)?);
+        }
+    }
+    let boot = Boot {
+        timeout: Duration::from_secs(1200),
+        ..Boot::new(
+            arch,
+            format!("{LOAD} {VIVID_MAPS} && {HEAPS} && exec /{SELFTEST} {TESTS}"),
+        )
+    };
+    cases.extend(suite::run_anywhere(boot, &kits)?);
+    Ok(cases)
+}
