@@ -25,7 +25,7 @@ dist: ## Pack the source of this version into an archive (OUT)
 	@echo '$(OUT)/$(ARCHIVE).tar.xz'
 
 # What DKMS builds the module from.
-MODULE_SOURCE := Kbuild include rust tools/Cargo.toml tools/version.mk tools/kdir tools/rust-metadata \
+MODULE_SOURCE := Kbuild include rust tools/Cargo.toml tools/heaps tools/version.mk tools/kdir tools/rust-metadata \
 	tools/packaging/dkms-build
 
 .PHONY: dkms_install

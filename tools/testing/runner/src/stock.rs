@@ -8,7 +8,6 @@ use crate::kit::{Kits, SELFTEST};
 use crate::results::{Case, Verdict};
 use crate::{suite, survey};
 use anyhow::Result;
-use std::time::Duration;
 use vm::Arch;
 
 /// The heaps that are on any kernel.
@@ -47,13 +46,10 @@ fn test(arch: Arch) -> Result<Vec<Case>> {
             cases.extend(survey.test(&kits)?);
         }
     }
-    let boot = Boot {
-        timeout: Duration::from_secs(1200),
-        ..Boot::new(
-            arch,
-            format!("{LOAD} {VIVID_MAPS} && {HEAPS} && exec /{SELFTEST} {TESTS}"),
-        )
-    };
+    let boot = Boot::new(
+        arch,
+        format!("{LOAD} {VIVID_MAPS} && {HEAPS} && exec /{SELFTEST} {TESTS}"),
+    );
     cases.extend(suite::run_anywhere(boot, &kits)?);
     Ok(cases)
 }
