@@ -224,7 +224,7 @@ fn release(field: &str) -> Option<String> {
 }
 
 /// The address and the keyring that this machine gets Debian from.
-fn mirror() -> Result<(String, Option<String>)> {
+pub fn mirror() -> Result<(String, Option<String>)> {
     let codename = release("VERSION_CODENAME").unwrap_or_default();
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {

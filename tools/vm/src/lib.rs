@@ -43,6 +43,7 @@ pub use crate::{
     client::libcamera,
     console::{Kind, Report},
     coverage::{Line, blocks},
+    debian::mirror as debian_mirror,
     guest::{Guest, Outcome},
     image::{Add, Image},
     kernel::{DEFAULT, Kernel, kernel, list},

@@ -5,7 +5,7 @@
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
-    attacks, bench, board, client, host, kernel_selftest, pipeline, stock, suite, survey, vm_tool,
+    attacks, bench, board, client, deb, host, kernel_selftest, pipeline, stock, suite, survey, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -99,6 +99,7 @@ fn all(kernel: &str) -> Vec<Group> {
         groups.extend(bench::groups());
         groups.extend(stock::groups());
         groups.extend(host::groups());
+        groups.extend(deb::groups());
     }
     groups
 }

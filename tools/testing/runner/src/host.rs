@@ -3,6 +3,7 @@
 //! The tests that need no guest: `cargo test` of the workspace, and what is
 //! said of kernels that the module cannot be built for.
 
+use crate::command::{output, unless_done};
 use crate::group::Group;
 use crate::kit::Kits;
 use crate::results::{Case, Verdict};
@@ -139,7 +140,7 @@ fn make_in(source: &Path, targets: &[&str], variables: &[(&str, &Path)]) -> Resu
     ] {
         make.env_remove(name);
     }
-    make.stdin(Stdio::null()).output().context("running make")
+    output(&mut make)
 }
 
 fn unless_refused(output: &Output, expected: &str) -> Option<String> {
@@ -344,10 +345,6 @@ fn dist() -> Result<Vec<Case>> {
     cases.push(Case::judged("dist.same_again", problem));
     fs::remove_dir_all(&root)?;
     Ok(cases)
-}
-
-fn unless_done(output: &Output) -> Option<String> {
-    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// The files below a directory: their modes, and what is in them.

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Programs that tests run on this machine.
+
+use anyhow::{Context as _, Result, bail};
+use std::process::{Command, Output, Stdio};
+
+pub fn output(command: &mut Command) -> Result<Output> {
+    let output = command.stdin(Stdio::null()).output();
+    output.with_context(|| format!("running {command:?}"))
+}
+
+/// Runs a command that must not fail, and returns what it prints.
+pub fn done(command: &mut Command) -> Result<String> {
+    let output = output(command)?;
+    if let Some(problem) = unless_done(&output) {
+        bail!("{command:?}: {problem}");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What a command said that has failed.
+pub fn unless_done(output: &Output) -> Option<String> {
+    (!output.status.success()).then(|| {
+        format!(
+            "{}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The packages for Debian: all that a person does with them, in a Debian 13 that
+//! has nothing else, and in a guest with its own kernel that is booted from that.
+
+use crate::command::{done, output, unless_done};
+use crate::group::Group;
+use crate::results::{Case, Verdict};
+use anyhow::{Context as _, Result};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SUITE: &str = "trixie";
+
+/// What it takes besides root.
+const PROGRAMS: [&str; 6] = [
+    "debootstrap",
+    "dh_dkms",
+    "dpkg-buildpackage",
+    "lintian",
+    "mke2fs",
+    "qemu-system-x86_64",
+];
+
+/// What is much, and nothing needs but builds.
+const FOR_BUILDS: [&str; 3] = ["usr/src", "usr/lib/llvm-19", "usr/lib/rustlib"];
+
+/// The version that the packages are upgraded to.
+const NEXT: &str = "999.0.0";
+
+/// Runs in the guest when it is up. A member of the group video allocates.
+const REPORT: &str = r#"#!/bin/sh
+exec >/dev/ttyS1 2>&1
+udevadm settle
+systemctl is-active systemd-modules-load
+cat /sys/module/dmabuf_coherency/version
+stat -c '%G %a' /dev/dma_heap/system-coherent
+setpriv --reuid nobody --regid nogroup --groups video \
+	dmaheap alloc --heap system-coherent --size 1M -- sh -c 'echo $DMABUF_SIZE'
+"#;
+
+/// Runs a command in a root, with /proc, and with a directory for what apt downloads.
+const ENTER: &str = r#"root=$1; mount -t proc none "$root/proc" &&
+mount --bind "$2" "$root/var/cache/apt/archives" && shift 2 && exec chroot "$root" "$@""#;
+
+pub fn groups() -> Vec<Group> {
+    let about = "packages for Debian, from building to purging them";
+    vec![Group::new("deb", about, |_| run())]
+}
+
+fn run() -> Result<Vec<Case>> {
+    if let Some(lack) = lack() {
+        return Ok(vec![Case::new("deb", Verdict::Skipped, lack)]);
+    }
+    let work = vm::cache_dir()?.join(format!("deb.{}", std::process::id()));
+    fs::create_dir_all(&work)?;
+    let mut trial = Trial {
+        root: work.join("root"),
+        archives: vm::cache_dir()?.join("deb-archives"),
+        work,
+        cases: Vec::new(),
+    };
+    let end = trial.run();
+    fs::remove_dir_all(&trial.work)?;
+    // A step that fails ends it.
+    if let Err(error) = end {
+        trial.judge("complete", Some(format!("{error:#}")));
+    }
+    Ok(trial.cases)
+}
+
+/// What is missing for all of this.
+fn lack() -> Option<String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some("Debian's kernel has DMA heaps on amd64 only".into());
+    }
+    if fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
+        return Some("debootstrap and chroot need root".into());
+    }
+    let found = |program: &&str| {
+        let mut places = ["/usr/bin", "/usr/sbin", "/sbin"].into_iter();
+        !places.any(|place| Path::new(place).join(program).exists())
+    };
+    let missing: Vec<&str> = PROGRAMS.into_iter().filter(found).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "there is no {}: apt install debootstrap debhelper dh-dkms dpkg-dev lintian \
+             e2fsprogs qemu-system-x86",
+            missing.join(", ")
+        )
+    })
+}
+
+struct Trial {
+    work: PathBuf,
+    root: PathBuf,
+    /// Kept for the next time.
+    archives: PathBuf,
+    cases: Vec<Case>,
+}
+
+impl Trial {
+    fn judge(&mut self, name: &str, problem: Option<String>) {
+        self.cases
+            .push(Case::judged(format!("deb.{name}"), problem));
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let source = vm::checkout();
+        let version = version(source)?;
+        let now = build(source, &self.work.join("now"))?;
+        self.judge("build", None);
+        for package in &now {
+            let output = output(
+                Command::new("lintian")
+                    .args(["--fail-on", "error,warning"])
+                    .arg(package),
+            )?;
+            let name = package.file_name().unwrap_or_default().to_string_lossy();
+            self.judge(&format!("lintian.{name}"), unless_done(&output));
+        }
+
+        // From an archive, which needs no git.
+        let unpacked = self.work.join("source");
+        fs::create_dir_all(&unpacked)?;
+        let archive = format!("now/dmabuf-coherency-{version}.tar.xz");
+        done(
+            Command::new("tar")
+                .args(["--strip-components=1", "-xf"])
+                .arg(self.work.join(archive))
+                .arg("-C")
+                .arg(&unpacked),
+        )?;
+        release(&unpacked, &version)?;
+        let next = build(&unpacked, &self.work.join("next"))?;
+        self.judge("build_next", None);
+
+        self.bootstrap()?;
+        let install = |packages: &[PathBuf]| -> Result<Vec<String>> {
+            let mut arguments = vec!["apt-get".to_owned(), "install".into(), "-y".into()];
+            for package in packages {
+                let name = package.file_name().context("a package without a name")?;
+                fs::copy(package, self.root.join(name))?;
+                arguments.push(format!("/{}", name.to_string_lossy()));
+            }
+            Ok(arguments)
+        };
+        let (install_now, install_next) = (install(&now)?, install(&next)?);
+        self.enter(&install_now)?;
+        self.judge("install", None);
+        self.installed(&version)?;
+        self.boot("boot", &version)?;
+
+        self.enter(&install_next)?;
+        self.judge("upgrade", None);
+        self.installed(NEXT)?;
+        self.boot("boot_upgraded", NEXT)?;
+
+        let names = ["dmabuf-coherency-dkms", "dmabuf-coherency-dev", "dmaheap"];
+        self.enter(&[&["apt-get", "remove", "-y"], &names[..]].concat())?;
+        self.judge("remove", None);
+        let left = self.enter(&["dkms", "status", "dmabuf-coherency"])?;
+        self.judge("remove.dkms", unless_equal(left.trim(), ""));
+        // Nothing of them may be left that apt would still know.
+        self.enter(&[&["dpkg", "--purge"], &names[..]].concat())?;
+        self.judge("purge", None);
+        let left = self.enter(&[
+            "find",
+            "/",
+            "-xdev",
+            "(",
+            "-name",
+            "*dmabuf?coherency*",
+            "-o",
+            "-name",
+            "*dmaheap*",
+            ")",
+            "!",
+            "-name",
+            "*.deb",
+        ])?;
+        self.judge("purge.nothing_left", unless_equal(&left, ""));
+        Ok(())
+    }
+
+    /// A Debian with the newest kernel that there is for it, as a person has it who
+    /// follows our documentation.
+    fn bootstrap(&self) -> Result<()> {
+        let (mirror, keyring) = vm::debian_mirror()?;
+        let signed = keyring.as_ref().map(|path| format!("--keyring={path}"));
+        fs::create_dir_all(self.archives.join("partial"))?;
+        done(
+            Command::new("debootstrap")
+                .args(signed)
+                .args(["--variant=minbase", SUITE])
+                .arg(&self.root)
+                .arg(&mirror),
+        )?;
+        let backports = format!("deb {mirror} {SUITE}-backports main\n");
+        fs::write(
+            self.root.join("etc/apt/sources.list.d/backports.list"),
+            backports,
+        )?;
+        // Nobody minds if a crash of this machine ruins it.
+        fs::write(
+            self.root.join("etc/dpkg/dpkg.cfg.d/unsafe-io"),
+            "force-unsafe-io\n",
+        )?;
+        self.enter(&["apt-get", "update"])?;
+        self.enter(&["apt-get", "install", "-y", "systemd-sysv"])?;
+        let backports = format!("{SUITE}-backports");
+        self.enter(&[
+            "apt-get",
+            "install",
+            "-y",
+            "-t",
+            &backports,
+            "linux-image-amd64",
+            "linux-headers-amd64",
+        ])?;
+        Ok(())
+    }
+
+    /// Runs a command in it, and returns what that prints.
+    fn enter<S: AsRef<OsStr>>(&self, command: &[S]) -> Result<String> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", ENTER, "sh"]);
+        unshare.arg(&self.root).arg(&self.archives).args(command);
+        unshare.env_clear().envs([
+            ("DEBIAN_FRONTEND", "noninteractive"),
+            ("LC_ALL", "C"),
+            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        ]);
+        done(&mut unshare)
+    }
+
+    /// The module of this version is there for the kernel, and none of another.
+    fn installed(&mut self, version: &str) -> Result<()> {
+        let kernel = self.kernel()?;
+        let seen = self.enter(&["dkms", "status", "dmabuf-coherency"])?;
+        let expected = format!("dmabuf-coherency/{version}, {kernel}, x86_64: installed");
+        self.judge(
+            &format!("{version}.dkms"),
+            unless_equal(seen.trim(), &expected),
+        );
+        let field = |name| self.enter(&["modinfo", "-k", &kernel, "-F", name, "dmabuf_coherency"]);
+        let (seen, signer) = (field("version")?, field("signer")?);
+        self.judge(
+            &format!("{version}.module"),
+            unless_equal(seen.trim(), version),
+        );
+        let unsigned = signer
+            .trim()
+            .is_empty()
+            .then(|| "it has no signature".into());
+        self.judge(&format!("{version}.signed"), unsigned);
+        Ok(())
+    }
+
+    /// The release of its kernel.
+    fn kernel(&self) -> Result<String> {
+        let entry = fs::read_dir(self.root.join("lib/modules"))?.next();
+        let entry = entry.context("no kernel has been installed")??;
+        Ok(entry.file_name().to_string_lossy().into_owned())
+    }
+
+    /// Boots that kernel from a copy of it: the module is loaded, and can be used.
+    fn boot(&mut self, name: &str, version: &str) -> Result<()> {
+        let (disk, console, report) = (
+            self.work.join("disk"),
+            self.work.join("console"),
+            self.work.join("report"),
+        );
+        let program = self.root.join("usr/local/sbin/report");
+        fs::write(&program, REPORT)?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        // Otherwise the first boot of a system takes minutes for caches.
+        for directory in ["etc", "var"] {
+            fs::write(self.root.join(directory).join(".updated"), "")?;
+        }
+        let copy = self.work.join("copy");
+        done(Command::new("cp").arg("-al").arg(&self.root).arg(&copy))?;
+        for directory in FOR_BUILDS {
+            fs::remove_dir_all(copy.join(directory))?;
+        }
+        let _ = fs::remove_file(&disk);
+        done(
+            Command::new("mke2fs")
+                .args(["-q", "-t", "ext4", "-d"])
+                .arg(&copy)
+                .arg(&disk)
+                .arg("4G"),
+        )?;
+        fs::remove_dir_all(&copy)?;
+        let kernel = self.kernel()?;
+        let file = |kind: &str, path: &Path| format!("{kind}:{}", path.display());
+        let mut qemu = Command::new("timeout");
+        qemu.args(["1800", "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max"])
+            .args([
+                "-smp",
+                "2",
+                "-m",
+                "1G",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-no-reboot",
+            ])
+            .arg("-kernel")
+            .arg(self.root.join(format!("boot/vmlinuz-{kernel}")))
+            .arg("-initrd")
+            .arg(self.root.join(format!("boot/initrd.img-{kernel}")))
+            .args([
+                "-append",
+                "root=/dev/vda rw console=ttyS0 panic=-1 apparmor=0 systemd.run=/usr/local/sbin/report \
+                 systemd.run_success_action=poweroff systemd.run_failure_action=poweroff",
+            ])
+            .arg("-drive")
+            .arg(format!("file={},format=raw,if=virtio", disk.display()))
+            .args([
+                "-serial",
+                &file("file", &console),
+                "-serial",
+                &file("file", &report),
+            ]);
+        let outcome = output(&mut qemu)?;
+        let text =
+            |path| fs::read(path).map(|text| String::from_utf8_lossy(&text).replace('\r', ""));
+        let expected = format!("active\n{version}\nvideo 660\n1048576\n");
+        let problem = unless_equal(&text(&report)?, &expected);
+        let problem = problem.or(unless_done(&outcome));
+        let console = text(&console)?;
+        self.judge(name, problem.map(|problem| format!("{problem}\n{console}")));
+        Ok(())
+    }
+}
+
+/// The version of a source tree.
+fn version(source: &Path) -> Result<String> {
+    let manifest = fs::read_to_string(source.join("tools/Cargo.toml"))?;
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    Ok(version.context("tools/Cargo.toml names no version")?.into())
+}
+
+/// Makes a source tree that of the next version, as a release does.
+fn release(source: &Path, version: &str) -> Result<()> {
+    let manifest = source.join("tools/Cargo.toml");
+    let line = |version: &str| format!("version = \"{version}\"");
+    let text = fs::read_to_string(&manifest)?.replacen(&line(version), &line(NEXT), 1);
+    fs::write(&manifest, text)?;
+    let mut update = Command::new(source.join("tools/vm/cargo"));
+    done(update.args(["update", "--quiet", "--workspace", "--offline"])).map(drop)
+}
+
+/// Builds the packages of a source tree.
+fn build(source: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+    let mut make = Command::new("make");
+    make.arg("-C").arg(source).arg("deb");
+    make.arg(format!("OUT={}", out.display()));
+    for name in ["MAKEFLAGS", "MAKELEVEL", "DESTDIR", "DEBFULLNAME"] {
+        make.env_remove(name);
+    }
+    // Somebody must have built them.
+    done(make.env("DEBEMAIL", "packages@debian.org"))?;
+    let mut packages = Vec::new();
+    for entry in fs::read_dir(out)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            packages.push(path);
+        }
+    }
+    packages.sort();
+    Ok(packages)
+}
+
+fn unless_equal(seen: &str, expected: &str) -> Option<String> {
+    (seen != expected).then(|| format!("expected {expected:?}, got {seen:?}"))
+}
