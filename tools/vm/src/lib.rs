@@ -53,4 +53,5 @@ pub use crate::{
     series::table as series,
     setup::setup,
     stock::DEBIAN,
+    toolchain::kernel_make,
 };

@@ -81,7 +81,7 @@ pub(crate) fn clean_make() -> Command {
 }
 
 /// A make command for a kernel.
-pub(crate) fn kernel_make() -> Result<Command> {
+pub fn kernel_make() -> Result<Command> {
     let bindgen = bindgen()?.join("bin");
     let path = env::var_os("PATH").unwrap_or_default();
     let mut make = clean_make();

@@ -5,7 +5,8 @@
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
-    attacks, bench, board, client, deb, host, kernel_selftest, pipeline, stock, suite, survey, vm_tool,
+    attacks, bench, board, client, configs, deb, host, kernel_selftest, pipeline, stock, suite,
+    survey, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -24,7 +25,7 @@ pub enum Choice {
     Usual,
     /// The others: guests that differ in one thing
     Other,
-    /// All of them
+    /// Both of these
     All,
 }
 
@@ -49,6 +50,10 @@ const USUAL: [&str; 18] = [
     "x86_64-attacks",
     "arm64-attacks",
 ];
+
+/// Those that run only where they are named: they fetch other kernels or systems than ours, and take
+/// a quarter of an hour each for it.
+const NAMED: [&str; 4] = ["x86_64-debian", "arm64-debian", "configs", "deb"];
 
 /// Tests that belong together, most often because they need the same guest.
 pub struct Group {
@@ -99,6 +104,7 @@ fn all(kernel: &str) -> Vec<Group> {
         groups.extend(bench::groups());
         groups.extend(stock::groups());
         groups.extend(host::groups());
+        groups.extend(configs::groups());
         groups.extend(deb::groups());
     }
     groups
@@ -122,6 +128,7 @@ pub fn run(choice: Choice, filters: &[String], verbose: bool, kits: &Kits) -> Re
     }
     groups.retain(|group| match choice {
         _ if !filters.is_empty() => filters.iter().any(|filter| group.name.contains(filter)),
+        _ if NAMED.contains(&group.name.as_str()) => false,
         Choice::Usual => group.is_usual(),
         Choice::Other => !group.is_usual(),
         Choice::All => true,

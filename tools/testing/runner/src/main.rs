@@ -8,6 +8,7 @@ mod board;
 mod boot;
 mod client;
 mod command;
+mod configs;
 mod coverage;
 mod deb;
 mod demo;
