@@ -48,12 +48,12 @@ mount --bind "$2" "$root/var/cache/apt/archives" && shift 2 && exec chroot "$roo
 
 pub fn groups() -> Vec<Group> {
     let about = "packages for Debian, from building to purging them";
-    vec![Group::new("deb", about, |_| run())]
+    vec![Group::new("packages", about, |_| run())]
 }
 
 fn run() -> Result<Vec<Case>> {
     if let Some(lack) = lack() {
-        return Ok(vec![Case::new("deb", Verdict::Skipped, lack)]);
+        return Ok(vec![Case::new("set-up", Verdict::Skipped, lack)]);
     }
     let work = vm::cache_dir()?.join(format!("deb.{}", std::process::id()));
     fs::create_dir_all(&work)?;

@@ -53,7 +53,7 @@ const USUAL: [&str; 18] = [
 
 /// Those that run only where they are named: they fetch other kernels or systems than ours, and take
 /// a quarter of an hour each for it.
-const NAMED: [&str; 4] = ["x86_64-debian", "arm64-debian", "configs", "deb"];
+const NAMED: [&str; 4] = ["x86_64-debian", "arm64-debian", "configs", "packages"];
 
 /// Tests that belong together, most often because they need the same guest.
 pub struct Group {
