@@ -127,23 +127,6 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_segment_boundary(self.as_raw()) }
     }
 
-    /// Returns whether the device reaches memory by other addresses than the CPU, where no IOMMU
-    /// translates.
-    #[inline]
-    pub(crate) fn has_windows(&self) -> bool {
-        // SAFETY: The device is valid.
-        unsafe { bindings::dmacoh_has_windows(self.as_raw()) }
-    }
-
-    /// By which address the device reaches physical memory itself, if it does and no IOMMU translates.
-    #[inline]
-    pub(crate) fn dma_address(&self, phys: usize) -> usize {
-        // CAST: To types of the same size.
-        // SAFETY: The device is valid, and by the type invariants its range map is not freed
-        // meanwhile.
-        unsafe { bindings::dmacoh_dma_address(self.as_raw(), phys as u64) as usize }
-    }
-
     /// Returns whether the device reaches all memory itself: the DMA API never puts a bounce buffer
     /// in between.
     #[inline]

@@ -504,21 +504,6 @@ unsigned long dmacoh_segment_boundary(struct device *dev)
 	return dma_get_seg_boundary(dev);
 }
 
-/* Whether @dev reaches memory by addresses that are not those of the CPU. */
-bool dmacoh_has_windows(const struct device *dev)
-{
-	return dev->dma_range_map;
-}
-
-/*
- * By which address @dev reaches memory where no IOMMU is in between. Where it
- * does not, that is of a bounce buffer, and this is any number.
- */
-u64 dmacoh_dma_address(struct device *dev, u64 phys)
-{
-	return phys_to_dma(dev, phys);
-}
-
 /* Makes @dev, which is our own, a device that does not snoop. */
 int dmacoh_clear_coherent(struct device *dev)
 {

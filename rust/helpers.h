@@ -101,8 +101,6 @@ void dmacoh_cma_release(struct cma *cma, const struct page *page,
 bool dmacoh_dev_need_sync(const struct device *dev);
 unsigned long dmacoh_longest_segment(struct device *dev, size_t size);
 unsigned long dmacoh_segment_boundary(struct device *dev);
-bool dmacoh_has_windows(const struct device *dev);
-u64 dmacoh_dma_address(struct device *dev, u64 phys);
 int dmacoh_clear_coherent(struct device *dev);
 int dmacoh_clean(struct device *dev, struct page *page, size_t offset,
 		 size_t size);

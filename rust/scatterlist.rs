@@ -47,40 +47,17 @@ struct Limits<'a> {
     longest: usize,
     /// The longest in memory that the device does not reach, if there is any in the buffer, in bytes.
     bounced: Option<usize>,
-    /// The mask of DMA addresses whose multiples no segment may cross.
+    /// The mask of addresses whose multiples no segment may cross.
     boundary: usize,
-    /// Whether DMA addresses differ from physical ones.
-    windows: bool,
 }
 
 impl<'a> Limits<'a> {
     fn of(dev: DmaDevice<'a>, pages: &Pages) -> Self {
-        let longest = dev.longest_segment(pages.size());
-        let boundary = dev.segment_boundary() | !PAGE_MASK;
-        // With an IOMMU the DMA API finds addresses that cross no boundary, if that can be.
-        let (longest, boundary) = if dev.has_iommu() {
-            (longest.min(boundary.saturating_add(1)), usize::MAX)
-        } else {
-            (longest, boundary)
-        };
-
         Self {
             dev,
-            longest,
+            longest: dev.longest_segment(pages.size()),
             bounced: (!dev.reaches_pages(pages)).then(|| dev.max_mapping()),
-            boundary,
-            windows: dev.has_windows(),
-        }
-    }
-
-    /// By which address the device reaches a block.
-    fn address(&self, block: &PageBlock) -> usize {
-        let start = block.pfn() << PAGE_SHIFT;
-
-        if self.windows {
-            self.dev.dma_address(start)
-        } else {
-            start
+            boundary: dev.segment_boundary() | !PAGE_MASK,
         }
     }
 
@@ -97,24 +74,29 @@ impl<'a> Limits<'a> {
     /// The pieces of a block.
     fn segments(&self, block: &PageBlock) -> impl Iterator<Item = bindings::dmacoh_block> {
         let page = block.as_ptr();
-        let start = self.address(block);
+        let start = block.pfn() << PAGE_SHIFT;
+        let end = start + block.size();
         let longest = self.longest(block);
         let boundary = self.boundary;
-        let total = block.size();
-        let mut done = 0;
+        let mut addr = start;
 
         core::iter::from_fn(move || {
-            if done == total {
+            if addr == end {
                 return None;
             }
-            // How far the next boundary is, less one.
-            let limit = !start.wrapping_add(done) & boundary;
-            let size = (total - done).min(longest).min(limit.saturating_add(1));
+            // The last address before the boundary, and one further; 0 if that overflows.
+            let border = (addr | boundary).wrapping_add(1);
+            let limit = if border > addr {
+                border - addr
+            } else {
+                usize::MAX
+            };
+            let size = (end - addr).min(longest).min(limit);
             let segment = bindings::dmacoh_block {
-                page: page.wrapping_add(done >> PAGE_SHIFT),
+                page: page.wrapping_add((addr - start) >> PAGE_SHIFT),
                 nr_pages: size >> PAGE_SHIFT,
             };
-            done += size;
+            addr += size;
             Some(segment)
         })
     }
@@ -124,15 +106,7 @@ impl<'a> Limits<'a> {
         let longest = self.longest.min(self.bounced.unwrap_or(usize::MAX));
 
         pages.largest_block() <= longest.min(u32::MAX as usize)
-            && if self.windows {
-                pages.blocks().iter().all(|block| {
-                    let start = self.address(block);
-
-                    (start ^ start.wrapping_add(block.size() - 1)) & !self.boundary == 0
-                })
-            } else {
-                pages.span() & !self.boundary == 0
-            }
+            && pages.span() & !self.boundary == 0
     }
 }
 
