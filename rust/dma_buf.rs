@@ -133,7 +133,7 @@ pub(crate) trait Exporter: Sized + Send + Sync + 'static {
 /// mutability: it refuses a reference to a constant of such a type. So no two of these share an
 /// address.
 #[repr(transparent)]
-pub(crate) struct Ops<T: Exporter>(UnsafeCell<bindings::dma_buf_ops>, PhantomData<fn() -> T>);
+pub(crate) struct Ops<T: Exporter>(UnsafeCell<bindings::dma_buf_ops>, PhantomData<fn(T) -> T>);
 
 // SAFETY: The callbacks are never written.
 unsafe impl<T: Exporter> Sync for Ops<T> {}
@@ -495,9 +495,7 @@ impl<T: Exporter> Ops<T> {
             let private = buf.private();
             let mut change = private.get_ref().maintained.change();
 
-            change.remove(&table);
-            // A bracket that does not find it must find what its device wrote.
-            drop(table);
+            change.remove(table);
         }
     }
 

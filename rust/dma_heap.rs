@@ -117,7 +117,7 @@ impl<'a> Registrar<'a> {
     }
 
     fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result {
-        if name.to_bytes().iter().any(|byte| b"%/".contains(byte)) {
+        if name.is_empty() || name.to_bytes().iter().any(|byte| b"%/".contains(byte)) {
             return Err(EINVAL);
         }
         // The core notices a name that is taken only when sysfs does, which dumps the stack. So it

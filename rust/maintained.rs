@@ -83,7 +83,22 @@ impl Maintained {
 
     /// Makes what devices have written visible to the CPU. May sleep.
     pub(crate) fn sync_for_cpu(&self) {
-        self.sync(MappedTable::is_written, MappedTable::sync_for_cpu);
+        let tables = self.tables.lock();
+
+        // Before bounce buffers are copied: to invalidate the caches afterwards would lose what has
+        // been copied.
+        sync_direct(
+            mapped(&tables).filter(|table| table.is_written()),
+            |table| table.sync_for_cpu(),
+        );
+        let mut is_copied = false;
+        for table in mapped(&tables).filter(|table| table.is_copied()) {
+            table.sync_for_cpu();
+            is_copied = true;
+        }
+        if is_copied {
+            show_copied(&tables);
+        }
     }
 
     /// Makes what the CPU has written visible to the devices. May sleep.
@@ -92,25 +107,41 @@ impl Maintained {
         // Pairs with the barrier in `change()`.
         smp_mb(Full);
         if self.any.load(Relaxed) {
-            self.sync(|_| true, MappedTable::sync_for_device);
+            self.sync_all_for_device();
         }
     }
 
-    /// Synchronises the tables that `concerns` names. One stands for those that share memory with
-    /// it: mostly that is all of them.
-    fn sync(&self, concerns: impl Fn(&MappedTable) -> bool, sync: impl Fn(&MappedTable)) {
+    fn sync_all_for_device(&self) {
         let tables = self.tables.lock();
-        let mut last: Option<&MappedTable> = None;
 
-        for table in tables.iter().flatten() {
-            let mapped = &table.mapped;
-
-            if concerns(mapped) && !last.is_some_and(|last| last.shares_memory(mapped)) {
-                sync(mapped);
-                last = Some(mapped);
-            }
+        sync_direct(mapped(&tables), MappedTable::sync_for_device);
+        for table in mapped(&tables).filter(|table| !table.is_direct()) {
+            table.sync_for_device();
         }
     }
+}
+
+fn mapped(tables: &Tables) -> impl Iterator<Item = &MappedTable> {
+    tables.iter().flatten().map(|table| &table.mapped)
+}
+
+/// Synchronises those of the tables that have no bounce buffers. One stands for the others that share
+/// memory with it: mostly that is all of them.
+fn sync_direct<'a>(tables: impl Iterator<Item = &'a MappedTable>, sync: impl Fn(&MappedTable)) {
+    let mut last: Option<&MappedTable> = None;
+
+    for table in tables.filter(|table| table.is_direct()) {
+        if !last.is_some_and(|last| last.shares_memory(table)) {
+            sync(table);
+            last = Some(table);
+        }
+    }
+}
+
+/// Makes what has been copied out of bounce buffers visible to other devices. It is in the caches, where
+/// a later invalidation would lose it.
+fn show_copied(tables: &Tables) {
+    sync_direct(mapped(tables), MappedTable::sync_for_device);
 }
 
 /// A [`Maintained`] that is being changed. Brackets wait until it is dropped.
@@ -132,10 +163,17 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Removes a table from the list.
-    pub(crate) fn remove(&mut self, table: &Arc<Table>) {
+    /// Removes a table from the list, and unmaps it. May sleep.
+    pub(crate) fn remove(&mut self, table: Arc<Table>) {
+        let is_copied = table.mapped.is_copied();
+
         if let Some(tables) = &mut *self.tables {
-            tables.retain(|other| !Arc::ptr_eq(other, table));
+            tables.retain(|other| !Arc::ptr_eq(other, &table));
+        }
+        // A bracket that does not find it must find what its device wrote.
+        drop(table);
+        if is_copied {
+            show_copied(&self.tables);
         }
     }
 }

@@ -187,7 +187,7 @@ pub(crate) struct MappedTable {
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
-    /// Whether the device works on the memory itself, without bounce buffers.
+    /// See [`Self::is_direct`].
     is_direct: bool,
     pages: Arc<Pages>,
 }
@@ -206,7 +206,8 @@ impl MappedTable {
     /// - [`EINVAL`] if `pages` is empty or has more segments than the C side can count.
     /// - [`ENOMEM`] if there is no memory for the table or the mapping.
     /// - [`EOPNOTSUPP`] if `dev` has no DMA mask, of which the DMA API would warn, and call a table
-    ///   of no segments mapped; or if `attrs` has [`Attrs::REQUIRE_COHERENT`] and it does not snoop.
+    ///   of no segments mapped; or if `attrs` is [`Attrs::REQUIRE_COHERENT`] and the device does not
+    ///   snoop or reach all of the memory, of which the DMA API would warn as well.
     /// - Otherwise as `dma_map_sgtable()`.
     ///
     /// # Safety
@@ -223,6 +224,9 @@ impl MappedTable {
             return Err(EOPNOTSUPP);
         }
         let limits = Limits::of(dev, &pages);
+        if attrs == Attrs::REQUIRE_COHERENT && limits.bounced.is_some() {
+            return Err(EOPNOTSUPP);
+        }
         let table = RawTable::new(&limits, &pages)?;
 
         // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
@@ -236,7 +240,7 @@ impl MappedTable {
             dev: (&*dev).into(),
             dir,
             attrs,
-            is_direct: limits.bounced.is_none(),
+            is_direct: limits.bounced.is_none() && !dev.is_dma_coherent(),
             pages,
         })
     }
@@ -249,8 +253,21 @@ impl MappedTable {
         self.dir != DataDirection::ToDevice
     }
 
-    /// Whether both devices work on the same memory, without bounce buffers. To synchronise one of
-    /// the tables does all for the other then, if both need it.
+    /// Whether the device works on the memory itself and does not snoop, so that to synchronise it is
+    /// a matter of the caches alone.
+    #[inline]
+    pub(crate) fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
+    /// Whether what the device writes has to be copied out of bounce buffers.
+    #[inline]
+    pub(crate) fn is_copied(&self) -> bool {
+        !self.is_direct && self.is_written()
+    }
+
+    /// Whether both devices work on the same memory itself, so that to synchronise one of the tables
+    /// does all for the other.
     #[inline]
     pub(crate) fn shares_memory(&self, other: &Self) -> bool {
         self.is_direct && other.is_direct && Arc::ptr_eq(&self.pages, &other.pages)

@@ -62,7 +62,7 @@ pub(crate) struct Shrinker<T: Reclaim> {
     #[pin]
     lru: Opaque<bindings::list_lru>,
     items: ItemCache,
-    _type: PhantomData<fn() -> T>,
+    _type: PhantomData<fn(T) -> T>,
 }
 
 // SAFETY: What is shared has locks of its own.

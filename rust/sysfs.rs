@@ -153,7 +153,8 @@ impl Directory {
     /// # Errors
     ///
     /// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
-    /// - [`EINVAL`] if there are not as many texts as files, or one is not shorter than a page.
+    /// - [`EINVAL`] if there are not as many texts as files, one is not shorter than a page, or the
+    ///   name is empty or has a `/`.
     /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn create(
         dev: HasDriver<'_>,
@@ -163,6 +164,9 @@ impl Directory {
         _: Forever,
     ) -> Result<Self> {
         check(files, &texts)?;
+        if name.is_empty() || name.to_bytes().contains(&b'/') {
+            return Err(EINVAL);
+        }
         let object = KBox::pin_init(
             pin_init!(Object {
                 kobj <- Opaque::zeroed(),
