@@ -615,13 +615,14 @@ void dmacoh_memcg_put(struct mem_cgroup *memcg)
 }
 
 /*
- * A number that no other control group ever gets. 0 for the root, which is
- * charged for nothing, and for none.
+ * A number that no other control group ever gets, nor this one once its memory
+ * controller has been off. 0 for the root, which is charged for nothing, and for
+ * none.
  */
 u64 dmacoh_memcg_id(struct mem_cgroup *memcg)
 {
 	return memcg && !mem_cgroup_is_root(memcg) ?
-	       cgroup_id(memcg->css.cgroup) : 0;
+	       memcg->css.serial_nr : 0;
 }
 
 u64 dmacoh_current_memcg_id(void)

@@ -175,10 +175,17 @@ impl<'a> Node<'a> {
         if module.is_null() {
             return None;
         }
-        // SAFETY: The module of a registered device is loaded; the name is a C string.
-        let uses =
-            |name: &CStr| unsafe { bindings::dmacoh_module_uses(module, name.as_char_ptr()) };
-        let mut used = VB2.into_iter().filter(|(_, name, _)| uses(name));
+        let uses = |name: &CStr, symbol| {
+            // As long as there is a reference to its symbol, the module that is asked for stays.
+            let Some(_symbol) = SymbolRef::get(symbol) else {
+                return false;
+            };
+            // SAFETY: The module of a registered device is loaded; the name is a C string.
+            unsafe { bindings::dmacoh_module_uses(module, name.as_char_ptr()) }
+        };
+        let mut used = VB2
+            .into_iter()
+            .filter(|(_, name, symbol)| uses(name, symbol));
         let (first, ..) = used.next()?;
 
         // What is built in may be used by anybody.

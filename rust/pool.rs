@@ -632,7 +632,10 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        self.0.buffers.fetch_sub(1, Relaxed);
+        if self.0.buffers.fetch_sub(1, Relaxed) == 1 {
+            // The bin may go soon.
+            self.0.shared.ring();
+        }
     }
 }
 
