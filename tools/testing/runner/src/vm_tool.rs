@@ -86,14 +86,14 @@ const CHECKS: &[Check] = &[
         name: "vm.clean",
         script: "echo out; echo err >&2",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::status(0),
     },
     Check {
         name: "vm.status",
         script: "exit 7",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::status(7),
     },
     Check {
@@ -112,35 +112,35 @@ const CHECKS: &[Check] = &[
         name: "vm.death",
         script: "poweroff -f; sleep 1000",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: DEAD,
     },
     Check {
         name: "vm.warning",
         script: "modprobe lkdtm; echo WARNING >/sys/kernel/debug/provoke-crash/DIRECT",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::reports(&[Kind::Warning]),
     },
     Check {
         name: "vm.bug",
         script: "modprobe lkdtm; (echo BUG >/sys/kernel/debug/provoke-crash/DIRECT); true",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::reports(&[Kind::Bug]),
     },
     Check {
         name: "vm.oops",
         script: "modprobe lkdtm; (echo EXCEPTION >/sys/kernel/debug/provoke-crash/DIRECT); true",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::reports(&[Kind::Oops]),
     },
     Check {
         name: "vm.panic",
         script: "modprobe lkdtm; echo PANIC >/sys/kernel/debug/provoke-crash/DIRECT",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected {
             kinds: &[Kind::Panic],
             ..DEAD
@@ -150,7 +150,7 @@ const CHECKS: &[Check] = &[
         name: "vm.hung_task",
         script: "modprobe lkdtm; (echo HUNG_TASK >/sys/kernel/debug/provoke-crash/DIRECT) & sleep 8",
         append: "sysctl.kernel.hung_task_timeout_secs=2",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::reports(&[Kind::Hung]),
     },
     // This kernel is not configured for these reports: their first lines must do.
@@ -158,7 +158,7 @@ const CHECKS: &[Check] = &[
         name: "vm.lockdep",
         script: "echo 'WARNING: possible circular locking dependency detected' >/dev/kmsg",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::reports(&[Kind::Lockdep]),
     },
     Check {
@@ -167,7 +167,7 @@ const CHECKS: &[Check] = &[
             echo 'UBSAN: array-index-out-of-bounds in a.c:4:16' >/dev/kmsg; \
             echo 'kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)' >/dev/kmsg",
         append: "",
-        seconds: 60,
+        seconds: 600,
         expected: Expected::reports(&[Kind::Kasan, Kind::Ubsan, Kind::Kmemleak]),
     },
 ];
