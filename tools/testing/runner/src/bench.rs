@@ -18,8 +18,14 @@ const HEAPS: [&str; 4] = [
     "system-uncached",
 ];
 
-/// What is not for heaps that refuse devices.
-const NEEDS_ANY_DEVICE: &str = "nonsnooping";
+/// Whether `heap` refuses the device that `operation` is about.
+fn is_refused(arch: Arch, heap: &str, operation: &str) -> bool {
+    match heap {
+        "system-coherent" => operation.ends_with(".nonsnooping"),
+        "system-uncached" => arch == Arch::Arm64 && operation.ends_with(".snooping"),
+        _ => false,
+    }
+}
 
 pub fn groups() -> Vec<Group> {
     let group = |arch: Arch| {
@@ -36,6 +42,7 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
         HEAPS.map(|heap| format!(" --heap {heap}")).concat()
     );
     let links = format!("exec /{BENCH} --devices 2 --json");
+    let missing = |report: &Report| missing(report, arch);
     let mut cases = judged(kits, &Boot::new(arch, heaps), "bench.complete", missing)?;
     let boot = Boot::new(arch, links);
     cases.extend(judged(kits, &boot, "bench.links", missing_of_links)?);
@@ -47,7 +54,7 @@ fn judged(
     kits: &Kits,
     boot: &Boot,
     name: &str,
-    missing: fn(&Report) -> Vec<String>,
+    missing: impl Fn(&Report) -> Vec<String>,
 ) -> Result<Vec<Case>> {
     let outcome = boot.run(kits)?;
     let report: Report = serde_json::from_slice(&outcome.stdout).with_context(|| {
@@ -69,15 +76,14 @@ fn judged(
 }
 
 /// What was not measured although it could have been.
-fn missing(report: &Report) -> Vec<String> {
+fn missing(report: &Report, arch: Arch) -> Vec<String> {
     let mut missing = Vec::new();
     for heap in HEAPS {
         for operation in OPERATIONS
             .iter()
             .filter(|operation| !is_of_links(operation))
         {
-            let refused = heap.ends_with("-coherent") && operation.name.contains(NEEDS_ANY_DEVICE);
-            if is_measured(report, operation, heap) == refused {
+            if is_measured(report, operation, heap) == is_refused(arch, heap, operation.name) {
                 missing.push(format!("{} on {heap}", operation.name));
             }
         }
