@@ -67,7 +67,7 @@ use kernel::{
 };
 
 /// Names that the core of heaps would take for something else, or finds by another.
-const BAD_NAMES: [&CStr; 3] = [c"%s%s%s%s", c"100%", c"of/two"];
+const BAD_NAMES: [&CStr; 4] = [c"%s%s%s%s", c"100%", c"of/two", c""];
 
 /// One that it takes, so that the selftest knows the heap: it takes any device.
 const NAME: &CStr = c"system-noncoherent";
@@ -246,10 +246,14 @@ impl Guest {
     /// Whether no text is longer than what sysfs shows. The longest stays to be read.
     fn texts(&self, forever: Forever) -> Result {
         let dev = device(&self.dev).into();
-        let create = |texts| Directory::create(dev, c"directory", &FILES, texts, forever);
+        let named = |name, texts| Directory::create(dev, name, &FILES, texts, forever);
+        let create = |texts| named(c"directory", texts);
 
         ensure(create(text(PAGE_SIZE)?).is_err_and(|err| err == EINVAL))?;
         ensure(create(KVec::new()).is_err_and(|err| err == EINVAL))?;
+        for name in [c"", c"of/two"] {
+            ensure(named(name, text(1)?).is_err_and(|err| err == EINVAL))?;
+        }
         let directory = create(text(PAGE_SIZE - 1)?)?;
         ensure(directory.set_texts(text(PAGE_SIZE)?) == Err(EINVAL))?;
         // It is not a link.
