@@ -21,7 +21,7 @@ type Run = dyn Fn(&Kits) -> Result<Vec<Case>> + Send + Sync;
 /// Which groups to run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Choice {
-    /// Every test once on each architecture, in a few minutes
+    /// Every test once on each architecture
     Usual,
     /// The others: guests that differ in one thing
     Other,
