@@ -811,7 +811,6 @@ bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
 	if (queue && !(queue->io_modes & VB2_DMABUF))
 		return false;
 	*found = (struct dmacoh_node) {
-		.dev = node->parent,
 		.dma_dev = queue && queue->dev ? queue->dev : node->parent,
 		.owner = video->fops ? video->fops->owner : NULL,
 		.mem_ops = queue ? queue->mem_ops : NULL,

@@ -266,11 +266,11 @@ impl MappedTable {
         !self.is_direct && self.is_written()
     }
 
-    /// Whether both devices work on the same memory itself, so that to synchronise one of the tables
-    /// does all for the other.
+    /// Whether both are of the same memory, so that to synchronise one of them does all for the
+    /// other, if both are [direct](Self::is_direct).
     #[inline]
     pub(crate) fn shares_memory(&self, other: &Self) -> bool {
-        self.is_direct && other.is_direct && Arc::ptr_eq(&self.pages, &other.pages)
+        Arc::ptr_eq(&self.pages, &other.pages)
     }
 
     /// Whether synchronising it does anything. That does not change, as a mapping bounces from its
