@@ -294,6 +294,15 @@ fn idle(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The same, where the heap charges control groups as well.
+fn charged_files(options: &Options) -> Result<Files> {
+    let files = files(options)?;
+    if files.text("accounting")? != "memory" {
+        return skip("the heap charges nobody");
+    }
+    Ok(files)
+}
+
 /// A buffer of `len` bytes, allocated and freed by a process in `group`.
 fn leave_in(options: &Options, group: &Group, len: u64) -> Result<()> {
     let helper = Helper::Allocate {
@@ -301,8 +310,12 @@ fn leave_in(options: &Options, group: &Group, len: u64) -> Result<()> {
         len,
         group: Some(group.path().to_owned()),
     };
-    let mut process = helper.spawn()?;
-    let answer = process.answer()?;
+    succeed(&helper)
+}
+
+/// Lets a process do something that must succeed, and waits until it has gone.
+fn succeed(helper: &Helper) -> Result<()> {
+    let answer = helper.spawn()?.answer()?;
     ensure!(answer == "success", "expected success, got {answer}");
     Ok(())
 }
@@ -314,10 +327,7 @@ fn current(group: &Group) -> Result<u64> {
 
 fn own_group(options: &Options) -> Result<()> {
     const LEN: u64 = 8 << 20;
-    let files = files(options)?;
-    if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
-    }
+    let files = charged_files(options)?;
     let group = Group::new("memory")?;
     leave_in(options, &group, LEN)?;
     let kept = || files.number("pool");
@@ -364,10 +374,7 @@ fn own_group(options: &Options) -> Result<()> {
 
 fn short_group(options: &Options) -> Result<()> {
     const LEN: u64 = 8 << 20;
-    let files = files(options)?;
-    if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
-    }
+    let files = charged_files(options)?;
     let group = Group::new("memory")?;
     leave(&options.heap()?, LEN as usize)?;
     leave_in(options, &group, LEN)?;
@@ -395,10 +402,7 @@ fn short_group(options: &Options) -> Result<()> {
 }
 
 fn group_outlived(options: &Options) -> Result<()> {
-    let files = files(options)?;
-    if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
-    }
+    let files = charged_files(options)?;
     let group = Group::new("memory")?;
     let path = group.path().to_owned();
     let helper = Helper::Allocate {
@@ -420,10 +424,7 @@ fn group_outlived(options: &Options) -> Result<()> {
 }
 
 fn group_gone(options: &Options) -> Result<()> {
-    let files = files(options)?;
-    if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
-    }
+    let files = charged_files(options)?;
     let group = Group::new("memory")?;
     leave_in(options, &group, 8 << 20)?;
     ensure!(
@@ -443,10 +444,7 @@ fn group_gone(options: &Options) -> Result<()> {
 /// The kernel numbers control groups, and gives the number of one that has gone to the next. If the
 /// module took the one for the other, the kernel would report a count below zero.
 fn group_follows(options: &Options) -> Result<()> {
-    let files = files(options)?;
-    if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
-    }
+    let files = charged_files(options)?;
     for _ in 0..3 {
         let group = Group::new("memory")?;
         leave_in(options, &group, 8 << 20)?;
@@ -475,10 +473,7 @@ fn dying() -> Result<u64> {
 }
 
 fn group_dies(options: &Options) -> Result<()> {
-    let files = files(options)?;
-    if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
-    }
+    charged_files(options)?;
     // Those of earlier tests go first.
     eventually(|| Ok(dying()? == 0))?;
     let before = dying()?;
@@ -504,10 +499,7 @@ fn group_dies(options: &Options) -> Result<()> {
 fn group_reclaims(options: &Options) -> Result<()> {
     const KEPT: u64 = 16 << 20;
     const LEN: usize = 8 << 20;
-    let files = files(options)?;
-    if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
-    }
+    let files = charged_files(options)?;
     let importer = Importer::new(&accepted_by(&options.heap))?;
     let group = Group::new("memory")?;
     // What can be reclaimed is what is kept, in blocks that are too small to be used.
@@ -516,10 +508,7 @@ fn group_reclaims(options: &Options) -> Result<()> {
         len: KEPT,
         group: group.path().to_owned(),
     };
-    let mut process = helper.spawn()?;
-    let answer = process.answer()?;
-    ensure!(answer == "success", "expected success, got {answer}");
-    drop(process);
+    succeed(&helper)?;
     ensure!(
         eventually(|| Ok(files.number("pool")? as u64 == KEPT))?,
         "expected {KEPT} bytes to be kept, got {}",
