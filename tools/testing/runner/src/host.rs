@@ -333,7 +333,7 @@ fn dist() -> Result<Vec<Case>> {
     let archive = root.join(&name);
     let mut unpack = Command::new("tar");
     unpack.arg("-xf").arg(&archive).arg("-C").arg(&source);
-    let unpacked = unpack.arg("--strip-components=1").output()?;
+    let unpacked = output(unpack.arg("--strip-components=1"))?;
     cases.push(Case::judged("dist.unpacked", unless_done(&unpacked)));
     fs::write(source.join("rust/helpers.o"), "")?;
     let again = make_in(&source, &["dist"], &[])?;

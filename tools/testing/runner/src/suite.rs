@@ -136,9 +136,7 @@ fn faults(arch: Arch) -> Suite {
             Arch::Arm64 => "arm64-faults",
         },
         about: "calls that fail on demand, and nothing else",
-        boot: Boot {
-            ..boot(arch, VIVID_MAPS, &format!("{FAULTS} links.c_driver"))
-        },
+        boot: boot(arch, VIVID_MAPS, &format!("{FAULTS} links.c_driver")),
         may_skip: vec!["fail_nth.load"],
     }
 }
@@ -216,11 +214,11 @@ const NAME_TAKEN: &str = "dmesg | grep -q 'dmabuf_coherency: .*system-coherent' 
 const AREA_TAKEN: &str = "dmesg | grep -q 'there are no heaps of contiguous area default_cma_region' && \
     [ -e /dev/dma_heap/default_cma_region -a ! -e /dev/dma_heap/default_cma_region-coherent ]";
 
+/// What the module was told when it was loaded.
+const PARAMETERS: &str = "/sys/module/dmabuf_coherency/parameters";
+
 /// The rules that the module follows, and where vivid is linked to.
 const LINKS: &str = "/sys/module/dmabuf_coherency/parameters/links";
-
-/// What else the module was told when it was loaded.
-const PARAMETERS: &str = "/sys/module/dmabuf_coherency/parameters";
 const VIVID_ORDER: &str = "/sys/class/video4linux/video0/device/dma_heaps/order";
 
 /// Whom a heap charges.
