@@ -162,7 +162,7 @@ help: ## Show this
 	@echo '  prefix=<path>     where the command goes (default: /usr)'
 	@echo '  OUT=<directory>   where archives and packages go (default: out)'
 	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
-	@echo '  TESTS=<filters>   which groups of tests to run (default: all)'
+	@echo '  TESTS=<filters>   which groups of tests to run (default: each test once)'
 	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'
 
