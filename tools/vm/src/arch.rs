@@ -109,11 +109,13 @@ impl Arch {
     }
 
     /// What the kernel is told on this architecture: the serial port that its
-    /// messages go to, and on a PC not to panic when timer interrupts seem to be
-    /// missing. They are late while the host is busy.
+    /// messages go to, and on a PC what helps when timer interrupts are late or get
+    /// lost while the host is busy. It must not panic as it starts, and its timers
+    /// must tick: one that is set anew after each interrupt never comes again once
+    /// an interrupt is lost, and all that sleeps on that CPU sleeps for ever.
     pub(crate) fn parameters(self) -> &'static str {
         match self {
-            Arch::X86_64 => "console=ttyS0 no_timer_check",
+            Arch::X86_64 => "console=ttyS0 no_timer_check highres=off nohz=off",
             Arch::Arm64 => "console=ttyAMA0",
         }
     }
