@@ -38,10 +38,9 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
-            Acquire,
             Atomic,
-            Full,
             Relaxed, //
         },
         Mutex, //
@@ -129,8 +128,10 @@ pub(crate) struct Watch<T: Observer> {
     class: &'static Class,
     /// The address of the class while the interface is registered with it, else 0.
     addr: Atomic<usize>,
-    /// How many devices have an [`Action`].
-    devices: Atomic<usize>,
+    /// The devices that have an [`Action`]. Whoever sees a device in it, with the lock held, sees one
+    /// whose deletion does not end before the lock is released. No other lock is taken within.
+    #[pin]
+    devices: Mutex<KVec<ARef<Device>>>,
     /// The class interface. Changed only with `registered` locked.
     #[pin]
     interface: Opaque<bindings::class_interface>,
@@ -153,7 +154,7 @@ impl<T: Observer> Watch<T> {
         pin_init!(Self {
             class,
             addr: Atomic::new(0),
-            devices: Atomic::new(0),
+            devices <- new_mutex!(KVec::new()),
             interface <- Opaque::zeroed(),
             registered <- new_mutex!(false),
             _observer: PhantomData,
@@ -183,6 +184,17 @@ impl<T: Observer> Watch<T> {
             unsafe { self.settle(&mut registered, class) };
         }
         Ok(())
+    }
+
+    /// Tells user space that something about `dev` has changed (`KOBJ_CHANGE`), if it is a device of
+    /// the class that is not being deleted. May sleep.
+    pub(crate) fn changed(&self, dev: &Device) {
+        let devices = self.devices.lock();
+
+        if is_one_of(&devices, dev) {
+            // SAFETY: It is in the table, which is locked.
+            unsafe { device::changed(dev) };
+        }
     }
 
     /// Finds the class by one of its devices. It may be gone at any time.
@@ -237,7 +249,7 @@ impl<T: Observer> Watch<T> {
     /// `class` must be the class that the interface is registered with, if it is, and not be
     /// unregistered during the call.
     unsafe fn settle(&'static self, registered: &mut bool, class: *const bindings::class) {
-        while *registered && self.devices.load(Acquire) == 0 {
+        while *registered && self.devices.lock().is_empty() {
             // SAFETY: The interface is registered, and its class exists.
             unsafe { bindings::class_interface_unregister(self.interface.get()) };
             *registered = false;
@@ -245,7 +257,7 @@ impl<T: Observer> Watch<T> {
 
             // A device may have been added just before the interface was gone. It may even be gone
             // again, and waiting for our lock.
-            if self.devices.load(Acquire) != 0 {
+            if !self.devices.lock().is_empty() {
                 // SAFETY: The class exists.
                 if let Err(err) = unsafe { self.register(registered, class) } {
                     pr_err!(
@@ -256,6 +268,25 @@ impl<T: Observer> Watch<T> {
                 }
             }
         }
+    }
+
+    /// Notices when `dev` is deleted. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Action::add`].
+    unsafe fn follow(&'static self, dev: &Device) -> Result {
+        let action = Action::new(self)?;
+        let mut devices = self.devices.lock();
+
+        if !is_one_of(&devices, dev) {
+            devices.push(dev.into(), GFP_KERNEL)?;
+            // It has none yet: it is taken out of the table by the one that it had.
+            //
+            // SAFETY: By this function's safety requirements.
+            unsafe { action.add(dev) };
+        }
+        Ok(())
     }
 
     /// # Safety
@@ -275,16 +306,11 @@ impl<T: Observer> Watch<T> {
         };
         let this = this.as_ref().get_ref();
 
-        match Action::new(this) {
-            Ok(action) => {
-                // SAFETY: The module is never unloaded: `start()` was given a `Forever`. By the
-                // invariants of `Class` the device is on no bus.
-                if unsafe { action.add(dev) } {
-                    this.devices.fetch_add(1, Full);
-                }
-            }
-            // Without the action we would not know when the class goes; the device is not watched.
-            Err(_) => return 0,
+        // SAFETY: The module is never unloaded: `start()` was given a `Forever`. By the invariants of
+        // `Class` the device is on no bus.
+        if unsafe { this.follow(dev) }.is_err() {
+            // We would not know when the class goes, so the device is not watched.
+            return 0;
         }
 
         // SAFETY: The device is valid and, by the invariants of `Class`, not being moved.
@@ -305,14 +331,23 @@ impl<T: Observer> Watch<T> {
 }
 
 impl<T: Observer> Release for Watch<T> {
-    fn release(&'static self, dev: &Device) {
+    unsafe fn release(&'static self, dev: &Device) {
         T::removed(dev);
 
-        if self.devices.fetch_sub(1, Full) == 1 {
+        let is_last = {
+            let mut devices = self.devices.lock();
+            devices.retain(|known| !core::ptr::eq(&**known, dev));
+            devices.is_empty()
+        };
+        if is_last {
             let mut registered = self.registered.lock();
-            // SAFETY: `dev` is a device of the class, and being deleted: the class exists. If the
-            // interface is registered, then with that class.
+            // SAFETY: By this function's safety requirements `dev` is a device of the class, and being
+            // deleted: the class exists. If the interface is registered, then with that class.
             unsafe { self.settle(&mut registered, (*dev.as_raw()).class) };
         }
     }
+}
+
+fn is_one_of(devices: &[ARef<Device>], dev: &Device) -> bool {
+    devices.iter().any(|known| core::ptr::eq(&**known, dev))
 }

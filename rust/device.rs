@@ -32,9 +32,6 @@ use kernel::{
 pub(crate) trait DeviceExt {
     /// The raw `struct device`.
     fn as_raw(&self) -> *mut bindings::device;
-
-    /// Tells user space that something about the device has changed (`KOBJ_CHANGE`). May sleep.
-    fn changed(&self);
 }
 
 impl DeviceExt for Device {
@@ -43,18 +40,23 @@ impl DeviceExt for Device {
         // CAST: `Device` is a transparent wrapper of `struct device`.
         core::ptr::from_ref(self).cast_mut().cast()
     }
+}
 
-    fn changed(&self) {
-        // The event is lost if there is no memory for it, which the callee reports to nobody else.
-        //
-        // SAFETY: The device is valid.
-        let _ = unsafe {
-            bindings::kobject_uevent(
-                &raw mut (*self.as_raw()).kobj,
-                bindings::kobject_action_KOBJ_CHANGE,
-            )
-        };
-    }
+/// Tells user space that something about `dev` has changed (`KOBJ_CHANGE`). May sleep.
+///
+/// # Safety
+///
+/// The device must be registered, and not be deleted meanwhile: the event names its parents.
+pub(crate) unsafe fn changed(dev: &Device) {
+    // The event is lost if there is no memory for it, which the callee reports to nobody else.
+    //
+    // SAFETY: By this function's safety requirements.
+    let _ = unsafe {
+        bindings::kobject_uevent(
+            &raw mut (*dev.as_raw()).kobj,
+            bindings::kobject_action_KOBJ_CHANGE,
+        )
+    };
 }
 
 /// A device whose driver does not go during `'a`.
@@ -82,6 +84,12 @@ impl<'a> HasDriver<'a> {
     #[inline]
     pub(crate) fn get(self) -> &'a Device {
         self.0
+    }
+
+    /// Tells user space that something about the device has changed (`KOBJ_CHANGE`). May sleep.
+    pub(crate) fn changed(self) {
+        // SAFETY: The driver core unbinds a driver before it deletes the device.
+        unsafe { changed(self.0) }
     }
 
     /// The name of the driver.

@@ -25,7 +25,11 @@ use kernel::{
 pub(crate) trait Release: Sync + 'static {
     /// The managed resources of `dev` are being released: its driver is being unbound or, for a
     /// device without a driver such as that of a class, it is being deleted. May sleep.
-    fn release(&'static self, dev: &Device);
+    ///
+    /// # Safety
+    ///
+    /// Only called by the driver core, by way of an [`Action`] on this target that `dev` had.
+    unsafe fn release(&'static self, dev: &Device);
 }
 
 /// An action that is ready to be added to a device, which cannot fail.
@@ -51,13 +55,13 @@ impl<T: Release> Action<T> {
         Ok(Self(data, PhantomData))
     }
 
-    /// Adds the action to `dev`, unless it has one on the same target. Returns whether it had none.
+    /// Adds the action to `dev`, unless it has one on the same target.
     ///
     /// # Safety
     ///
     /// - The module that `T` is part of must never be unloaded.
     /// - `dev` must have a driver that is bound or being bound, or belong to no bus.
-    pub(crate) unsafe fn add(self, dev: &Device) -> bool {
+    pub(crate) unsafe fn add(self, dev: &Device) {
         let dev = dev.as_raw();
 
         // SAFETY: `dev` is valid. The target is a valid argument of `match_callback()`.
@@ -69,19 +73,21 @@ impl<T: Release> Action<T> {
                 core::ptr::from_ref(*self.0.as_ref()).cast_mut().cast(),
             )
         };
-        let new = found.is_null();
-        if new {
+        if found.is_null() {
             let this = core::mem::ManuallyDrop::new(self);
 
             // SAFETY: `this` owns the allocation and gives it up; by this function's safety
             // requirements the callback can run, and the device accepts managed resources.
             unsafe { bindings::devres_add(dev, this.0.as_ptr().cast()) };
         }
-        new
     }
 
     /// Takes the action on `target` away from `dev`, if it has one that is not being done already.
-    pub(crate) fn remove(dev: &Device, target: &'static T) {
+    ///
+    /// # Safety
+    ///
+    /// Nobody may rely on the action any more.
+    pub(crate) unsafe fn remove(dev: &Device, target: &'static T) {
         // There may be none.
         //
         // SAFETY: `dev` is valid. The target is a valid argument of `match_callback()`.
@@ -119,8 +125,8 @@ impl<T: Release> Action<T> {
         // SAFETY: `new()` has written it.
         let target = unsafe { *data.cast::<&'static T>() };
 
-        // SAFETY: The device is valid during the call.
-        target.release(unsafe { Device::from_raw(dev) });
+        // SAFETY: The device is valid during the call, which is the driver core's.
+        unsafe { target.release(Device::from_raw(dev)) };
     }
 }
 

@@ -30,10 +30,7 @@ use crate::{
         Watch, //
     },
     coherency,
-    device::{
-        DeviceExt,
-        HasDriver, //
-    },
+    device::HasDriver,
     dma_heap,
     dma_mapping::DmaDevice,
     exports,
@@ -195,6 +192,11 @@ impl Links {
             watches,
             search: Atomic::new(false),
         }))
+    }
+
+    /// What is known of regions and heaps.
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// Begins to create links. What goes wrong is logged, and leaves devices without links.
@@ -677,8 +679,10 @@ impl DeviceLinks {
     /// Links raise no events of their own.
     fn tell(&self, dev: HasDriver<'_>) {
         dev.changed();
-        for (node, _) in &self.nodes {
-            node.changed();
+        for watch in <Links as class::Observer>::watches() {
+            for (node, _) in &self.nodes {
+                watch.changed(node);
+            }
         }
     }
 }

@@ -33,7 +33,7 @@ use kernel::{
 
 /// What is kept about a device.
 pub(crate) trait Data: Send + Unpin + 'static {
-    /// The device's driver is being unbound; the data is dropped next.
+    /// The device's driver is being unbound; the data is dropped next. The table is locked.
     fn unbound(&mut self, dev: HasDriver<'_>);
 }
 
@@ -74,12 +74,13 @@ impl<T: Data> PerDevice<T> {
 }
 
 impl<T: Data> Release for PerDevice<T> {
-    fn release(&'static self, dev: &Device) {
+    unsafe fn release(&'static self, dev: &Device) {
         let mut slots = self.slots.lock();
 
         if let Some(mut slot) = slots.remove(&key(dev)) {
-            // SAFETY: The driver core releases managed resources before it clears what makes a
-            // device bound, such as what the DMA API knows of it.
+            // SAFETY: By this function's safety requirements. The driver core releases managed
+            // resources before it clears what makes a device bound, such as what the DMA API knows
+            // of it.
             slot.data.unbound(unsafe { HasDriver::new(dev) });
         }
     }
@@ -143,7 +144,8 @@ impl<T: Data> Locked<T> {
     /// Forgets `dev`.
     pub(crate) fn remove(&mut self, dev: &Device) {
         if self.slots.remove(&key(dev)).is_some() {
-            Action::remove(dev, self.owner);
+            // SAFETY: The action was for the slot, and a new slot gets a new action.
+            unsafe { Action::remove(dev, self.owner) };
         }
     }
 }

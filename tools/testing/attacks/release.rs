@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+// An action that is taken away from whoever relies on it, and one that is done when it is not due.
+
+use crate::{
+    devres::{
+        Action,
+        Release, //
+    },
+    per_device::{
+        Data,
+        PerDevice, //
+    }, //
+};
+use kernel::device::Device;
+
+fn release<T: Data>(dev: &Device, table: &'static PerDevice<T>) {
+    Action::remove(dev, table);
+    table.release(dev);
+}
