@@ -176,6 +176,7 @@ impl Pool {
     ///
     /// Those of [`kthread::spawn`]. Nothing is kept then.
     pub(crate) fn start(self: &Arc<Self>, forever: Forever) -> Result {
+        self.shrinker.register(forever);
         if self.shared.wanted_limit != 0 {
             kthread::spawn(c"dmabuf_coherency", self.clone(), forever)?;
             self.shared.limit.store(self.shared.wanted_limit, Relaxed);

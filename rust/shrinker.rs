@@ -11,7 +11,8 @@
 
 use crate::{
     bindings,
-    memcg::Memcg, //
+    memcg::Memcg,
+    module::Forever, //
 };
 use core::{
     marker::PhantomData,
@@ -54,7 +55,7 @@ const SHRINK_STOP: usize = !0;
 ///
 /// # Invariants
 ///
-/// - `shrinker` is registered, and its private data points to this.
+/// - `shrinker` has been allocated, and its private data points to this.
 /// - `lru` is initialised, and has nothing on it but items of [`Member<T>`]s that live.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Shrinker<T: Reclaim> {
@@ -62,6 +63,7 @@ pub(crate) struct Shrinker<T: Reclaim> {
     #[pin]
     lru: Opaque<bindings::list_lru>,
     items: ItemCache,
+    is_registered: Atomic<bool>,
     _type: PhantomData<fn(T) -> T>,
 }
 
@@ -90,7 +92,7 @@ struct Item<T> {
 }
 
 impl<T: Reclaim> Shrinker<T> {
-    /// Registers a shrinker. May sleep.
+    /// Creates a shrinker, of which the kernel does not know before [`Self::register`]. May sleep.
     ///
     /// Its slab cache has this name too. A number follows in all but the first of this module, as the
     /// kernel dumps the stack for two caches of one name.
@@ -137,6 +139,7 @@ impl<T: Reclaim> Shrinker<T> {
                     to_result(unsafe { bindings::dmacoh_list_lru_init(lru, shrinker.as_ptr()) })
                 }),
                 items,
+                is_registered: Atomic::new(false),
                 _type: PhantomData,
             }? Error),
             GFP_KERNEL,
@@ -146,8 +149,9 @@ impl<T: Reclaim> Shrinker<T> {
             unsafe { bindings::shrinker_free(shrinker.as_ptr()) };
         })?;
 
-        // SAFETY: The shrinker is not registered yet. The callbacks get at `this` through its
-        // private data, which lives until the shrinker has been freed.
+        // INVARIANT: Nobody else has got at the shrinker yet.
+        //
+        // SAFETY: As above.
         unsafe {
             (*shrinker.as_ptr()).count_objects = Some(count_callback::<T>);
             (*shrinker.as_ptr()).scan_objects = Some(scan_callback::<T>);
@@ -155,9 +159,17 @@ impl<T: Reclaim> Shrinker<T> {
             (*shrinker.as_ptr()).seeks = 1;
             (*shrinker.as_ptr()).batch = 1;
             (*shrinker.as_ptr()).private_data = Arc::as_ptr(&this).cast_mut().cast();
-            bindings::shrinker_register(shrinker.as_ptr());
         }
         Ok(this)
+    }
+
+    /// Lets the kernel ask for memory from now on. May sleep.
+    pub(crate) fn register(&self, _: Forever) {
+        if !self.is_registered.xchg(true, Relaxed) {
+            // SAFETY: The shrinker is registered once. The callbacks get at `self` through its private
+            // data, and it frees the shrinker first when it goes. They stay: there is a `Forever`.
+            unsafe { bindings::shrinker_register(self.shrinker.as_ptr()) };
+        }
     }
 
     /// Puts `what`, which is kept for `memcg`, under the shrinker. May sleep.
@@ -252,7 +264,7 @@ impl<T: Reclaim> Shrinker<T> {
         wanted: usize,
     ) -> usize {
         let mut items = 0;
-        let mut freed = 0;
+        let mut freed = 0_usize;
 
         // SAFETY: By this function's safety requirements.
         unsafe {
@@ -272,7 +284,7 @@ impl<T: Reclaim> Shrinker<T> {
                 })
             };
             let Some(what) = next else { break };
-            freed += what.reclaim(wanted.saturating_sub(freed));
+            freed = freed.saturating_add(what.reclaim(wanted.saturating_sub(freed)));
             if freed >= wanted {
                 break;
             }
@@ -284,7 +296,7 @@ impl<T: Reclaim> Shrinker<T> {
 #[pinned_drop]
 impl<T: Reclaim> PinnedDrop for Shrinker<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: It is registered. No callback runs when this returns.
+        // SAFETY: It has been allocated. No callback runs when this returns.
         unsafe { bindings::shrinker_free(self.shrinker.as_ptr()) };
         // SAFETY: It is initialised, and empty, as each item has kept the shrinker alive.
         unsafe { bindings::list_lru_destroy(self.lru.get()) };
@@ -354,13 +366,13 @@ unsafe extern "C" fn count_callback<T: Reclaim>(
             (*sc).memcg,
         )
     };
-    let mut pages = 0;
+    let mut pages = 0_usize;
 
     for node in nodes() {
         // SAFETY: The core holds a reference to the cgroup.
         unsafe {
             this.walk(memcg, node, usize::MAX, |what| {
-                pages += what.reclaimable();
+                pages = pages.saturating_add(what.reclaimable());
                 bindings::lru_status::LRU_SKIP
             })
         };
@@ -383,11 +395,13 @@ unsafe extern "C" fn scan_callback<T: Reclaim>(
             (*sc).nr_to_scan,
         )
     };
-    let mut freed = 0;
+    let mut freed = 0_usize;
 
     for node in nodes() {
         // SAFETY: The core holds a reference to the cgroup.
-        freed += unsafe { this.reclaim(memcg, node, wanted.saturating_sub(freed)) };
+        let more = unsafe { this.reclaim(memcg, node, wanted.saturating_sub(freed)) };
+
+        freed = freed.saturating_add(more);
         if freed >= wanted {
             break;
         }
