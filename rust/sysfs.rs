@@ -374,19 +374,21 @@ pub(crate) unsafe fn add_file<T: Sync>(
         attribute.attr.mode = 0o644;
         attribute.__bindgen_anon_2.store = Some(store_file_callback::<T>);
     }
-    let file = KBox::leak(KBox::new(
+    let mut file = KBox::new(
         File {
             attribute,
             data,
             ops,
         },
         GFP_KERNEL,
-    )?);
+    )?;
 
     // SAFETY: The attribute is ours, and not in use yet.
     unsafe { bindings::dmacoh_sysfs_attr_init(&mut file.attribute.attr) };
-    // SAFETY: The device has a directory, and the attribute lives for ever.
-    to_result(unsafe { bindings::device_create_file(dev.as_raw(), &file.attribute) })
+    // SAFETY: The device has a directory. If this works, the attribute lives for ever.
+    to_result(unsafe { bindings::device_create_file(dev.as_raw(), &file.attribute) })?;
+    KBox::leak(file);
+    Ok(())
 }
 
 /// # Safety
