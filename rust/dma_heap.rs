@@ -12,10 +12,7 @@
 use crate::{
     bindings,
     class::Class,
-    device::{
-        self,
-        DeviceExt, //
-    },
+    device,
     dma_buf::{
         DmaBuf,
         Exporter, //
@@ -52,15 +49,23 @@ pub(crate) trait Heap: Sync + 'static {
     /// and `O_CLOEXEC`. The error reaches the caller of `DMA_HEAP_IOCTL_ALLOC` unchanged. May
     /// sleep. Called at once by any number of tasks, and from the moment of registration.
     fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Self::Buffer>>>;
-
-    /// The heap has been registered, as `dev`. An error is logged.
-    fn registered(&'static self, dev: &HeapDevice) -> Result;
 }
 
 /// The device of a registered heap, which is never deleted.
 pub(crate) struct HeapDevice(ARef<Device>, Forever);
 
 impl HeapDevice {
+    /// Finds the device of the heap `name`.
+    pub(crate) fn find(name: &CStr, forever: Forever) -> Option<Self> {
+        find(name).map(|dev| Self(dev, forever))
+    }
+
+    /// Tells user space that something about the heap has changed (`KOBJ_CHANGE`). May sleep.
+    pub(crate) fn changed(&self) {
+        // SAFETY: The device is registered and never deleted.
+        unsafe { device::changed(&self.0) };
+    }
+
     /// Adds a file to the heap's directory in sysfs, for everybody to read. May sleep.
     ///
     /// # Errors
@@ -103,17 +108,15 @@ impl<'a> Registrar<'a> {
     ///
     /// The core takes the name for a format, and replaces `/`, so it must have neither that nor `%`.
     ///
-    /// Failure is logged, and remembered in case that no heap at all can be registered. May sleep.
-    pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) {
-        match self.try_add(name, heap) {
-            // SAFETY: The core has got a heap, so `Permanent` lets the module's data live for ever,
-            // which the heap is part of.
-            Ok(()) => Self::announce(name, unsafe { &*core::ptr::from_ref(heap) }),
-            Err(err) => {
+    /// Returns whether that has worked. Failure is logged, and remembered in case that no heap at all
+    /// can be registered. May sleep.
+    pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> bool {
+        self.try_add(name, heap)
+            .inspect_err(|err| {
                 pr_err!("cannot register heap {}: {:?}\n", name, err);
-                self.error = Some(err);
-            }
-        }
+                self.error = Some(*err);
+            })
+            .is_ok()
     }
 
     fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result {
@@ -137,21 +140,6 @@ impl<'a> Registrar<'a> {
         // SAFETY: From here on `Permanent` lets the module and its data live for ever, and so do the
         // name, the callbacks and the heap, whether this succeeds or not.
         from_err_ptr(unsafe { bindings::dma_heap_add(&info) }).map(drop)
-    }
-
-    fn announce<T: Heap>(name: &CStr, heap: &'static T) {
-        // SAFETY: The core has got a heap, so `Permanent` keeps the module.
-        let forever = unsafe { Forever::new() };
-        let result = find(name).ok_or(ENODEV).and_then(|dev| {
-            heap.registered(&HeapDevice(dev.clone(), forever))?;
-            // The event of the new heap came before its files.
-            dev.changed();
-            Ok(())
-        });
-
-        if let Err(err) = result {
-            pr_err!("heap {} lacks files in sysfs: {:?}\n", name, err);
-        }
     }
 }
 
@@ -182,7 +170,8 @@ impl<T: Heap> VTable<T> {
         // None are defined; the core refuses any.
         _heap_flags: u64,
     ) -> *mut bindings::dma_buf {
-        // SAFETY: `try_add()` has given a `&T`, which became `'static` by its success.
+        // SAFETY: `try_add()` has given a `&T`. From then on `Permanent` lets the module's data live
+        // for ever, which the heap is part of.
         let heap: &'static T = unsafe { &*bindings::dma_heap_get_drvdata(heap).cast() };
 
         match heap.allocate(len, fd_flags) {

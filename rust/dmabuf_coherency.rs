@@ -120,11 +120,22 @@ unsafe impl PermanentModule for DmabufCoherency {
         for heap in &self.heaps {
             let heap = heap.as_ref().get_ref();
 
-            registrar.add(heap.name(), heap);
+            if registrar.add(heap.name(), heap) {
+                self.links.catalogue().registered(heap.name());
+            }
         }
     }
 
     fn start(&'static self, forever: Forever) {
+        for heap in &self.heaps {
+            let (name, heap) = (heap.name(), heap.as_ref().get_ref());
+
+            if self.links.catalogue().find(name.to_bytes()).is_some() {
+                if let Err(err) = heap.publish(forever) {
+                    pr_err!("heap {} lacks files in sysfs: {:?}\n", name, err);
+                }
+            }
+        }
         // Heaps work without it.
         if let Err(err) = self.pool.start(forever) {
             pr_err!("memory will not be kept for reuse: {:?}\n", err);

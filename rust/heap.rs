@@ -21,6 +21,7 @@ use crate::{
     },
     dmem,
     mm::BufferVma,
+    module::Forever,
     page::{
         self,
         Caching,
@@ -127,6 +128,22 @@ impl Heap {
     /// Its name, as under `/dev/dma_heap`.
     pub(crate) fn name(&self) -> &CStr {
         &self.name
+    }
+
+    /// Adds its files to sysfs, after it has been registered. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HeapDevice::add_file`].
+    pub(crate) fn publish(&'static self, forever: Forever) -> Result {
+        let dev = HeapDevice::find(&self.name, forever).ok_or(ENODEV)?;
+
+        for (name, ops) in &FILES {
+            dev.add_file(name, self, ops)?;
+        }
+        // The event of the new heap came before its files.
+        dev.changed();
+        Ok(())
     }
 
     /// How the CPU maps its buffers.
@@ -252,12 +269,6 @@ impl dma_heap::Heap for Heap {
                 _charge: charge,
             }),
         )
-    }
-
-    fn registered(&'static self, dev: &HeapDevice) -> Result {
-        FILES
-            .iter()
-            .try_for_each(|(name, ops)| dev.add_file(name, self, ops))
     }
 }
 

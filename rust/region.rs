@@ -21,7 +21,13 @@ use core::ops::RangeInclusive;
 use kernel::{
     prelude::*,
     str::CString,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
 };
 
 /// Where the memory of a region comes from.
@@ -118,6 +124,8 @@ impl Region {
 pub(crate) struct Entry {
     pub(crate) kind: policy::Heap,
     pub(crate) name: CString,
+    /// Whether the heap of this name, if there is one, is the one that is meant.
+    is_there: Atomic<bool>,
 }
 
 /// The one table of regions and heaps.
@@ -167,7 +175,15 @@ impl Catalogue {
                     );
                     continue;
                 }
-                heaps.push(Entry { kind, name }, GFP_KERNEL)?;
+                let is_there = Atomic::new(kind.in_tree);
+                heaps.push(
+                    Entry {
+                        kind,
+                        name,
+                        is_there,
+                    },
+                    GFP_KERNEL,
+                )?;
             }
         }
         Ok(Self { regions, heaps })
@@ -188,10 +204,22 @@ impl Catalogue {
 
     /// What is known of the heap `name`: nothing, if it is another driver's.
     pub(crate) fn find(&self, name: &[u8]) -> Option<policy::Heap> {
+        self.entry(name)
+            .filter(|entry| entry.is_there.load(Relaxed))
+            .map(|entry| entry.kind)
+    }
+
+    /// Our heap `name` has been registered.
+    pub(crate) fn registered(&self, name: &CStr) {
+        if let Some(entry) = self.entry(name.to_bytes()) {
+            entry.is_there.store(true, Relaxed);
+        }
+    }
+
+    fn entry(&self, name: &[u8]) -> Option<&Entry> {
         self.heaps
             .iter()
             .find(|entry| entry.name.to_bytes() == name)
-            .map(|entry| entry.kind)
     }
 
     /// The regions that `dev` reaches all of.

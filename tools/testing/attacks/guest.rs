@@ -127,13 +127,6 @@ impl dma_heap::Heap for Heap {
         };
         DmaBuf::export(NAME, len, fd_flags, Ok(buffer))
     }
-
-    fn registered(&'static self, dev: &HeapDevice) -> Result {
-        self.is_registered.store(true, Relaxed);
-        HEAP_FILES
-            .iter()
-            .try_for_each(|(name, ops)| dev.add_file(name, self, ops))
-    }
 }
 
 #[vtable]
@@ -195,9 +188,10 @@ impl Guest {
 
     pub(crate) fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
         for (name, heap) in BAD_NAMES.into_iter().zip(&self.bad_heaps) {
-            registrar.add(name, heap);
+            heap.is_registered.store(registrar.add(name, heap), Relaxed);
         }
-        registrar.add(NAME, &self.heap);
+        let is_registered = registrar.add(NAME, &self.heap);
+        self.heap.is_registered.store(is_registered, Relaxed);
     }
 
     pub(crate) fn start(&'static self, forever: Forever) {
@@ -205,7 +199,8 @@ impl Guest {
         report(2, "tables", self.tables(forever));
         report(3, "texts", self.texts(forever));
         report(4, "links", self.links());
-        report(5, "shrinkers", shrinkers());
+        report(5, "shrinkers", shrinkers(forever));
+        report(6, "files", self.files(forever));
     }
 
     /// Whether bad names are refused before anything happens.
@@ -215,6 +210,15 @@ impl Guest {
             ensure(!heap.is_registered.load(Relaxed) && dma_heap::find(name).is_none())?;
         }
         Ok(())
+    }
+
+    /// Whether a heap gets files, which the selftest reads.
+    fn files(&'static self, forever: Forever) -> Result {
+        let dev = HeapDevice::find(NAME, forever).ok_or(ENODEV)?;
+
+        HEAP_FILES
+            .iter()
+            .try_for_each(|(name, ops)| dev.add_file(name, &self.heap, ops))
     }
 
     /// Whether each of two tables of the same type forgets a device that is unbound.
@@ -288,10 +292,13 @@ impl Reclaim for Nothing {
     }
 }
 
-/// Whether there can be two of the same name.
-fn shrinkers() -> Result {
-    let _first = Shrinker::<Nothing>::new(c"attacked")?;
+/// Whether there can be two of the same name, and one is registered twice or never.
+fn shrinkers(forever: Forever) -> Result {
+    let first = Shrinker::<Nothing>::new(c"attacked")?;
     let _second = Shrinker::<Nothing>::new(c"attacked")?;
+
+    first.register(forever);
+    first.register(forever);
 
     for name in [c"attacked:1", c"attacked/too", c"attacked too"] {
         ensure(Shrinker::<Nothing>::new(name).is_err_and(|err| err == EINVAL))?;
