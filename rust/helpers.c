@@ -553,17 +553,27 @@ void dmacoh_mod_reclaimable(struct page *page, long nr_pages)
 			    nr_pages);
 }
 
-/* Contiguous memory is for pages that can be moved, which these cannot. */
-long dmacoh_available_pages(void)
+/* What swapping can make room for of so many pages of anonymous memory. */
+static long swappable_pages(unsigned long anonymous)
 {
-	return si_mem_available() - (long)global_zone_page_state(NR_FREE_CMA_PAGES);
+	return min_t(long, get_nr_swap_pages(), anonymous);
 }
 
-/* Below 4 GiB: what is free, and what the page cache has there. */
+/* Contiguous memory is for pages that can be moved, which these cannot. */
+
+long dmacoh_available_pages(void)
+{
+	return si_mem_available() - (long)global_zone_page_state(NR_FREE_CMA_PAGES) +
+	       swappable_pages(global_node_page_state(NR_ACTIVE_ANON) +
+			       global_node_page_state(NR_INACTIVE_ANON));
+}
+
+/* Below 4 GiB: what is free, and what the page cache and programs have there. */
 long dmacoh_available_dma32_pages(void)
 {
 	long nr_pages = 0;
 #ifdef CONFIG_ZONE_DMA32
+	unsigned long anonymous = 0;
 	int nid, i;
 
 	for_each_online_node(nid) {
@@ -574,8 +584,11 @@ long dmacoh_available_dma32_pages(void)
 				    zone_page_state(zone, NR_FREE_CMA_PAGES) +
 				    zone_page_state(zone, NR_ZONE_ACTIVE_FILE) +
 				    zone_page_state(zone, NR_ZONE_INACTIVE_FILE);
+			anonymous += zone_page_state(zone, NR_ZONE_ACTIVE_ANON) +
+				     zone_page_state(zone, NR_ZONE_INACTIVE_ANON);
 		}
 	}
+	nr_pages += swappable_pages(anonymous);
 #endif
 	return nr_pages;
 }
@@ -710,9 +723,11 @@ void dmacoh_account_reclaimed_pages(unsigned long nr_pages)
 	mm_account_reclaimed_pages(nr_pages);
 }
 
-int dmacoh_nr_node_ids(void)
+/* The next memory node that there may be, -1 after the last. */
+int dmacoh_next_node(int node)
 {
-	return nr_node_ids;
+	node = next_node(node, node_possible_map);
+	return node < MAX_NUMNODES ? node : -1;
 }
 
 struct task_struct *dmacoh_kthread(int (*run)(void *data), void *data,
@@ -756,6 +771,15 @@ int dmacoh_wait_fences(struct dma_buf *buf, bool write)
 	ret = dma_resv_wait_timeout(buf->resv, dma_resv_usage_rw(write), true,
 				    MAX_SCHEDULE_TIMEOUT);
 	return ret < 0 ? ret : 0;
+}
+
+/* Whether there is something of that name in the directory of @kobj. */
+bool dmacoh_sysfs_has(struct kobject *kobj, const char *name)
+{
+	struct kernfs_node *found = sysfs_get_dirent(kobj->sd, name);
+
+	sysfs_put(found);
+	return found;
 }
 
 void dmacoh_sysfs_attr_init(struct attribute *attr)

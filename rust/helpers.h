@@ -17,6 +17,7 @@ struct device;
 struct dma_buf;
 struct iosys_map;
 struct kmem_cache;
+struct kobject;
 struct list_lru;
 struct mem_cgroup;
 struct module;
@@ -69,6 +70,7 @@ void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr);
 void dmacoh_sg_fill(struct sg_table *table, const struct dmacoh_block *block,
 		    size_t stride);
 int dmacoh_wait_fences(struct dma_buf *buf, bool write);
+bool dmacoh_sysfs_has(struct kobject *kobj, const char *name);
 void dmacoh_sysfs_attr_init(struct attribute *attr);
 void dmacoh_kmemleak_not_leak(const void *ptr);
 bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found);
@@ -124,7 +126,7 @@ void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
 			     struct mem_cgroup *memcg);
 int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker);
 void dmacoh_account_reclaimed_pages(unsigned long nr_pages);
-int dmacoh_nr_node_ids(void);
+int dmacoh_next_node(int node);
 struct task_struct *dmacoh_kthread(int (*run)(void *data), void *data,
 				   const char *name);
 void dmacoh_set_freezable(void);

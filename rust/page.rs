@@ -716,7 +716,7 @@ impl Drop for Pages {
     }
 }
 
-/// An estimate of the pages of `zone` that can be allocated without swapping, what can be reclaimed
+/// An estimate of the pages of `zone` that can be allocated, what can be reclaimed or swapped out
 /// included and contiguous memory not.
 pub(crate) fn available(zone: Zone) -> usize {
     // SAFETY: Callable in any context.

@@ -156,7 +156,7 @@ impl Pool {
             }),
             GFP_KERNEL,
         )?;
-        let shrinker = Shrinker::new(c"dmabuf_coherency")?;
+        let shrinker = Shrinker::new()?;
 
         Arc::pin_init(
             pin_init!(Self {

@@ -25,6 +25,7 @@ use core::{
 use kernel::{
     container_of,
     error::to_result,
+    module::ModuleMetadata,
     prelude::*,
     str::CString,
     sync::{
@@ -44,7 +45,6 @@ pub(crate) trait Reclaim: Send + Sync + 'static {
 
     /// Frees at least `nr_pages` pages, or all, and returns how many. Called in the midst of
     /// somebody's allocation: it must not allocate, nor take a lock that is held while allocating.
-    /// Nor may it drop the last reference to its shrinker, which waits until it has returned.
     fn reclaim(&self, nr_pages: usize) -> usize;
 }
 
@@ -94,23 +94,18 @@ struct Item<T> {
 impl<T: Reclaim> Shrinker<T> {
     /// Creates a shrinker, of which the kernel does not know before [`Self::register`]. May sleep.
     ///
-    /// Its slab cache has this name too. A number follows in all but the first of this module, as the
-    /// kernel dumps the stack for two caches of one name.
+    /// It and its slab cache have the name of the module and a number, as the kernel dumps the stack
+    /// for two caches of one name.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if there is a blank, a `/` or a `:` in the name.
-    /// - [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn new(name: &CStr) -> Result<Arc<Self>> {
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new() -> Result<Arc<Self>> {
         static COUNT: Atomic<usize> = Atomic::new(0);
 
-        if name.to_bytes().iter().any(|byte| b" /:".contains(byte)) {
-            return Err(EINVAL);
-        }
-        let name = match COUNT.fetch_add(1, Relaxed) {
-            0 => CString::try_from_fmt(fmt!("{}", name))?,
-            number => CString::try_from_fmt(fmt!("{}:{}", name, number))?,
-        };
+        let module = <crate::LocalModule as ModuleMetadata>::NAME;
+        let number = COUNT.fetch_add(1, Relaxed);
+        let name = CString::try_from_fmt(fmt!("{}-{}", module, number))?;
         // CAST: An item is small.
         // SAFETY: The name is a string, which is copied.
         let items = unsafe {
@@ -163,11 +158,13 @@ impl<T: Reclaim> Shrinker<T> {
         Ok(this)
     }
 
-    /// Lets the kernel ask for memory from now on. May sleep.
-    pub(crate) fn register(&self, _: Forever) {
+    /// Lets the kernel ask for memory from now on, for ever: whoever let the last reference go within
+    /// a callback would wait for its end. May sleep.
+    pub(crate) fn register(self: &Arc<Self>, _: Forever) {
         if !self.is_registered.xchg(true, Relaxed) {
+            core::mem::forget(self.clone());
             // SAFETY: The shrinker is registered once. The callbacks get at `self` through its private
-            // data, and it frees the shrinker first when it goes. They stay: there is a `Forever`.
+            // data, which is never freed now. They stay: there is a `Forever`.
             unsafe { bindings::shrinker_register(self.shrinker.as_ptr()) };
         }
     }
@@ -296,7 +293,7 @@ impl<T: Reclaim> Shrinker<T> {
 #[pinned_drop]
 impl<T: Reclaim> PinnedDrop for Shrinker<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: It has been allocated. No callback runs when this returns.
+        // SAFETY: It has been allocated, and is not registered, as that would keep it.
         unsafe { bindings::shrinker_free(self.shrinker.as_ptr()) };
         // SAFETY: It is initialised, and empty, as each item has kept the shrinker alive.
         unsafe { bindings::list_lru_destroy(self.lru.get()) };
@@ -305,9 +302,16 @@ impl<T: Reclaim> PinnedDrop for Shrinker<T> {
 
 /// All memory nodes. An item is on the list of the one that its own memory is from; what it stands
 /// for is not told apart by node.
-fn nodes() -> core::ops::Range<c_int> {
-    // SAFETY: Callable in any context.
-    0..unsafe { bindings::dmacoh_nr_node_ids() }
+fn nodes() -> impl Iterator<Item = c_int> {
+    // Their numbers may have gaps, for which there is no list.
+    let next = |node| {
+        // SAFETY: Callable in any context.
+        let next = unsafe { bindings::dmacoh_next_node(node) };
+
+        (next >= 0).then_some(next)
+    };
+
+    core::iter::successors(next(-1), move |node| next(*node))
 }
 
 /// Something that is kept under a [`Shrinker`] until this is dropped.

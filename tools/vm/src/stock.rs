@@ -29,7 +29,7 @@ use crate::{
 pub const DEBIAN: &str = "debian";
 
 /// What guests load of these kernels, besides what our own modules depend on.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     "bochs",
     "configfs",
     "dummy_hcd",
@@ -39,6 +39,7 @@ const MODULES: [&str; 9] = [
     "virtio_console",
     "virtio_pci",
     "vivid",
+    "zram",
 ];
 
 /// What is only there if the kernel is one of Debian's.

@@ -6,13 +6,17 @@ use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::fragments::Fragments;
 use crate::heap::{Heap, Request};
-use crate::mapping::page_size;
+use crate::kernel_module::modprobe;
+use crate::mapping::{Mapping, page_size};
 use crate::memory::{eventually, free, free_blocks, meminfo, settled_free, vmstat, wait_until};
 use crate::options::{Options, is_of_system_region};
 use crate::process::{Helper, Running};
 use crate::trace::{EXPORT, Recording};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
@@ -25,6 +29,11 @@ pub const TESTS: &[Test] = &[
         "memory.exhausted",
         "more than is free gives ENOMEM, and kills nobody",
         exhausted,
+    ),
+    Test::new(
+        "memory.swapped",
+        "memory that programs fill is swapped out for a buffer, if there is swap",
+        swapped,
     ),
     Test::new(
         "memory.fragmented",
@@ -169,7 +178,83 @@ fn exhausted(options: &Options) -> Result<()> {
     peace.expect_back(&what)
 }
 
-/// Asks for more than there is in blocks of several pages.
+/// A compressed swap device, which is taken away when dropped.
+struct Swap;
+
+impl Swap {
+    const DEVICE: &str = "/dev/zram0";
+
+    fn new(bytes: u64) -> Result<Self> {
+        if modprobe("zram", &[]).is_err() || !Path::new(Self::DEVICE).exists() {
+            return skip("no zram to swap to: try a kernel with CONFIG_ZRAM, as --kernel debian");
+        }
+        fs::write("/sys/block/zram0/disksize", bytes.to_string()).context("its size")?;
+        let swap = Self;
+        for command in ["mkswap", "swapon"] {
+            swap.run(command)?;
+        }
+        Ok(swap)
+    }
+
+    fn run(&self, command: &str) -> Result<()> {
+        let status = Command::new(command)
+            .arg(Self::DEVICE)
+            .stdout(Stdio::null())
+            .status()
+            .with_context(|| command.to_owned())?;
+        ensure!(status.success(), "{command} failed");
+        Ok(())
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        if let Err(error) = self.run("swapoff") {
+            println!("{error:#}");
+        }
+        let _ = fs::write("/sys/block/zram0/reset", "1");
+    }
+}
+
+fn swapped(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    options.need_system_region()?;
+    let heap = options.heap()?;
+    let wanted = 64 << 20;
+    let swap = Swap::new(meminfo("MemTotal")? / 2)?;
+    // All but a part of what is wanted.
+    let filled = meminfo("MemAvailable")?.saturating_sub(wanted / 2) as usize;
+    let mapping = Mapping::anonymous(filled)?;
+    for page in 0..mapping.pages() {
+        mapping.write(page * page_size(), &(page as u64).to_ne_bytes());
+    }
+    let available = meminfo("MemAvailable")?;
+    ensure!(
+        available < wanted,
+        "expected less than {wanted} bytes to be available, there are {available}"
+    );
+    let mut peace = Peace::now()?;
+    let what = format!("allocating {wanted} bytes with {available} available, and swap");
+    let buffer = heap.alloc(wanted as usize).context(what.clone())?;
+    let free = meminfo("SwapFree")?;
+    let total = meminfo("SwapTotal")?;
+    println!("{} bytes were swapped out", total - free);
+    ensure!(free < total, "{what}: expected something to be swapped out");
+    peace.expect_kept(&what)?;
+    for page in (0..mapping.pages()).step_by(97) {
+        let mut seen = [0; 8];
+        mapping.read(page * page_size(), &mut seen);
+        ensure!(
+            u64::from_ne_bytes(seen) == page as u64,
+            "page {page} of the program has changed"
+        );
+    }
+    drop(buffer);
+    drop(mapping);
+    drop(swap);
+    Ok(())
+}
+
 /// How many buffers of `len` bytes a heap makes until it has no memory.
 fn count(heap: &Heap, len: usize) -> Result<usize> {
     let mut buffers = Vec::new();
