@@ -65,7 +65,7 @@ impl Cleaner {
         if pages.start > pages.end || pages.end > block.nr_pages() {
             return Err(EINVAL);
         }
-        if Self::IS_NEEDLESS {
+        if pages.is_empty() || Self::IS_NEEDLESS {
             return Ok(());
         }
         if !DmaDevice::from(self.device()).reaches(&block.physical()) {

@@ -129,7 +129,7 @@ pub(crate) struct Watch<T: Observer> {
     /// The address of the class while the interface is registered with it, else 0.
     addr: Atomic<usize>,
     /// The devices that have an [`Action`]. Whoever sees a device in it, with the lock held, sees one
-    /// whose deletion does not end before the lock is released. No other lock is taken within.
+    /// whose deletion does not end before the lock is released. No lock of ours is taken within.
     #[pin]
     devices: Mutex<KVec<ARef<Device>>>,
     /// The class interface. Changed only with `registered` locked.

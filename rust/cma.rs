@@ -7,6 +7,7 @@
 use crate::{
     bindings,
     device::DeviceExt,
+    dma_mapping::DmaDevice,
     page::{
         Extent,
         PageBlock, //
@@ -15,7 +16,6 @@ use crate::{
 };
 use core::ptr::NonNull;
 use kernel::{
-    device::Device,
     page::PAGE_SHIFT,
     prelude::*,
     sizes::SZ_1M, //
@@ -41,8 +41,8 @@ impl Cma {
     }
 
     /// The area that has been set apart for `dev`, if there is one.
-    pub(crate) fn of_device(dev: &Device) -> Option<Self> {
-        // SAFETY: The device is valid. Its area changes while its driver is being bound, if at all.
+    pub(crate) fn of_device(dev: DmaDevice<'_>) -> Option<Self> {
+        // SAFETY: The device is valid. Its area changes before its driver is bound, if at all.
         NonNull::new(unsafe { bindings::dmacoh_dev_cma(dev.as_raw()) }).map(Self)
     }
 

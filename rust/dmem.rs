@@ -50,6 +50,10 @@ impl Region {
     ///
     /// [`ENOMEM`] if the group or one above it is at its limit, or there is no memory for it.
     pub(crate) fn charge(self: &Arc<Self>, size: u64) -> Result<Charge> {
+        // The sum of what is charged overflows silently.
+        if size > i64::MAX as u64 {
+            return Err(ENOMEM);
+        }
         let mut pool = core::ptr::null_mut();
 
         // SAFETY: The region is registered.

@@ -511,7 +511,7 @@ impl Links {
         let mut room = PAGE_SIZE - 1;
         let mut link = |heap: &ARef<Device>| -> Result {
             let name = heap.name();
-            let is_file = FILES.iter().any(|file| file.is_named(name));
+            let is_file = FILES.iter().any(|file| file.name() == name);
 
             if !is_file && !wanted.iter().any(|known| is_same(known, heap)) {
                 // A blank or the end of the line follows.

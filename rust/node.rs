@@ -27,9 +27,11 @@ use kernel::{
 
 /// The classes whose devices stand for something that imports buffers.
 ///
-/// Their devices are made by `drm_minor_register()` and `video_register_device()`, and so are on no
-/// bus. Drivers register them for the device that they are bound to, and unregister them when they are
-/// unbound. Only pvrusb2 moves them: to no parent, when its device is unplugged.
+/// Their devices are made by `drm_minor_register()` and `video_register_device()`; there are also
+/// connectors, privacy screens and the control nodes of habanalabs. All are on no bus. Drivers register
+/// them for the device that they are bound to, or for one of the same driver's that goes with it, and
+/// unregister them when they are unbound. Only pvrusb2 moves them: to no parent, when its device is
+/// unplugged. This holds for the drivers of 7.3, which is all that there is to hold it.
 pub(crate) static CLASSES: [Class; 3] = [
     // SAFETY: As above. The symbol is of `drm.ko`, as is the class.
     //

@@ -236,7 +236,7 @@ impl Catalogue {
 
     /// The contiguous memory area that has been set apart for `dev`.
     pub(crate) fn own(&self, dev: DmaDevice<'_>) -> Option<policy::Region> {
-        let own = Cma::of_device(&dev)?;
+        let own = Cma::of_device(dev)?;
 
         self.regions
             .iter()

@@ -54,9 +54,11 @@ impl Link {
     /// # Errors
     ///
     /// - [`EEXIST`] if there is something of that name.
+    /// - [`EINVAL`] if the name is empty or has a `/`.
     /// - [`ENOENT`] if `target` is not in sysfs.
     /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn create(dev: HasDriver<'_>, target: &Device, name: &'static CStr) -> Result<Self> {
+        check_name(name)?;
         // SAFETY: Both devices are valid. The driver core unbinds a driver before it removes the
         // directory of the device, so that exists.
         to_result(unsafe {
@@ -89,6 +91,31 @@ fn kobj(dev: &Device) -> *mut bindings::kobject {
     unsafe { &raw mut (*dev.as_raw()).kobj }
 }
 
+/// Whether something in sysfs can have this name.
+fn check_name(name: &CStr) -> Result {
+    if name.is_empty() || name.to_bytes().contains(&b'/') {
+        Err(EINVAL)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether something can be added as `name` to a directory, which sysfs would not only refuse otherwise:
+/// it dumps the stack if the name is taken. So it still does if somebody else takes the name right now.
+///
+/// # Safety
+///
+/// `parent` must be a kobject that has a directory in sysfs.
+unsafe fn check_new_name(parent: *mut bindings::kobject, name: &CStr) -> Result {
+    check_name(name)?;
+    // SAFETY: By this function's safety requirements.
+    if unsafe { bindings::dmacoh_sysfs_has(parent, name.as_char_ptr()) } {
+        Err(EEXIST)
+    } else {
+        Ok(())
+    }
+}
+
 /// What the files of a [`Directory`] give, in the order of the files.
 pub(crate) type Texts = KVec<KVec<u8>>;
 
@@ -112,6 +139,18 @@ struct Object {
     texts: Mutex<Texts>,
 }
 
+/// What lockdep tells the files of a [`Directory`] from others by. It wants a `static`, which a
+/// [`TextFile`] need not be.
+#[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
+static KEY: LockKey = LockKey(Opaque::zeroed());
+
+#[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
+struct LockKey(Opaque<bindings::lock_class_key>);
+
+// SAFETY: What lockdep writes there it locks.
+#[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
+unsafe impl Sync for LockKey {}
+
 /// A file of a [`Directory`], for everybody to read.
 #[repr(transparent)]
 pub(crate) struct TextFile(bindings::attribute);
@@ -126,13 +165,17 @@ impl TextFile {
 
         attribute.name = name.to_bytes_with_nul().as_ptr();
         attribute.mode = 0o444;
+        #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
+        {
+            attribute.key = KEY.0.get();
+        }
         Self(attribute)
     }
 
-    /// Whether it has this name.
-    pub(crate) fn is_named(&self, name: &CStr) -> bool {
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static CStr {
         // SAFETY: `new()` has been given a C string that is never freed.
-        name == unsafe { CStr::from_char_ptr(self.0.name) }
+        unsafe { CStr::from_char_ptr(self.0.name) }
     }
 }
 
@@ -152,8 +195,8 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
-    /// - [`EINVAL`] if there are not as many texts as files, one is not shorter than a page, or the
+    /// - [`EEXIST`] if there is something of that name, or two files have one.
+    /// - [`EINVAL`] if there are not as many texts as files, one is not shorter than a page, or a
     ///   name is empty or has a `/`.
     /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn create(
@@ -164,9 +207,8 @@ impl Directory {
         _: Forever,
     ) -> Result<Self> {
         check(files, &texts)?;
-        if name.is_empty() || name.to_bytes().contains(&b'/') {
-            return Err(EINVAL);
-        }
+        // SAFETY: The driver core unbinds a driver before it removes the directory of the device.
+        unsafe { check_new_name(kobj(&dev), name) }?;
         let object = KBox::pin_init(
             pin_init!(Object {
                 kobj <- Opaque::zeroed(),
@@ -197,9 +239,14 @@ impl Directory {
         })?;
         for file in files {
             // SAFETY: The kobject has a directory, and the attribute is static.
-            to_result(unsafe {
-                bindings::sysfs_create_file_ns(this.kobj(), &file.0, core::ptr::null())
-            })?;
+            unsafe {
+                check_new_name(this.kobj(), file.name())?;
+                to_result(bindings::sysfs_create_file_ns(
+                    this.kobj(),
+                    &file.0,
+                    core::ptr::null(),
+                ))
+            }?;
         }
         Ok(this)
     }
@@ -225,6 +272,7 @@ impl Directory {
 
     /// Creates a link to `target`. May sleep. The errors are those of [`Link::create`].
     pub(crate) fn create_link(&self, target: &Device, name: &CStr) -> Result {
+        check_name(name)?;
         // SAFETY: Both kobjects are valid. Ours holds its directory in sysfs, in which nothing can be
         // created any more if it has been removed together with the device's own.
         to_result(unsafe {
@@ -236,7 +284,7 @@ impl Directory {
     pub(crate) fn remove_link(&self, name: &CStr) {
         // SAFETY: By the type invariants the object is valid.
         let files = unsafe { self.0.as_ref() }.files;
-        if files.iter().any(|file| file.is_named(name)) {
+        if files.iter().any(|file| file.name() == name) {
             return;
         }
         // SAFETY: The kobject is valid, and holds its directory in sysfs, as above.
@@ -354,7 +402,8 @@ struct File<T: 'static> {
 ///
 /// # Errors
 ///
-/// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
+/// - [`EEXIST`] if there is something of that name.
+/// - [`EINVAL`] if the name is empty or has a `/`.
 /// - [`ENOMEM`] if there is no memory for it.
 ///
 /// # Safety
@@ -366,6 +415,9 @@ pub(crate) unsafe fn add_file<T: Sync>(
     data: &'static T,
     ops: &'static FileOps<T>,
 ) -> Result {
+    // SAFETY: The device has a directory.
+    unsafe { check_new_name(kobj(dev), name) }?;
+
     let mut attribute: bindings::device_attribute = pin_init::zeroed();
     attribute.attr.name = name.as_char_ptr();
     attribute.attr.mode = 0o444;
