@@ -48,3 +48,6 @@ unsafe impl AsBytes for dmabuf_coherency_query {}
 
 // SAFETY: It consists of integers.
 unsafe impl FromBytes for dmabuf_coherency_query {}
+
+// SAFETY: As above.
+unsafe impl FromBytes for dmabuf_coherency_sync {}

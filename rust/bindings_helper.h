@@ -9,6 +9,7 @@
 #include <linux/pgtable.h>
 #include <linux/shrinker.h>
 #include <linux/vmalloc.h>
+#include <uapi/linux/dma-buf.h>
 #include <uapi/linux/dmabuf_coherency.h>
 
 #include "helpers.h"
@@ -27,5 +28,6 @@ const __u64 DMACOH_EXPORTED_HERE = DMABUF_COHERENCY_EXPORTED_HERE;
 const __u64 DMACOH_DMA_COHERENT = DMABUF_COHERENCY_DMA_COHERENT;
 const __u64 DMACOH_CONTIGUOUS = DMABUF_COHERENCY_CONTIGUOUS;
 const __u32 DMACOH_IOCTL_QUERY = DMABUF_COHERENCY_IOCTL_QUERY;
+const __u32 DMACOH_IOCTL_SYNC = DMABUF_COHERENCY_IOCTL_SYNC;
 const size_t DMACOH_PMD_SIZE = PMD_SIZE;
 const size_t DMACOH_PMD_TABLE_SIZE = PTRS_PER_PMD * PMD_SIZE;

@@ -27,7 +27,8 @@
 //! Importers are C code, or Rust code on the other side of the C API. Their part of the dma-buf
 //! contract is relied upon: the device of an attachment stays bound to its driver, hence able to do
 //! DMA, until it is detached; a mapping is undone before its attachment goes; `vunmap` follows the
-//! last use of a `vmap`.
+//! last use of a `vmap`; whoever hands a VMA on by `dma_buf_mmap()` leaves its operations and private
+//! data alone afterwards.
 
 use crate::{
     bindings,
@@ -39,7 +40,11 @@ use crate::{
         Maintained,
         Table, //
     },
-    mm::BufferVma,
+    mm::{
+        BufferVma,
+        MappedVma, //
+    },
+    module::Forever,
     page::Pages,
     scatterlist::MappedTable,
     vmalloc::VMap, //
@@ -47,7 +52,10 @@ use crate::{
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
-    ops::Deref,
+    ops::{
+        Deref,
+        Range, //
+    },
     ptr::NonNull, //
 };
 use kernel::{
@@ -115,7 +123,7 @@ pub(crate) trait Exporter: Sized + Send + Sync + 'static {
     }
 
     /// Maps the buffer into user space, by [`BufferVma::map_pages`].
-    fn mmap<'a>(_buf: &'a DmaBuf<Self>, _vma: BufferVma<'a>) -> Result {
+    fn mmap<'a>(_buf: &'a DmaBuf<Self>, _vma: BufferVma<'a>) -> Result<MappedVma<'a>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -175,8 +183,11 @@ impl<T: Exporter> DmaBuf<T> {
     /// Exports `exporter` as a dma-buf of `size` bytes.
     ///
     /// `name` is shown as `exp_name`, for instance in fdinfo; `flags` are the access mode of its
-    /// file, `O_RDONLY` to `O_RDWR`. Until the dma-buf is released, the exporter's module stays
-    /// loaded. May sleep.
+    /// file, `O_RDONLY` to `O_RDWR`. May sleep.
+    ///
+    /// A dma-buf may be released when the call that has made it has failed long ago. So it is only for
+    /// modules that stay: the reference that it holds to the exporter's module does not keep one
+    /// whose initialisation fails.
     ///
     /// # Errors
     ///
@@ -189,6 +200,7 @@ impl<T: Exporter> DmaBuf<T> {
         size: usize,
         flags: u32,
         exporter: impl PinInit<T, Error>,
+        _: Forever,
     ) -> Result<ARef<Self>> {
         let private = KBox::pin_init(
             try_pin_init!(Private {
@@ -211,7 +223,7 @@ impl<T: Exporter> DmaBuf<T> {
         };
 
         // SAFETY: `info` is complete; what it points to lives until `release`: the name and the
-        // callbacks for ever, the private data until `release` takes it.
+        // callbacks for ever, as there is a `Forever`, the private data until `release` takes it.
         let buf = from_err_ptr(unsafe { bindings::dma_buf_export(&info) }).inspect_err(|_| {
             // SAFETY: A dma-buf that was not made will not release its private data; it is still
             // as `into_foreign()` gave it.
@@ -276,8 +288,21 @@ impl<T: Exporter> DmaBuf<T> {
         unsafe { (*self.0.get()).size }
     }
 
-    /// Makes what devices have written through maintained mappings visible to the CPU, after they
-    /// have finished. May sleep.
+    /// Waits until devices have finished: those that write, and if the CPU is to write also those that
+    /// read. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ERESTARTSYS`] if a signal comes while it waits.
+    pub(crate) fn wait_for_devices(&self, dir: DataDirection) -> Result {
+        // SAFETY: The dma-buf is valid, and its reservation lock is not needed.
+        to_result(unsafe {
+            bindings::dmacoh_wait_fences(self.0.get(), dir != DataDirection::FromDevice)
+        })
+    }
+
+    /// Makes what devices have written to a part of the buffer, through maintained mappings, visible
+    /// to the CPU, after they have finished. May sleep.
     ///
     /// The core waits for devices too, but only afterwards. Costs the same whatever the size of the
     /// buffer if there is no such mapping.
@@ -286,23 +311,21 @@ impl<T: Exporter> DmaBuf<T> {
     ///
     /// [`ERESTARTSYS`] if a signal comes while it waits.
     #[inline]
-    pub(crate) fn sync_for_cpu(&self, dir: DataDirection) -> Result {
+    pub(crate) fn sync_for_cpu(&self, dir: DataDirection, part: Range<usize>) -> Result {
         if self.private().maintained.is_empty() {
             return Ok(());
         }
 
-        // SAFETY: The dma-buf is valid, and its reservation lock is not needed.
-        to_result(unsafe {
-            bindings::dmacoh_wait_fences(self.0.get(), dir != DataDirection::FromDevice)
-        })?;
-        self.private().maintained.sync_for_cpu();
+        self.wait_for_devices(dir)?;
+        self.private().maintained.sync_for_cpu(&part);
         Ok(())
     }
 
-    /// Makes what the CPU has written visible to devices with maintained mappings. May sleep.
+    /// Makes what the CPU has written to a part of the buffer visible to devices with maintained
+    /// mappings. May sleep.
     #[inline]
-    pub(crate) fn sync_for_device(&self) {
-        self.private().maintained.sync_for_device();
+    pub(crate) fn sync_for_device(&self, part: Range<usize>) {
+        self.private().maintained.sync_for_device(&part);
     }
 
     #[inline]
@@ -549,7 +572,7 @@ impl<T: Exporter> Ops<T> {
         // a lifetime that it does not know.
         let vma = unsafe { BufferVma::new(vma) };
 
-        from_result(|| T::mmap(buf, vma).map(|()| 0))
+        from_result(|| T::mmap(buf, vma).map(|_| 0))
     }
 
     /// # Safety

@@ -29,7 +29,13 @@ use kernel::{
     error::from_err_ptr,
     module::ModuleMetadata,
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    }, //
 };
 
 /// The class of all heaps.
@@ -48,7 +54,12 @@ pub(crate) trait Heap: Sync + 'static {
     /// `fd_flags` are the flags of the file descriptor that the core is about to make: access mode
     /// and `O_CLOEXEC`. The error reaches the caller of `DMA_HEAP_IOCTL_ALLOC` unchanged. May
     /// sleep. Called at once by any number of tasks, and from the moment of registration.
-    fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Self::Buffer>>>;
+    fn allocate(
+        &'static self,
+        len: usize,
+        fd_flags: u32,
+        forever: Forever,
+    ) -> Result<ARef<DmaBuf<Self::Buffer>>>;
 }
 
 /// The device of a registered heap, which is never deleted.
@@ -70,7 +81,8 @@ impl HeapDevice {
     ///
     /// # Errors
     ///
-    /// - [`EEXIST`] if there is something of that name. The kernel logs that as a bug.
+    /// - [`EEXIST`] if there is something of that name.
+    /// - [`EINVAL`] if the name is empty or has a `/`.
     /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn add_file<T: Sync>(
         &self,
@@ -103,10 +115,14 @@ pub(crate) struct Registrar<'a> {
     _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
+/// No name of a file is longer, in bytes.
+const NAME_MAX: usize = bindings::NAME_MAX as usize;
+
 impl<'a> Registrar<'a> {
     /// Registers `heap` as `/dev/dma_heap/<name>`. It is live when this returns, or before.
     ///
-    /// The core takes the name for a format, and replaces `/`, so it must have neither that nor `%`.
+    /// The core takes the name for a format, and replaces `/`, so it must have neither that nor `%`. It
+    /// is the name of a file, so it is no longer than that can be.
     ///
     /// Returns whether that has worked. Failure is logged, and remembered in case that no heap at all
     /// can be registered. May sleep.
@@ -120,7 +136,11 @@ impl<'a> Registrar<'a> {
     }
 
     fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result {
-        if name.is_empty() || name.to_bytes().iter().any(|byte| b"%/".contains(byte)) {
+        let bytes = name.to_bytes();
+        if matches!(bytes, b"" | b"." | b"..")
+            || bytes.len() > NAME_MAX
+            || bytes.iter().any(|byte| b"%/".contains(byte))
+        {
             return Err(EINVAL);
         }
         // The core notices a name that is taken only when sysfs does, which dumps the stack. So it
@@ -174,7 +194,10 @@ impl<T: Heap> VTable<T> {
         // for ever, which the heap is part of.
         let heap: &'static T = unsafe { &*bindings::dma_heap_get_drvdata(heap).cast() };
 
-        match heap.allocate(len, fd_flags) {
+        // SAFETY: The core has got a heap, so `Permanent` keeps the module.
+        let forever = unsafe { Forever::new() };
+
+        match heap.allocate(len, fd_flags, forever) {
             Ok(buf) => ARef::into_raw(buf).as_ptr().cast(),
             Err(err) => err.to_ptr(),
         }
@@ -210,6 +233,12 @@ where
     Self: ModuleMetadata,
 {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        static IS_STARTED: Atomic<bool> = Atomic::new(false);
+
+        // Another call, from within the first one, would not be the one that the module lives by.
+        if IS_STARTED.xchg(true, Relaxed) {
+            return Err(EBUSY);
+        }
         let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
         let mut registrar = Registrar {
             is_used: false,

@@ -7,7 +7,7 @@
 //! - What the module does, without `unsafe`: [`policy`] decides which heaps there are, which devices
 //!   may attach, and what suits them in which order. [`region`] finds the memory for heaps, [`heap`]
 //!   allocates and exports, [`coherency`] asks devices what the policy wants to know, [`links`]
-//!   publishes the answers in sysfs, and [`query`] says what a buffer is. [`pool`] is where memory
+//!   publishes the answers in sysfs, and [`requests`] takes what programs ask of a buffer. [`pool`] is where memory
 //!   comes from, [`usage`] counts it.
 //! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
 //!   [`scatterlist`], [`dma_mapping`], [`page`], [`mm`], [`vmalloc`] and [`signal`] for the heaps;
@@ -48,8 +48,8 @@ mod parameters;
 mod per_device;
 mod policy;
 mod pool;
-mod query;
 mod region;
+mod requests;
 mod scatterlist;
 mod shrinker;
 mod signal;
@@ -141,7 +141,7 @@ unsafe impl PermanentModule for DmabufCoherency {
             pr_err!("memory will not be kept for reuse: {:?}\n", err);
         }
         self.links.as_ref().get_ref().start(forever);
-        if let Err(err) = query::start(forever) {
+        if let Err(err) = requests::start(forever) {
             pr_err!("there will be no /dev/dmabuf_coherency: {:?}\n", err);
         }
     }

@@ -20,7 +20,10 @@ use crate::{
         DmaDevice, //
     },
     dmem,
-    mm::BufferVma,
+    mm::{
+        BufferVma,
+        MappedVma, //
+    },
     module::Forever,
     page::{
         self,
@@ -48,6 +51,7 @@ use crate::{
     },
     vmalloc::VMap, //
 };
+use core::ops::Range;
 use kernel::{
     dma::DataDirection,
     fmt::Write,
@@ -232,7 +236,12 @@ impl Heap {
 impl dma_heap::Heap for Heap {
     type Buffer = Buffer;
 
-    fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
+    fn allocate(
+        &'static self,
+        len: usize,
+        fd_flags: u32,
+        forever: Forever,
+    ) -> Result<ARef<DmaBuf<Buffer>>> {
         // CAST: To a type of the same size.
         if len as u64 > self.capacity() {
             return Err(ENOMEM);
@@ -268,6 +277,7 @@ impl dma_heap::Heap for Heap {
                 _counted: counted,
                 _charge: charge,
             }),
+            forever,
         )
     }
 }
@@ -327,6 +337,29 @@ impl Buffer {
     pub(crate) fn heap(&self) -> &'static Heap {
         self.heap
     }
+
+    /// Takes in what devices wrote, also before the CPU only writes: what it leaves alone, be it in
+    /// a cache line or in a bounce buffer, must not go back to the device as it was before. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DmaBuf::sync_for_cpu`].
+    #[inline]
+    pub(crate) fn begin_access(
+        buf: &DmaBuf<Self>,
+        dir: DataDirection,
+        part: Range<usize>,
+    ) -> Result {
+        buf.sync_for_cpu(dir, part)
+    }
+
+    /// Hands to devices what the CPU wrote. May sleep.
+    #[inline]
+    pub(crate) fn end_access(buf: &DmaBuf<Self>, dir: DataDirection, part: Range<usize>) {
+        if dir != DataDirection::FromDevice {
+            buf.sync_for_device(part);
+        }
+    }
 }
 
 #[vtable]
@@ -365,22 +398,18 @@ impl Exporter for Buffer {
         })
     }
 
-    /// Takes in what devices wrote, also before the CPU only writes: what it leaves alone, be it in
-    /// a cache line or in a bounce buffer, must not go back to the device as it was before.
     #[inline]
     fn begin_cpu_access(buf: &DmaBuf<Self>, dir: DataDirection) -> Result {
-        buf.sync_for_cpu(dir)
+        Self::begin_access(buf, dir, 0..buf.size())
     }
 
     #[inline]
     fn end_cpu_access(buf: &DmaBuf<Self>, dir: DataDirection) -> Result {
-        if dir != DataDirection::FromDevice {
-            buf.sync_for_device();
-        }
+        Self::end_access(buf, dir, 0..buf.size());
         Ok(())
     }
 
-    fn mmap<'a>(buf: &'a DmaBuf<Self>, vma: BufferVma<'a>) -> Result {
+    fn mmap<'a>(buf: &'a DmaBuf<Self>, vma: BufferVma<'a>) -> Result<MappedVma<'a>> {
         vma.map_pages(&buf.pages)
     }
 

@@ -5,6 +5,7 @@
 //! Most buffers have none, so that a bracket costs them a load, and no lock.
 
 use crate::scatterlist::MappedTable;
+use core::ops::Range;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -81,42 +82,42 @@ impl Maintained {
         !self.any.load(Acquire)
     }
 
-    /// Makes what devices have written visible to the CPU. May sleep.
-    pub(crate) fn sync_for_cpu(&self) {
+    /// Makes what devices have written to a part of the buffer visible to the CPU. May sleep.
+    pub(crate) fn sync_for_cpu(&self, part: &Range<usize>) {
         let tables = self.tables.lock();
 
         // Before bounce buffers are copied: to invalidate the caches afterwards would lose what has
         // been copied.
         sync_direct(
             mapped(&tables).filter(|table| table.is_written()),
-            |table| table.sync_for_cpu(),
+            |table| table.sync_for_cpu(part),
         );
         let mut is_copied = false;
         for table in mapped(&tables).filter(|table| table.is_copied()) {
-            table.sync_for_cpu();
+            table.sync_for_cpu(part);
             is_copied = true;
         }
         if is_copied {
-            show_copied(&tables);
+            show_copied(&tables, part);
         }
     }
 
-    /// Makes what the CPU has written visible to the devices. May sleep.
+    /// Makes what the CPU has written to a part of the buffer visible to the devices. May sleep.
     #[inline]
-    pub(crate) fn sync_for_device(&self) {
+    pub(crate) fn sync_for_device(&self, part: &Range<usize>) {
         // Pairs with the barrier in `change()`.
         smp_mb(Full);
         if self.any.load(Relaxed) {
-            self.sync_all_for_device();
+            self.sync_all_for_device(part);
         }
     }
 
-    fn sync_all_for_device(&self) {
+    fn sync_all_for_device(&self, part: &Range<usize>) {
         let tables = self.tables.lock();
 
-        sync_direct(mapped(&tables), MappedTable::sync_for_device);
+        sync_direct(mapped(&tables), |table| table.sync_for_device(part));
         for table in mapped(&tables).filter(|table| !table.is_direct()) {
-            table.sync_for_device();
+            table.sync_for_device(part);
         }
     }
 }
@@ -140,8 +141,8 @@ fn sync_direct<'a>(tables: impl Iterator<Item = &'a MappedTable>, sync: impl Fn(
 
 /// Makes what has been copied out of bounce buffers visible to other devices. It is in the caches, where
 /// a later invalidation would lose it.
-fn show_copied(tables: &Tables) {
-    sync_direct(mapped(tables), MappedTable::sync_for_device);
+fn show_copied(tables: &Tables, part: &Range<usize>) {
+    sync_direct(mapped(tables), |table| table.sync_for_device(part));
 }
 
 /// A [`Maintained`] that is being changed. Brackets wait until it is dropped.
@@ -165,15 +166,15 @@ impl Change<'_> {
 
     /// Removes a table from the list, and unmaps it. May sleep.
     pub(crate) fn remove(&mut self, table: Arc<Table>) {
-        let is_copied = table.mapped.is_copied();
+        let copied = table.mapped.is_copied().then(|| 0..table.mapped.size());
 
         if let Some(tables) = &mut *self.tables {
             tables.retain(|other| !Arc::ptr_eq(other, &table));
         }
         // A bracket that does not find it must find what its device wrote.
         drop(table);
-        if is_copied {
-            show_copied(&self.tables);
+        if let Some(all) = copied {
+            show_copied(&self.tables, &all);
         }
     }
 }

@@ -86,7 +86,7 @@ impl<'a> BufferVma<'a> {
     /// - [`EINVAL`] if the mapping reaches beyond `pages`, or is private (`MAP_PRIVATE`): writes
     ///   would go to a copy then, which no device sees.
     /// - [`ENOMEM`] if there is no memory for page tables.
-    pub(crate) fn map_pages(self, pages: &'a Pages) -> Result {
+    pub(crate) fn map_pages(self, pages: &'a Pages) -> Result<MappedVma<'a>> {
         // A shared mapping of a read-only file has only the second of the two.
         if self.vma.flags() & (flags::SHARED | flags::MAYSHARE) == 0 {
             return Err(EINVAL);
@@ -129,9 +129,12 @@ impl<'a> BufferVma<'a> {
             skip = 0;
         }
 
-        Ok(())
+        Ok(MappedVma(PhantomData))
     }
 }
+
+/// Proof that a [`BufferVma`] has been set up, which importers that hand one on rely on.
+pub(crate) struct MappedVma<'a>(PhantomData<fn(&'a ()) -> &'a ()>);
 
 /// Page frames in one piece, and the addresses they are mapped at.
 ///
@@ -272,8 +275,8 @@ impl<'a> Fault<'a> {
             )
         };
 
-        // INVARIANT: This is as `map_pages()` has made it; the kernel changes bounds and offset
-        // together.
+        // INVARIANT: This is as `map_pages()` has made it, as importers promise; the kernel changes
+        // bounds and offset together.
         Self {
             vmf,
             vma,

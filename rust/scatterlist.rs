@@ -19,6 +19,7 @@ use crate::{
         Pages, //
     }, //
 };
+use core::ops::Range;
 use kernel::{
     device::Device,
     dma::DataDirection,
@@ -247,6 +248,11 @@ impl MappedTable {
 }
 
 impl MappedTable {
+    /// The size of the memory, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.pages.size()
+    }
+
     /// Whether the device may write to the memory.
     #[inline]
     pub(crate) fn is_written(&self) -> bool {
@@ -280,12 +286,20 @@ impl MappedTable {
         unsafe { bindings::dmacoh_dev_need_sync(self.dev.as_raw()) }
     }
 
-    /// Makes what the device has written visible to the CPU, if [`Self::needs_sync`].
+    /// Makes what the device has written to a part of the memory visible to the CPU, if
+    /// [`Self::needs_sync`]. The part is in bytes from the beginning of all pages.
     #[inline]
-    pub(crate) fn sync_for_cpu(&self) {
+    pub(crate) fn sync_for_cpu(&self, part: &Range<usize>) {
         let table = self.table.0.get();
 
-        // SAFETY: By the type invariants the table is mapped for this device and direction.
+        if !self.is_all(part) {
+            // SAFETY: By the type invariants the table is mapped for this device and direction.
+            self.pieces(part, |addr, size| unsafe {
+                bindings::__dma_sync_single_for_cpu(self.dev.as_raw(), addr, size, self.dir.into())
+            });
+            return;
+        }
+        // SAFETY: As above.
         unsafe {
             bindings::__dma_sync_sg_for_cpu(
                 self.dev.as_raw(),
@@ -297,11 +311,24 @@ impl MappedTable {
         };
     }
 
-    /// Makes what the CPU has written visible to the device, if [`Self::needs_sync`].
+    /// Makes what the CPU has written to a part of the memory visible to the device, as
+    /// [`Self::sync_for_cpu`] does for what the device has written.
     #[inline]
-    pub(crate) fn sync_for_device(&self) {
+    pub(crate) fn sync_for_device(&self, part: &Range<usize>) {
         let table = self.table.0.get();
 
+        if !self.is_all(part) {
+            // SAFETY: As above.
+            self.pieces(part, |addr, size| unsafe {
+                bindings::__dma_sync_single_for_device(
+                    self.dev.as_raw(),
+                    addr,
+                    size,
+                    self.dir.into(),
+                )
+            });
+            return;
+        }
         // SAFETY: As above.
         unsafe {
             bindings::__dma_sync_sg_for_device(
@@ -312,6 +339,50 @@ impl MappedTable {
                 self.dir.into(),
             )
         };
+    }
+
+    fn is_all(&self, part: &Range<usize>) -> bool {
+        part.start == 0 && part.end == self.size()
+    }
+
+    /// Calls `sync` with the DMA address and the size of each piece of `part`, which lies in one piece
+    /// both in memory and for the device. The entries before it cost a few instructions each.
+    fn pieces(&self, part: &Range<usize>, sync: impl Fn(bindings::dma_addr_t, usize)) {
+        let table = self.table.0.get();
+        // What the device sees as one segment is one entry of the memory or several, in their order.
+        //
+        // SAFETY: The table is valid, and has an entry.
+        let (mut entry, mut segment) = unsafe { ((*table).sgl, (*table).sgl) };
+        let (mut start, mut segment_start) = (0_usize, 0_usize);
+
+        while start < part.end && !entry.is_null() && !segment.is_null() {
+            // SAFETY: Both are entries of the table.
+            let (size, segment_size, segment_addr) = unsafe {
+                (
+                    (*entry).length as usize,
+                    bindings::sg_dma_len(segment) as usize,
+                    bindings::sg_dma_address(segment),
+                )
+            };
+            if start == segment_start.wrapping_add(segment_size) {
+                // SAFETY: As above.
+                segment = unsafe { bindings::sg_next(segment) };
+                segment_start = start;
+                continue;
+            }
+
+            let from = part.start.max(start);
+            let to = part.end.min(start + size);
+            if from < to {
+                sync(
+                    segment_addr.wrapping_add((from - segment_start) as u64),
+                    to - from,
+                );
+            }
+            start += size;
+            // SAFETY: As above.
+            entry = unsafe { bindings::sg_next(entry) };
+        }
     }
 }
 

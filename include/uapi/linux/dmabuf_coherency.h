@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * What dmabuf_coherency.ko tells user space about a dma-buf.
+ * What user space can ask dmabuf_coherency.ko about a dma-buf, and for one.
  *
  * See Documentation/user-guide.rst.
  */
@@ -66,5 +66,47 @@ struct dmabuf_coherency_query {
  * ENOTTY	for another request.
  */
 #define DMABUF_COHERENCY_IOCTL_QUERY	_IO(0xD7, 0x00)
+
+/* The size of the structure as it was first published, in bytes. */
+#define DMABUF_COHERENCY_SYNC_SIZE_VER0	32
+
+/**
+ * struct dmabuf_coherency_sync - one end of a CPU access to a part of a dma-buf
+ * @size: in: size of this structure as the caller knows it, in bytes
+ * @fd: in: file descriptor of a dma-buf
+ * @flags: in: DMA_BUF_SYNC_*, as for DMA_BUF_IOCTL_SYNC
+ * @offset: in: where the part begins, in bytes from the beginning of the buffer
+ * @length: in: size of the part in bytes, at least 1
+ *
+ * Does for the part what DMA_BUF_IOCTL_SYNC does for the whole buffer, and costs
+ * accordingly less: waits for devices, and makes their writes visible to the CPU
+ * or the other way round. The part may be of any alignment. More than the part
+ * may become visible, such as the rest of a cache line.
+ *
+ * The structure may grow at its end, as struct dmabuf_coherency_query may.
+ */
+struct dmabuf_coherency_sync {
+	__u32 size;
+	__s32 fd;
+	__u64 flags;
+	__u64 offset;
+	__u64 length;
+};
+
+/*
+ * On /dev/dmabuf_coherency. Returns 0, or -1 and errno
+ * E2BIG	if what lies beyond the structure that the kernel knows is not
+ *		zero, or @size is above the size of a page,
+ * EBADF	if @fd is not open,
+ * EFAULT	if the structure cannot be read,
+ * EINTR	if a signal came while it waited for devices: call it again,
+ * EINVAL	if @fd is not a dma-buf, @flags are not valid, the part is empty or
+ *		not all of it is in the buffer, or @size is below
+ *		DMABUF_COHERENCY_SYNC_SIZE_VER0,
+ * ENOTTY	if the module is older than this request,
+ * EOPNOTSUPP	if the buffer does not come from one of the module's heaps: use
+ *		DMA_BUF_IOCTL_SYNC.
+ */
+#define DMABUF_COHERENCY_IOCTL_SYNC	_IO(0xD7, 0x01)
 
 #endif /* _UAPI_LINUX_DMABUF_COHERENCY_H */

@@ -62,10 +62,10 @@ mod per_device;
 mod policy;
 #[path = "../../../rust/pool.rs"]
 mod pool;
-#[path = "../../../rust/query.rs"]
-mod query;
 #[path = "../../../rust/region.rs"]
 mod region;
+#[path = "../../../rust/requests.rs"]
+mod requests;
 #[path = "../../../rust/scatterlist.rs"]
 mod scatterlist;
 #[path = "../../../rust/shrinker.rs"]

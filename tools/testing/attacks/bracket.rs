@@ -9,6 +9,6 @@ use crate::{
 
 fn bracket(buf: &DmaBuf<Buffer>) {
     let change = buf.private().maintained.change();
-    buf.sync_for_device();
+    buf.sync_for_device(0..1);
     drop(change);
 }

@@ -16,6 +16,7 @@ use crate::{
         HeapDevice,
         Registrar, //
     },
+    dmem,
     dma_mapping::{
         Attrs,
         DmaDevice, //
@@ -67,7 +68,28 @@ use kernel::{
 };
 
 /// Names that the core of heaps would take for something else, or finds by another.
-const BAD_NAMES: [&CStr; 4] = [c"%s%s%s%s", c"100%", c"of/two", c""];
+const BAD_NAMES: [&CStr; 7] = [
+    c"%s%s%s%s",
+    c"100%",
+    c"of/two",
+    c"",
+    c".",
+    c"..",
+    LONG_NAME,
+];
+
+/// One byte longer than the name of a file can be.
+const LONG_NAME: &CStr = {
+    const BYTES: [u8; 257] = {
+        let mut bytes = [b'x'; 257];
+        bytes[256] = 0;
+        bytes
+    };
+    match CStr::from_bytes_with_nul(&BYTES) {
+        Ok(name) => name,
+        Err(_) => c"",
+    }
+};
 
 /// One that it takes, so that the selftest knows the heap: it takes any device.
 const NAME: &CStr = c"system-noncoherent";
@@ -113,7 +135,12 @@ impl Heap {
 impl dma_heap::Heap for Heap {
     type Buffer = Buffer;
 
-    fn allocate(&'static self, len: usize, fd_flags: u32) -> Result<ARef<DmaBuf<Buffer>>> {
+    fn allocate(
+        &'static self,
+        len: usize,
+        fd_flags: u32,
+        forever: Forever,
+    ) -> Result<ARef<DmaBuf<Buffer>>> {
         let mut pages = Pages::new(Caching::WriteBack, None)?;
         let nr_pages = len >> PAGE_SHIFT;
 
@@ -125,7 +152,7 @@ impl dma_heap::Heap for Heap {
             heap: self,
             pages: pages.into(),
         };
-        DmaBuf::export(NAME, len, fd_flags, Ok(buffer))
+        DmaBuf::export(NAME, len, fd_flags, Ok(buffer), forever)
     }
 }
 
@@ -148,8 +175,9 @@ impl Exporter for Buffer {
             attrs: Attrs::NONE,
             maintained: true,
         };
-        buf.sync_for_cpu(DataDirection::Bidirectional)?;
-        buf.sync_for_device();
+        // Also a part that is not there.
+        buf.sync_for_cpu(DataDirection::Bidirectional, 1..usize::MAX)?;
+        buf.sync_for_device(buf.size()..0);
         Ok(mapping)
     }
 }
@@ -201,6 +229,7 @@ impl Guest {
         report(4, "links", self.links());
         report(5, "shrinkers", shrinkers(forever));
         report(6, "files", self.files(forever));
+        report(7, "charges", charges());
     }
 
     /// Whether bad names are refused before anything happens.
@@ -216,9 +245,15 @@ impl Guest {
     fn files(&'static self, forever: Forever) -> Result {
         let dev = HeapDevice::find(NAME, forever).ok_or(ENODEV)?;
 
-        HEAP_FILES
-            .iter()
-            .try_for_each(|(name, ops)| dev.add_file(name, &self.heap, ops))
+        for (name, ops) in &HEAP_FILES {
+            dev.add_file(name, &self.heap, ops)?;
+            ensure(dev.add_file(name, &self.heap, ops) == Err(EEXIST))?;
+        }
+        let (_, ops) = &HEAP_FILES[0];
+        for (name, error) in [(c"uevent", EEXIST), (c"", EINVAL), (c"of/two", EINVAL)] {
+            ensure(dev.add_file(name, &self.heap, ops) == Err(error))?;
+        }
+        Ok(())
     }
 
     /// Whether each of two tables of the same type forgets a device that is unbound.
@@ -255,9 +290,13 @@ impl Guest {
 
         ensure(create(text(PAGE_SIZE)?).is_err_and(|err| err == EINVAL))?;
         ensure(create(KVec::new()).is_err_and(|err| err == EINVAL))?;
-        for name in [c"", c"of/two"] {
-            ensure(named(name, text(1)?).is_err_and(|err| err == EINVAL))?;
+        for (name, error) in [(c"", EINVAL), (c"of/two", EINVAL), (c"uevent", EEXIST)] {
+            ensure(named(name, text(1)?).is_err_and(|err| err == error))?;
         }
+        // Not a `static`, and one name twice.
+        let files = KBox::new([TextFile::new(c"one"), TextFile::new(c"one")], GFP_KERNEL)?;
+        let twice = Directory::create(dev, c"twice", &*KBox::leak(files), two()?, forever);
+        ensure(twice.is_err_and(|err| err == EEXIST))?;
         let directory = create(text(PAGE_SIZE - 1)?)?;
         ensure(directory.set_texts(text(PAGE_SIZE)?) == Err(EINVAL))?;
         // It is not a link.
@@ -272,6 +311,9 @@ impl Guest {
         let link = || Link::create(dev, other, c"link");
 
         ensure(Link::create(dev, other, c"uevent").is_err_and(|err| err == EEXIST))?;
+        for name in [c"", c"of/two"] {
+            ensure(Link::create(dev, other, name).is_err_and(|err| err == EINVAL))?;
+        }
         let first = link()?;
         ensure(link().is_err_and(|err| err == EEXIST))?;
         ensure(first.remove(other.into()) == Err(EINVAL))?;
@@ -292,18 +334,29 @@ impl Reclaim for Nothing {
     }
 }
 
-/// Whether there can be two of the same name, and one is registered twice or never.
+/// Whether there can be several, one registered twice and one never.
 fn shrinkers(forever: Forever) -> Result {
-    let first = Shrinker::<Nothing>::new(c"attacked")?;
-    let _second = Shrinker::<Nothing>::new(c"attacked")?;
+    let first = Shrinker::<Nothing>::new()?;
+    let _second = Shrinker::<Nothing>::new()?;
 
     first.register(forever);
     first.register(forever);
-
-    for name in [c"attacked:1", c"attacked/too", c"attacked too"] {
-        ensure(Shrinker::<Nothing>::new(name).is_err_and(|err| err == EINVAL))?;
-    }
     Ok(())
+}
+
+/// Whether the sum of charges overflows, where there is a controller for them.
+fn charges() -> Result {
+    let Some(region) = dmem::Region::register(1 << 20, c"attacked")? else {
+        return Ok(());
+    };
+    let region = Arc::new(region, GFP_KERNEL)?;
+    let charge = region.charge(4096)?;
+
+    for size in [u64::MAX - 4095, u64::MAX, 1 << 63] {
+        ensure(region.charge(size).is_err_and(|err| err == ENOMEM))?;
+    }
+    drop(charge);
+    region.charge(8192).map(drop)
 }
 
 fn device(registration: &faux::Registration) -> &Device<Bound> {
@@ -314,6 +367,13 @@ fn text(len: usize) -> Result<KVec<KVec<u8>>> {
     let mut texts = KVec::new();
 
     texts.push(KVec::from_elem(b'x', len, GFP_KERNEL)?, GFP_KERNEL)?;
+    Ok(texts)
+}
+
+fn two() -> Result<KVec<KVec<u8>>> {
+    let mut texts = text(1)?;
+
+    texts.push(KVec::new(), GFP_KERNEL)?;
     Ok(texts)
 }
 

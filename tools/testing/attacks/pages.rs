@@ -5,7 +5,10 @@
 use crate::{
     dma_buf::DmaBuf,
     heap::Buffer,
-    mm::BufferVma,
+    mm::{
+        BufferVma,
+        MappedVma, //
+    },
     page::{
         Caching,
         Pages, //
@@ -16,7 +19,7 @@ use kernel::{
     sync::Arc, //
 };
 
-fn mmap<'a>(_: &'a DmaBuf<Buffer>, vma: BufferVma<'a>) -> Result {
+fn mmap<'a>(_: &'a DmaBuf<Buffer>, vma: BufferVma<'a>) -> Result<MappedVma<'a>> {
     let pages: Arc<Pages> = Pages::new(Caching::WriteBack, None)?.into();
 
     vma.map_pages(&pages)

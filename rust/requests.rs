@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/dmabuf_coherency`: tells user space about a dma-buf that it holds.
+//! `/dev/dmabuf_coherency`: what user space asks of a dma-buf that it holds.
 //!
 //! C header: `include/uapi/linux/dmabuf_coherency.h`
 
 use crate::{
     bindings::{
         self,
-        dmabuf_coherency_query as Query, //
+        dmabuf_coherency_query as Query,
+        dmabuf_coherency_sync as Sync, //
     },
     dma_buf::DmaBuf,
     heap::Buffer,
@@ -16,6 +17,7 @@ use crate::{
 };
 use core::mem::size_of;
 use kernel::{
+    dma::DataDirection,
     fs::File,
     miscdevice::{
         MiscDevice,
@@ -24,10 +26,12 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
+    transmute::FromBytes,
     uaccess::{
         UserPtr,
         UserSlice,
-        UserSliceReader, //
+        UserSliceReader,
+        UserSliceWriter, //
     }, //
 };
 
@@ -64,29 +68,39 @@ impl MiscDevice for Node {
 
     fn ioctl(_node: (), _file: &File, request: u32, arg: usize) -> Result<isize> {
         match request {
-            bindings::DMACOH_IOCTL_QUERY => query(UserPtr::from_addr(arg)).map(|()| 0),
+            bindings::DMACOH_IOCTL_QUERY => query(UserPtr::from_addr(arg)),
+            bindings::DMACOH_IOCTL_SYNC => sync(UserPtr::from_addr(arg)),
             _ => Err(ENOTTY),
         }
+        .map(|()| 0)
     }
 }
 
-/// Answers `DMABUF_COHERENCY_IOCTL_QUERY`.
-fn query(arg: UserPtr) -> Result {
+/// Reads a request, a structure that begins with its own size and may grow at its end: `T`, of which
+/// there may be more behind it. Returns what an answer is written with, too.
+fn read<T: FromBytes>(arg: UserPtr) -> Result<(T, UserSliceWriter)> {
     let size: u32 = UserSlice::new(arg, size_of::<u32>()).reader().read()?;
     // CAST: To a type that is at least as large.
     let size = size as usize;
-    if size < bindings::DMABUF_COHERENCY_QUERY_SIZE_VER0 as usize {
+    // Neither has grown yet.
+    if size < size_of::<T>() {
         return Err(EINVAL);
     }
     if size > PAGE_SIZE {
         return Err(E2BIG);
     }
 
-    let (mut reader, mut writer) = UserSlice::new(arg, size).reader_writer();
-    let request: Query = reader.read()?;
+    let (mut reader, writer) = UserSlice::new(arg, size).reader_writer();
+    let request = reader.read()?;
     if !is_zero(reader)? {
         return Err(E2BIG);
     }
+    Ok((request, writer))
+}
+
+/// Answers `DMABUF_COHERENCY_IOCTL_QUERY`.
+fn query(arg: UserPtr) -> Result {
+    let (request, mut writer) = read::<Query>(arg)?;
     if request.flags != 0 {
         return Err(EINVAL);
     }
@@ -138,5 +152,32 @@ fn describe(buf: &Buffer, answer: &mut Query) {
     let room = answer.heap.len() - 1;
     for (to, from) in answer.heap[..room].iter_mut().zip(heap.name().to_bytes()) {
         *to = *from;
+    }
+}
+
+/// Does what `DMABUF_COHERENCY_IOCTL_SYNC` asks for.
+fn sync(arg: UserPtr) -> Result {
+    let (request, _) = read::<Sync>(arg)?;
+    let buf = DmaBuf::<Buffer>::get(request.fd)?.ok_or(EOPNOTSUPP)?;
+    let is_end = request.flags & u64::from(bindings::DMA_BUF_SYNC_END) != 0;
+    let dir = match (request.flags & !u64::from(bindings::DMA_BUF_SYNC_END)).try_into() {
+        Ok(bindings::DMA_BUF_SYNC_READ) => DataDirection::FromDevice,
+        Ok(bindings::DMA_BUF_SYNC_WRITE) => DataDirection::ToDevice,
+        Ok(bindings::DMA_BUF_SYNC_RW) => DataDirection::Bidirectional,
+        _ => return Err(EINVAL),
+    };
+    let (offset, length): (usize, usize) = (request.offset.try_into()?, request.length.try_into()?);
+    let end = offset
+        .checked_add(length)
+        .filter(|end| length > 0 && *end <= buf.size())
+        .ok_or(EINVAL)?;
+
+    if is_end {
+        Buffer::end_access(&buf, dir, offset..end);
+        Ok(())
+    } else {
+        // As the core does, whatever the exporter has to do.
+        buf.wait_for_devices(dir)?;
+        Buffer::begin_access(&buf, dir, offset..end)
     }
 }
