@@ -5,6 +5,7 @@
 use crate::choice::Unfit;
 use crate::heap::Access;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The result of what can go wrong.
@@ -80,15 +81,16 @@ pub enum Error {
     /// The name is too long, or has a NUL in it.
     #[error("a buffer's name has at most 31 bytes and no NUL: {0:?} does not fit")]
     BadName(String),
-    /// Access beyond the end of a buffer.
-    #[error("{len} bytes at {offset} are not within a buffer of {size}")]
+    /// Access beyond the end of a buffer, or of the part that a bracket is about; or a bracket around
+    /// no bytes.
+    #[error("{len} bytes at {offset} are not within bytes {} to {}", within.start, within.end)]
     OutOfBounds {
         /// Where the access begins.
         offset: usize,
         /// Its length.
         len: usize,
-        /// The buffer's size.
-        size: usize,
+        /// The bytes that it may be to.
+        within: Range<usize>,
     },
     /// The descriptor is no dma-buf.
     #[error("the descriptor is no dma-buf: take one from a heap, VIDIOC_EXPBUF or PRIME")]

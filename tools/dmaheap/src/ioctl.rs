@@ -14,6 +14,8 @@ pub(crate) const DMA_BUF_IOCTL_SYNC: Opcode = opcode::write::<u64>(b'b', 0);
 pub(crate) const DMA_BUF_SET_NAME: Opcode = opcode::write::<u64>(b'b', 1);
 pub(crate) const DMABUF_COHERENCY_IOCTL_QUERY: Opcode = opcode::none(0xd7, 0);
 
+pub(crate) const DMABUF_COHERENCY_IOCTL_SYNC: Opcode = opcode::none(0xd7, 1);
+
 pub(crate) const DMA_BUF_SYNC_READ: u64 = 1;
 pub(crate) const DMA_BUF_SYNC_WRITE: u64 = 2;
 pub(crate) const DMA_BUF_SYNC_END: u64 = 4;
@@ -42,6 +44,16 @@ pub(crate) struct Query {
     pub(crate) heap: [u8; 64],
 }
 
+/// `struct dmabuf_coherency_sync`.
+#[repr(C)]
+pub(crate) struct Sync {
+    pub(crate) size: u32,
+    pub(crate) fd: i32,
+    pub(crate) flags: u64,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
 const _: () = {
     use std::mem::offset_of;
 
@@ -51,6 +63,8 @@ const _: () = {
     assert!(offset_of!(Query, cpu_mapping) == 12);
     assert!(offset_of!(Query, properties) == 16);
     assert!(offset_of!(Query, heap) == 32);
+    assert!(size_of::<Sync>() == 32);
+    assert!(offset_of!(Sync, flags) == 8);
 };
 
 /// Calls an ioctl, and again as long as it was interrupted: the documentation of dma-buf asks for

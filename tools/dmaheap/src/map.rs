@@ -7,13 +7,14 @@
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::ioctl;
-use rustix::fd::{AsFd, BorrowedFd};
+use crate::{ioctl, query};
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 /// A buffer that is mapped, and unmapped when dropped.
@@ -26,7 +27,19 @@ use std::ptr::{self, NonNull};
 pub struct Mapped {
     start: NonNull<u8>,
     writable: bool,
+    parts: Parts,
     buffer: Buffer,
+}
+
+/// How brackets around a part of a buffer are opened and closed.
+#[derive(Debug)]
+enum Parts {
+    /// Nobody has asked yet.
+    Unknown,
+    /// By this node of the module.
+    Node(OwnedFd),
+    /// By brackets around the whole: there is no such node, or the buffer is another exporter's.
+    Whole,
 }
 
 // SAFETY: The mapping belongs to this value, and all threads see the same memory.
@@ -48,6 +61,7 @@ impl Mapped {
         Ok(Self {
             start: NonNull::new(start).expect("the kernel maps nothing at address 0"),
             writable,
+            parts: Parts::Unknown,
             buffer,
         })
     }
@@ -58,7 +72,7 @@ impl Mapped {
     ///
     /// [`Error::Io`].
     pub fn read(&mut self) -> Result<CpuAccess<'_, Read>> {
-        CpuAccess::begin(self)
+        CpuAccess::begin(self, None)
     }
 
     /// Opens a bracket for writing. What is not written stays as it is.
@@ -67,7 +81,7 @@ impl Mapped {
     ///
     /// [`Error::Io`], most likely as the buffer is read-only.
     pub fn write(&mut self) -> Result<CpuAccess<'_, Write>> {
-        CpuAccess::begin(self)
+        CpuAccess::begin(self, None)
     }
 
     /// Opens a bracket for both.
@@ -76,7 +90,35 @@ impl Mapped {
     ///
     /// As [`Self::write`].
     pub fn read_write(&mut self) -> Result<CpuAccess<'_, ReadWrite>> {
-        CpuAccess::begin(self)
+        CpuAccess::begin(self, None)
+    }
+
+    /// Opens a bracket for reading just these bytes. It costs no more than they do if the module
+    /// has exported the buffer, and what a bracket around the whole costs otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if they are not all in the buffer, or none; [`Error::Io`].
+    pub fn read_part(&mut self, part: Range<usize>) -> Result<CpuAccess<'_, Read>> {
+        CpuAccess::begin(self, Some(part))
+    }
+
+    /// Opens a bracket for writing just these bytes, as [`Self::read_part`] does for reading.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_part`] and [`Self::write`].
+    pub fn write_part(&mut self, part: Range<usize>) -> Result<CpuAccess<'_, Write>> {
+        CpuAccess::begin(self, Some(part))
+    }
+
+    /// Opens a bracket for both.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write_part`].
+    pub fn read_write_part(&mut self, part: Range<usize>) -> Result<CpuAccess<'_, ReadWrite>> {
+        CpuAccess::begin(self, Some(part))
     }
 
     /// The buffer.
@@ -84,21 +126,36 @@ impl Mapped {
         &self.buffer
     }
 
-    /// Where the bytes `offset..offset + len` are.
-    fn at(&self, offset: usize, len: usize) -> Result<*mut u8> {
-        let size = self.buffer.size();
-        if offset.checked_add(len).is_none_or(|end| end > size) {
-            return Err(Error::OutOfBounds { offset, len, size });
-        }
-        // SAFETY: It is within the mapping.
-        Ok(unsafe { self.start.as_ptr().add(offset) })
-    }
-
     fn sync(&self, flags: u64) -> Result<()> {
         let mut flags = flags;
         // SAFETY: The argument is of the type that the ioctl is for.
         unsafe { ioctl::call(&self.buffer, ioctl::DMA_BUF_IOCTL_SYNC, &mut flags) }
             .map_err(Error::io("DMA_BUF_IOCTL_SYNC"))
+    }
+
+    fn sync_part(&mut self, flags: u64, part: &Range<usize>) -> Result<()> {
+        if let Parts::Unknown = self.parts {
+            self.parts = query::node().map_or(Parts::Whole, Parts::Node);
+        }
+        let Parts::Node(node) = &self.parts else {
+            return self.sync(flags);
+        };
+        let mut sync = ioctl::Sync {
+            size: size_of::<ioctl::Sync>() as u32,
+            fd: self.buffer.as_fd().as_raw_fd(),
+            flags,
+            offset: part.start as u64,
+            length: part.len() as u64,
+        };
+        // SAFETY: The argument is of the type that the ioctl is for, and says how large it is.
+        match unsafe { ioctl::call(node, ioctl::DMABUF_COHERENCY_IOCTL_SYNC, &mut sync) } {
+            // Another exporter's buffer, or an old module.
+            Err(Errno::OPNOTSUPP | Errno::NOTTY) => {
+                self.parts = Parts::Whole;
+                self.sync(flags)
+            }
+            result => result.map_err(Error::io("DMABUF_COHERENCY_IOCTL_SYNC")),
+        }
     }
 }
 
@@ -213,20 +270,58 @@ impl Writable for ReadWrite {}
 #[derive(Debug)]
 pub struct CpuAccess<'a, D: Direction> {
     mapped: &'a mut Mapped,
+    /// The bytes that it is about, if not all.
+    part: Option<Range<usize>>,
     direction: PhantomData<D>,
 }
 
 impl<'a, D: Direction> CpuAccess<'a, D> {
-    fn begin(mapped: &'a mut Mapped) -> Result<Self> {
+    fn begin(mapped: &'a mut Mapped, part: Option<Range<usize>>) -> Result<Self> {
         if D::FLAGS & Write::FLAGS != 0 && !mapped.writable {
             let what = "writing to a dma-buf whose descriptor is read-only";
             return Err(Error::io(what)(rustix::io::Errno::ACCESS));
         }
-        mapped.sync(D::FLAGS)?;
-        Ok(Self {
+        if let Some(part) = &part {
+            let (offset, len, size) = (part.start, part.len(), mapped.buffer.size());
+            if len == 0 || part.end > size {
+                let within = 0..size;
+                return Err(Error::OutOfBounds {
+                    offset,
+                    len,
+                    within,
+                });
+            }
+        }
+        let mut access = ManuallyDrop::new(Self {
             mapped,
+            part,
             direction: PhantomData,
-        })
+        });
+        access.sync(D::FLAGS)?;
+        Ok(ManuallyDrop::into_inner(access))
+    }
+
+    fn sync(&mut self, flags: u64) -> Result<()> {
+        match &self.part {
+            Some(part) => self.mapped.sync_part(flags, part),
+            None => self.mapped.sync(flags),
+        }
+    }
+
+    /// Where the bytes `offset..offset + len` of the buffer are.
+    fn at(&self, offset: usize, len: usize) -> Result<*mut u8> {
+        let all = 0..self.mapped.buffer.size();
+        let within = self.part.clone().unwrap_or(all);
+        let end = offset.checked_add(len);
+        if offset < within.start || end.is_none_or(|end| end > within.end) {
+            return Err(Error::OutOfBounds {
+                offset,
+                len,
+                within,
+            });
+        }
+        // SAFETY: It is within the mapping.
+        Ok(unsafe { self.mapped.start.as_ptr().add(offset) })
     }
 
     /// Ends it, and says how that went; dropping it cannot.
@@ -239,7 +334,7 @@ impl<'a, D: Direction> CpuAccess<'a, D> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.mapped.sync(D::FLAGS | ioctl::DMA_BUF_SYNC_END)
+        self.sync(D::FLAGS | ioctl::DMA_BUF_SYNC_END)
     }
 }
 
@@ -256,7 +351,7 @@ impl<D: Readable> CpuAccess<'_, D> {
     ///
     /// [`Error::OutOfBounds`], and nothing is copied.
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> Result<()> {
-        let from = self.mapped.at(offset, to.len())?;
+        let from = self.at(offset, to.len())?;
         // SAFETY: All of it is within the mapping, and `to` is memory of its own.
         unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
         Ok(())
@@ -270,7 +365,7 @@ impl<D: Writable> CpuAccess<'_, D> {
     ///
     /// [`Error::OutOfBounds`], and nothing is copied.
     pub fn copy_from(&mut self, offset: usize, from: &[u8]) -> Result<()> {
-        let to = self.mapped.at(offset, from.len())?;
+        let to = self.at(offset, from.len())?;
         // SAFETY: All of it is within the mapping, which is writable, as `begin()` has checked;
         // `from` is memory of its own.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
@@ -283,7 +378,7 @@ impl<D: Writable> CpuAccess<'_, D> {
     ///
     /// As [`Self::copy_from`].
     pub fn fill(&mut self, offset: usize, len: usize, byte: u8) -> Result<()> {
-        let to = self.mapped.at(offset, len)?;
+        let to = self.at(offset, len)?;
         // SAFETY: All of it is within the mapping, which is writable, as `begin()` has checked.
         unsafe { ptr::write_bytes(to, byte, len) };
         Ok(())

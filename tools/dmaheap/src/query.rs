@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::heap::CpuMapping;
 use crate::ioctl::{self, Query};
-use rustix::fd::{AsFd, AsRawFd as _};
+use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -31,6 +31,19 @@ pub struct Answer {
     pub heap: Option<String>,
 }
 
+/// Opens the module's node.
+///
+/// # Errors
+///
+/// [`Error::NoQuery`]; [`Error::Io`] if it may not be opened.
+pub(crate) fn node() -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(NODE, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => Error::NoQuery,
+        errno => Error::io(NODE)(errno),
+    })
+}
+
 /// Asks the module about a dma-buf. No privilege is needed where its udev rule is in place.
 ///
 /// # Errors
@@ -38,11 +51,7 @@ pub struct Answer {
 /// [`Error::NoQuery`], [`Error::NotADmaBuf`]; [`Error::Io`] if `/dev/dmabuf_coherency` may not be
 /// opened.
 pub fn query(fd: impl AsFd) -> Result<Answer> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let node = rustix::fs::open(NODE, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::NOENT | Errno::NODEV | Errno::NXIO => Error::NoQuery,
-        errno => Error::io(NODE)(errno),
-    })?;
+    let node = node()?;
     let mut query = Query {
         size: size_of::<Query>() as u32,
         fd: fd.as_fd().as_raw_fd(),

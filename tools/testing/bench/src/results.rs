@@ -149,6 +149,10 @@ pub const OPERATIONS: &[Operation] = &[
         "bracket.8.nonsnooping",
         "bracket, 8 non-snooping attachments",
     ),
+    bytes(
+        "bracket.part.nonsnooping",
+        "bracket around 4 KiB, 1 non-snooping attachment",
+    ),
     bytes("vmap", "vmap and vunmap"),
     bytes("query", "query"),
     Operation {

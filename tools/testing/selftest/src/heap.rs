@@ -7,12 +7,14 @@
 
 use crate::ioctl;
 use crate::mapping::{Mapping, Window};
+use crate::query::Sync;
 use anyhow::{Context as _, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
 use std::ffi::CStr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// `DMA_HEAP_IOCTL_ALLOC`.
@@ -148,6 +150,11 @@ impl Buffer {
         let mut flags = flags;
         // SAFETY: The argument is of the type that the ioctl is for.
         unsafe { ioctl::update::<SYNC, _>(self, &mut flags) }
+    }
+
+    /// One half of a bracket around access to a part of the buffer.
+    pub fn sync_part(&self, flags: u32, part: &Range<usize>, node: &OwnedFd) -> Result<(), Errno> {
+        Sync::of(self.fd.as_raw_fd(), flags, part).call(node)
     }
 
     /// Opens a bracket for reading and writing, runs `access`, and closes it.

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
 use std::ffi::CStr;
+use std::ops::Range;
 
 const NODE: &str = "/dev/dmabuf_coherency";
 /// `DMABUF_COHERENCY_IOCTL_QUERY`.
@@ -55,6 +56,40 @@ impl Query {
     pub fn heap(&self) -> Result<&str> {
         let name = CStr::from_bytes_until_nul(&self.heap).context("a name that does not end")?;
         Ok(name.to_str()?)
+    }
+}
+
+/// `DMABUF_COHERENCY_IOCTL_SYNC`.
+pub const SYNC: Opcode = opcode::none(0xd7, 1);
+
+/// `struct dmabuf_coherency_sync`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Sync {
+    pub size: u32,
+    pub fd: i32,
+    pub flags: u64,
+    pub offset: u64,
+    pub length: u64,
+}
+
+const _: () = assert!(size_of::<Sync>() == 32);
+
+impl Sync {
+    /// One half of a bracket around access to a part of a buffer.
+    pub fn of(fd: i32, flags: u32, part: &Range<usize>) -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            fd,
+            flags: flags.into(),
+            offset: part.start as u64,
+            length: (part.end - part.start) as u64,
+        }
+    }
+
+    pub fn call(mut self, node: &OwnedFd) -> Result<(), Errno> {
+        // SAFETY: The kernel reads no more than `size` bytes, which are this value's.
+        unsafe { ioctl::at_address(node, SYNC, (&raw mut self).expose_provenance()) }
     }
 }
 

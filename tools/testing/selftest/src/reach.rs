@@ -147,12 +147,7 @@ pub fn bits_of(heap: &str, buffer: &Buffer) -> Result<u32> {
         .iter()
         .find(|event| event.is(MAP) && event.subject == name);
     let mapped = mapped.context("expected the event dma_map_sg, there was none")?;
-    let numbers = |key: &str| -> Vec<u64> {
-        let list = mapped.field(key).trim_matches(['{', '}']).split(',');
-        list.filter_map(|number| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok())
-            .collect()
-    };
-    let (starts, sizes) = (numbers("phys_addrs"), numbers("sizes"));
+    let (starts, sizes) = (mapped.numbers("phys_addrs"), mapped.numbers("sizes"));
     let last = starts
         .iter()
         .zip(&sizes)

@@ -25,6 +25,7 @@ mod memory_type;
 mod mmap;
 mod module;
 mod parallel;
+mod parts;
 mod pool;
 mod power;
 mod query;
@@ -73,6 +74,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         importer_life::TESTS,
         matrix::TESTS,
         brackets::TESTS,
+        parts::TESTS,
         parallel::TESTS,
         answer::TESTS,
         query::TESTS,

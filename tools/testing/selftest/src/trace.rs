@@ -23,6 +23,9 @@ pub const UNMAP: &str = "dma/dma_unmap_sg";
 pub const SYNC_FOR_CPU: &str = "dma/dma_sync_sg_for_cpu";
 /// Making what the CPU wrote visible to a device.
 pub const SYNC_FOR_DEVICE: &str = "dma/dma_sync_sg_for_device";
+/// Both for a part of the memory.
+pub const SYNC_PART_FOR_CPU: &str = "dma/dma_sync_single_for_cpu";
+pub const SYNC_PART_FOR_DEVICE: &str = "dma/dma_sync_single_for_device";
 /// What one of our own heaps says to a device that wants to attach.
 pub const VERDICT: &str = "dmabuf_coherency/dmabuf_coherency_attach";
 
@@ -63,6 +66,13 @@ impl Event {
 
     pub fn field(&self, key: &str) -> &str {
         self.fields.get(key).map_or("", String::as_str)
+    }
+
+    /// The numbers of an array.
+    pub fn numbers(&self, key: &str) -> Vec<u64> {
+        let list = self.field(key).trim_matches(['{', '}']).split(',');
+        list.filter_map(|number| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok())
+            .collect()
     }
 
     pub fn concerns(&self, inode: u64) -> bool {

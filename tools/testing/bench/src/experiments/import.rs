@@ -9,6 +9,7 @@ use super::{allocate, samples};
 use crate::recorder::Recorder;
 use anyhow::{Result, bail, ensure};
 use dmabuf_coherency_selftest::heap::{Buffer, END, Heap, READ, WRITE};
+use dmabuf_coherency_selftest::query;
 use dmabuf_coherency_selftest::test_importer::{
     Direction, Importer, KernelMapping, Kind, Mapped, Setup,
 };
@@ -158,7 +159,35 @@ pub fn brackets(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()>
                 break;
             }
             bracket(recorder, &buffer, &operation, size as u64)?;
+            if name == "nonsnooping" && count == 1 {
+                part(recorder, &buffer)?;
+            }
         }
+    }
+    Ok(())
+}
+
+/// How many bytes a program changes that does not change all.
+const PART: usize = 4096;
+
+/// A bracket around some bytes in the middle; around all of a buffer that knows no parts.
+fn part(recorder: &mut Recorder, buffer: &Buffer) -> Result<()> {
+    let operation = "bracket.part.nonsnooping";
+    let start = buffer.size() / 2 / PART * PART;
+    let part = start..start + PART;
+    let node = query::open()?;
+    match buffer.sync_part(READ, &part, &node) {
+        Err(Errno::OPNOTSUPP) => {
+            return bracket(recorder, buffer, operation, buffer.size() as u64);
+        }
+        result => result?,
+    }
+    for _ in 0..samples(buffer.size()) {
+        let ((), time) = recorder.time(|| {
+            buffer.sync_part(READ | WRITE, &part, &node)?;
+            Ok(buffer.sync_part(READ | WRITE | END, &part, &node)?)
+        })?;
+        recorder.add(operation, buffer.size() as u64, time.own);
     }
     Ok(())
 }

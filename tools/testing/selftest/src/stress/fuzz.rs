@@ -173,7 +173,7 @@ fn call_ioctl(
 fn opcode(rng: &mut Rng, target: Target) -> Opcode {
     let known = match target {
         Target::Heap => ALLOC,
-        Target::Query => QUERY,
+        Target::Query => QUERY | rng.u32(..2),
         Target::Buffer => u32::from(b'b') << 8,
     };
     let opcode = match rng.u32(..8) {
@@ -226,9 +226,9 @@ fn prepare(rng: &mut Rng, scratch: &Scratch, address: usize, target: Target, own
             .concat()
         }
         Target::Query => {
-            let size = [0, 8, 95, 96, 97, 104, 4096, 4097, number(rng) as u32][rng.usize(..9)];
+            let size = [0, 8, 32, 95, 96, 97, 4096, 4097, number(rng) as u32][rng.usize(..9)];
             let fd = [own as u32, 0, u32::MAX, number(rng) as u32][rng.usize(..4)];
-            let flags = if rng.bool() { 0 } else { number(rng) as u32 };
+            let flags = [0, rng.u32(..8), number(rng) as u32][rng.usize(..3)];
             [pair(size, fd), pair(flags, 0)].concat()
         }
         Target::Buffer => {

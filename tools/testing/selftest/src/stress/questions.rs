@@ -49,7 +49,27 @@ impl State {
             return Ok(Outcome::Refused(Errno::INVAL));
         }
         seen.with_context(|| format!("a bracket with flags {flags:#x}"))?;
-        Ok(Outcome::Done)
+        self.part(slot, action, flags as u32)
+    }
+
+    /// The same for a part that may be in the buffer.
+    fn part(&mut self, slot: usize, action: &Action, flags: u32) -> Result<Outcome> {
+        let live = self.lives[slot].as_ref().context("it was found")?;
+        let buffer = live.descriptor(action.pick);
+        let start = action.page * 1000 % (buffer.size() + 1);
+        let part = start..start + action.pages * 1000;
+        let seen = buffer.sync_part(flags, &part, &self.query);
+        let what = format!("a bracket around {part:?}, flags {flags:#x}");
+        let expected = if !is_ours(&self.heaps[live.heap].0) {
+            Errno::OPNOTSUPP
+        } else if part.end > buffer.size() {
+            Errno::INVAL
+        } else {
+            seen.context(what)?;
+            return Ok(Outcome::Done);
+        };
+        expect_errno(&what, seen, expected)?;
+        Ok(Outcome::Refused(expected))
     }
 
     /// Passes what one buffer's users have still to do on to another one.

@@ -11,6 +11,7 @@ use crate::importer::Importer as _;
 use crate::kernel_module::{loaded, modprobe, rmmod};
 use crate::memory::eventually;
 use crate::options::Options;
+use crate::query;
 use crate::reach::bouncing_is_forced;
 use crate::test_importer::{Direction, Importer, Kind, Setup};
 use crate::timeline::Timeline;
@@ -47,6 +48,11 @@ pub const TESTS: &[Test] = &[
         "fence.bracket",
         "a bracket waits for the fences in its way, and for no others",
         bracket,
+    ),
+    Test::new(
+        "fence.part",
+        "so does a bracket around access to a part of the buffer",
+        part,
     ),
     Test::new(
         "fence.interrupted",
@@ -206,12 +212,22 @@ fn while_waiting(
     timeline: &Timeline,
     meanwhile: impl FnOnce(i32, &dyn Fn() -> bool) -> Result<()>,
 ) -> Result<Result<(), Errno>> {
+    while_open_waits(|| buffer.sync(direction.into()), timeline, meanwhile)
+        .with_context(|| format!("a bracket of direction {direction}"))
+}
+
+/// The same for whatever `open` does.
+fn while_open_waits(
+    open: impl FnOnce() -> Result<(), Errno> + Send,
+    timeline: &Timeline,
+    meanwhile: impl FnOnce(i32, &dyn Fn() -> bool) -> Result<()>,
+) -> Result<Result<(), Errno>> {
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let thread = scope.spawn(move || {
             // SAFETY: This only tells the thread's number.
             let _ = sender.send(unsafe { libc::gettid() });
-            buffer.sync(direction.into())
+            open()
         });
         let number = receiver.recv()?;
         // In the kernel and asleep, the number of the system call comes first.
@@ -226,7 +242,7 @@ fn while_waiting(
         // Whatever was seen, the thread has to end.
         timeline.advance()?;
         let end = thread.join();
-        seen.with_context(|| format!("a bracket of direction {direction}"))?;
+        seen?;
         end.or_else(|_| bail!("a thread panicked"))
     })
 }
@@ -263,6 +279,34 @@ fn bracket(options: &Options) -> Result<()> {
         buffer.import_fence(fence()?, READ)?;
         buffer.sync(READ.into())?;
         buffer.sync((READ | END).into())?;
+        expect_buffer("read beside a reader", &buffer, PollFlags::IN)?;
+        timeline.advance()?;
+    }
+    Ok(())
+}
+
+fn part(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let timeline = Timeline::open()?;
+    let buffer = options.heap()?.alloc(8192)?;
+    let node = query::open()?;
+    let sync = |flags| buffer.sync_part(flags, &(100..5000), &node);
+    let mut fences = 1..;
+    for maintained in [None, maintained(options, &buffer)?] {
+        let what = format!(
+            "with a device that does not snoop: {}",
+            maintained.is_some()
+        );
+        let mut fence = || timeline.fence(fences.next().unwrap_or_default());
+        for (pending, waiting) in [(WRITE, READ), (WRITE, WRITE), (READ, WRITE)] {
+            buffer.import_fence(fence()?, pending)?;
+            while_open_waits(|| sync(waiting), &timeline, |_, _| Ok(()))
+                .with_context(|| format!("{what}, for a fence of direction {pending}"))??;
+            sync(waiting | END)?;
+        }
+        buffer.import_fence(fence()?, READ)?;
+        sync(READ)?;
+        sync(READ | END)?;
         expect_buffer("read beside a reader", &buffer, PollFlags::IN)?;
         timeline.advance()?;
     }

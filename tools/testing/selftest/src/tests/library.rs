@@ -6,7 +6,7 @@ use super::Test;
 use crate::expect::skip;
 use crate::heap::Heap;
 use crate::mapping::page_size;
-use crate::options::Options;
+use crate::options::{CONTROL, Options};
 use crate::reach::accepted_by;
 use crate::test_importer::{Direction, Importer, Kind};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -34,6 +34,11 @@ pub const TESTS: &[Test] = &[
         "library.brackets",
         "brackets make CPU and device see each other's bytes",
         brackets,
+    ),
+    Test::new(
+        "library.part",
+        "so do brackets around a part, also of buffers that have none of their own",
+        part,
     ),
     Test::new(
         "library.query",
@@ -192,6 +197,51 @@ fn brackets(options: &Options) -> Result<()> {
     mapped.read_write()?.copy_from(0, b"dropped")?;
     let seen = importer.read(&device, 0, 7)?;
     ensure!(seen == b"dropped", "the device saw {seen:x?}");
+    Ok(())
+}
+
+fn part(options: &Options) -> Result<()> {
+    for heap in [options.heap.as_str(), CONTROL] {
+        let request = Request::new(SIZE as u64);
+        let buffer = System::new().heap(heap)?.open()?.alloc(&request)?;
+        let importer = Importer::new(&accepted_by(heap))?;
+        let mut mapped = buffer.map()?;
+        let attachment = importer.attach(&mapped, Kind::Static)?;
+        let device = importer.map(attachment, Direction::Bidirectional)?;
+
+        let mut access = mapped.write_part(4000..4200)?;
+        access.copy_from(4090, b"by the CPU")?;
+        for (offset, len) in [(3999, 2), (4199, 2), (0, SIZE), (usize::MAX, 2)] {
+            let problem = access.fill(offset, len, 0);
+            ensure!(
+                matches!(problem, Err(Error::OutOfBounds { .. })),
+                "{heap}: {len} bytes at {offset}, outside of the part: {problem:?}"
+            );
+        }
+        access.end()?;
+        let seen = importer.read(&device, 4089, 12)?;
+        ensure!(
+            seen == b"\0by the CPU\0",
+            "{heap}: the device saw {seen:x?}"
+        );
+
+        importer.write(&device, 8000, b"by the device")?;
+        let mut seen = [0; 13];
+        mapped.read_part(8000..8013)?.copy_to(8000, &mut seen)?;
+        ensure!(&seen == b"by the device", "{heap}: the CPU saw {seen:x?}");
+
+        mapped.read_write_part(0..7)?.copy_from(0, b"dropped")?;
+        let seen = importer.read(&device, 0, 7)?;
+        ensure!(seen == b"dropped", "{heap}: the device saw {seen:x?}");
+
+        for part in [0..0, SIZE..SIZE, 0..SIZE + 1, SIZE..SIZE + 1] {
+            let problem = mapped.read_part(part.clone());
+            ensure!(
+                matches!(problem, Err(Error::OutOfBounds { .. })),
+                "{heap}: a bracket around {part:?}: {problem:?}"
+            );
+        }
+    }
     Ok(())
 }
 

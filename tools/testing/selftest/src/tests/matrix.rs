@@ -319,7 +319,7 @@ fn calls(buffer: &Buffer) -> Result<Vec<Call>> {
 
 /// Whether the DMA API of this kernel tells what it does for a device that does
 /// not snoop: it skips such calls for all devices of x86, unless it is debugged.
-fn calls_are_told(control: &Heap) -> Result<bool> {
+pub fn calls_are_told(control: &Heap) -> Result<bool> {
     let buffer = control.alloc(LEN)?;
     let importer = Importer::new(&Setup::NOT_SNOOPING)?;
     let attachment = importer.attach(&buffer, Kind::Static)?;

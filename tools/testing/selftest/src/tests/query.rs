@@ -157,7 +157,7 @@ fn wrong(options: &Options) -> Result<()> {
         expect_errno(&format!("address {address:#x}"), seen, Errno::FAULT)?;
     }
     for opcode in [
-        opcode::none(0xd7, 1),
+        opcode::none(0xd7, 2),
         opcode::none(0xd6, 0),
         opcode::read_write::<Query>(0xd7, 0),
     ] {
