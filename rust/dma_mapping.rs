@@ -136,6 +136,13 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_dev_reaches_all(self.as_raw()) }
     }
 
+    /// Returns whether the DMA API has bounce buffers for memory that the device does not reach; else
+    /// it warns of the attempt.
+    pub(crate) fn can_bounce(&self) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::dmacoh_dev_can_bounce(self.as_raw()) }
+    }
+
     /// Returns whether the device reaches this physical memory itself.
     #[inline]
     pub(crate) fn reaches(&self, memory: &RangeInclusive<u64>) -> bool {

@@ -110,6 +110,21 @@ bool dmacoh_dev_reaches_all(struct device *dev)
 }
 
 /*
+ * Whether there are bounce buffers for what @dev does not reach. Operations of a
+ * platform's own see to that themselves.
+ */
+bool dmacoh_dev_can_bounce(struct device *dev)
+{
+	if (get_dma_ops(dev) || dev_dma_iommu(dev))
+		return true;
+#ifdef CONFIG_SWIOTLB
+	return dev->dma_io_tlb_mem && dev->dma_io_tlb_mem->nslabs;
+#else
+	return false;
+#endif
+}
+
+/*
  * Whether the bus has one window for all that lies from @first to @last. What
  * lies between two windows is not reached.
  */

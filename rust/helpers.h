@@ -59,6 +59,7 @@ struct dmacoh_node {
 
 bool dmacoh_dev_dma_coherent(const struct device *dev);
 bool dmacoh_dev_has_iommu(const struct device *dev);
+bool dmacoh_dev_can_bounce(struct device *dev);
 bool dmacoh_dev_reaches_all(struct device *dev);
 bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last);
 unsigned int dmacoh_address_bits(const struct device *dev);

@@ -205,6 +205,8 @@ impl MappedTable {
     /// # Errors
     ///
     /// - [`EINVAL`] if `pages` is empty or has more segments than the C side can count.
+    /// - [`EIO`] if `dev` does not reach all of the memory, and there are no bounce buffers, of which
+    ///   the DMA API would warn.
     /// - [`ENOMEM`] if there is no memory for the table or the mapping.
     /// - [`EOPNOTSUPP`] if `dev` has no DMA mask, of which the DMA API would warn, and call a table
     ///   of no segments mapped; or if `attrs` is [`Attrs::REQUIRE_COHERENT`] and the device does not
@@ -227,6 +229,9 @@ impl MappedTable {
         let limits = Limits::of(dev, &pages);
         if attrs == Attrs::REQUIRE_COHERENT && limits.bounced.is_some() {
             return Err(EOPNOTSUPP);
+        }
+        if limits.bounced.is_some() && !dev.can_bounce() {
+            return Err(EIO);
         }
         let table = RawTable::new(&limits, &pages)?;
 

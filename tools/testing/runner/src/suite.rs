@@ -422,8 +422,19 @@ fn suites(debug: bool) -> Vec<Suite> {
                 "import.cpu_only",
                 "matrix.bouncing",
                 "matrix.maintenance",
+                "matrix.narrow_no_bounce",
                 "brackets.no_room",
             ],
+        },
+        Suite {
+            name: "x86_64-no-bounce",
+            about: "where some devices do not reach all memory, and nothing bounces",
+            boot: Boot {
+                mem: 5 << 10,
+                append: "swiotlb=noforce",
+                ..boot(X86_64, "", "matrix.narrow_no_bounce importer.snooping")
+            },
+            may_skip: vec![],
         },
         Suite {
             name: "arm64-5g",
@@ -438,6 +449,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 "import.together",
                 "import.outlives_fd",
                 "matrix.bouncing",
+                "matrix.narrow_no_bounce",
                 "brackets.no_room",
             ],
         },

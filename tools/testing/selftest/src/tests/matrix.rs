@@ -14,7 +14,8 @@ use crate::mapping::{Mapping, page_size};
 use crate::options::{CONTROL, Options, is_ours};
 use crate::pattern::{expect_bytes, pattern};
 use crate::reach::{
-    Answer, Reach, allocates, answer, bouncing_is_forced, memory_is_beyond, reach, reach_buffer,
+    Answer, Reach, allocates, answer, bits_of, bouncing_is_forced, memory_is_beyond, reach,
+    reach_buffer,
 };
 use crate::test_importer::{Direction, Importer, Kind, Mapped, Setup};
 use crate::trace::{Recording, SYNC_FOR_CPU, SYNC_FOR_DEVICE};
@@ -48,6 +49,11 @@ pub const TESTS: &[Test] = &[
         "matrix.edu",
         "each heap as designed for a device that really does DMA",
         edu,
+    ),
+    Test::new(
+        "matrix.narrow_no_bounce",
+        "a device that does not reach a buffer cannot map it where there are no bounce buffers",
+        no_bounce,
     ),
     Test::new(
         "matrix.maintenance",
@@ -106,6 +112,34 @@ fn narrow(_options: &Options) -> Result<()> {
             ..narrow
         },
     ])
+}
+
+/// The kernel would warn.
+fn no_bounce(options: &Options) -> Result<()> {
+    const BITS: u32 = 32;
+    let line = fs::read_to_string("/proc/cmdline")?;
+    if !memory_is_beyond(BITS)? || !line.contains("swiotlb=noforce") {
+        return skip("try a guest with --mem 5G --append swiotlb=noforce");
+    }
+    let narrow = Setup::with_mask(BITS);
+    for heap in heaps()?.into_iter().filter(|heap| is_ours(heap)) {
+        let buffer = Heap::open(&heap)?.alloc(LEN)?;
+        if bits_of(&heap, &buffer)? <= BITS {
+            continue;
+        }
+        let importer = Importer::new(&narrow)?;
+        let attachment = match importer.attach(&buffer, Kind::Static) {
+            Err(Errno::OPNOTSUPP) if !heap.ends_with("-noncoherent") => continue,
+            attached => attached.with_context(|| heap.clone())?,
+        };
+        let mapped = importer.map(attachment, Direction::Bidirectional);
+        expect_errno(&heap, mapped, Errno::IO)?;
+    }
+    // Nobody else is in the way of what it does reach.
+    let importer = Importer::new(&Setup::SNOOPING)?;
+    let attachment = importer.attach(&options.heap()?.alloc(LEN)?, Kind::Static)?;
+    importer.map(attachment, Direction::Bidirectional)?;
+    Ok(())
 }
 
 fn edu(_options: &Options) -> Result<()> {
