@@ -16,11 +16,11 @@ use crate::{
         HeapDevice,
         Registrar, //
     },
-    dmem,
     dma_mapping::{
         Attrs,
         DmaDevice, //
     },
+    dmem,
     module::Forever,
     page::{
         Caching,
@@ -68,15 +68,7 @@ use kernel::{
 };
 
 /// Names that the core of heaps would take for something else, or finds by another.
-const BAD_NAMES: [&CStr; 7] = [
-    c"%s%s%s%s",
-    c"100%",
-    c"of/two",
-    c"",
-    c".",
-    c"..",
-    LONG_NAME,
-];
+const BAD_NAMES: [&CStr; 7] = [c"%s%s%s%s", c"100%", c"of/two", c"", c".", c"..", LONG_NAME];
 
 /// One byte longer than the name of a file can be.
 const LONG_NAME: &CStr = {
