@@ -138,7 +138,12 @@ impl Allocator {
 /// killer in the end.
 fn total_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    info.totalram.saturating_mul(info.mem_unit.into())
+    #[allow(
+        clippy::useless_conversion,
+        reason = "a number of 32 bits on such systems"
+    )]
+    let units = u64::from(info.totalram);
+    units.saturating_mul(info.mem_unit.into())
 }
 
 /// The file system of dma-bufs, by `linux/magic.h`.

@@ -23,6 +23,9 @@ struct Suite {
 /// What only a kernel can run that makes calls fail on demand.
 const FAULTS: &str = "fail_nth.";
 
+/// What our own kernels lack swap for. Debian's have it.
+const SWAP: &str = "memory.swapped";
+
 /// What such a kernel cannot run: it lets objects outlive the modules that they are in, and its
 /// slabs need more than single pages.
 const NOT_ON_DEBUG: &[&str] = &[
@@ -750,6 +753,7 @@ impl Suite {
     fn judge(&self, case: Case, debug: bool) -> Case {
         let mut may_skip = self.may_skip.clone();
         may_skip.extend(if debug { NOT_ON_DEBUG } else { &[FAULTS] });
+        may_skip.push(SWAP);
         let expected = may_skip.iter().any(|start| case.name.starts_with(start));
         if case.verdict != Verdict::Skipped || expected {
             return case;

@@ -43,8 +43,10 @@ fn may_be_refused(kind: Kind, errno: Errno) -> bool {
         Kind::Converter | Kind::Stream | Kind::Unqueue => &[Errno::NODEV],
         // It has gone, somebody else uses it, or memory is not in one piece.
         Kind::Camera => &[Errno::NODEV, Errno::BUSY, Errno::FAULT],
+        // No direction, a part that is not there, or a part of another exporter's buffer.
+        Kind::Bracket => &[Errno::INVAL, Errno::OPNOTSUPP],
         // No direction.
-        Kind::Bracket | Kind::Fence => &[Errno::INVAL],
+        Kind::Fence => &[Errno::INVAL],
         _ => &[],
     };
     errors.contains(&errno)
