@@ -53,6 +53,28 @@ impl Arch {
         format!("{}-unknown-linux-gnu", self.gnu())
     }
 
+    /// The Rust target of programs of 32 bits that it runs as well.
+    pub(crate) fn rust_target_32(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "i686-unknown-linux-gnu",
+            Arch::Arm64 => "armv7-unknown-linux-gnueabihf",
+        }
+    }
+
+    /// The C compiler for these, and the packages of Debian that have it.
+    pub(crate) fn cc_32(self) -> (&'static str, &'static str) {
+        match self {
+            Arch::X86_64 => (
+                "i686-linux-gnu-gcc",
+                "gcc-i686-linux-gnu and libc6-dev-i386-cross",
+            ),
+            Arch::Arm64 => (
+                "arm-linux-gnueabihf-gcc",
+                "gcc-arm-linux-gnueabihf and libc6-dev-armhf-cross",
+            ),
+        }
+    }
+
     /// The C compiler that links programs for guests.
     pub(crate) fn cc(self) -> String {
         if self.is_host() {

@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     arch::Arch,
@@ -20,8 +20,44 @@ use crate::{
 /// For another architecture than this machine's, the standard library is built
 /// with it: that needs no more than its source.
 pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
+    build_rust(
+        &arch.rust_target(),
+        &arch.cc(),
+        arch.is_host(),
+        package,
+        &arch.to_string(),
+    )
+}
+
+/// Builds a program of the workspace in `tools` as one of 32 bits, which this
+/// architecture runs as well, and says where it is.
+pub fn rust_program_32(arch: Arch, package: &str) -> Result<PathBuf> {
+    build_rust(
+        arch.rust_target_32(),
+        cc_32(arch)?,
+        false,
+        package,
+        arch.rust_target_32(),
+    )
+}
+
+/// The C compiler for programs of 32 bits, if it is there.
+fn cc_32(arch: Arch) -> Result<&'static str> {
+    let (cc, packages) = arch.cc_32();
+    if Command::new(cc).arg("--version").output().is_err() {
+        bail!("there is no {cc}, which links programs of 32 bits: on Debian install {packages}");
+    }
+    Ok(cc)
+}
+
+fn build_rust(
+    target: &str,
+    cc: &str,
+    has_library: bool,
+    package: &str,
+    name: &str,
+) -> Result<PathBuf> {
     toolchain::get_library_source()?;
-    let target = arch.rust_target();
     let output = cache::subdir(format!("programs/{}", checkout_key()))?;
     let variable = |suffix: &str| {
         format!(
@@ -36,7 +72,7 @@ pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
             "--locked",
             "--release",
             "--target",
-            &target,
+            target,
             "--package",
             package,
         ])
@@ -44,10 +80,10 @@ pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
         .arg(checkout().join("tools/Cargo.toml"))
         .arg("--target-dir")
         .arg(&output)
-        .env(variable("LINKER"), arch.cc())
+        .env(variable("LINKER"), cc)
         .env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static")
         .env_remove("RUSTFLAGS");
-    if !arch.is_host() {
+    if !has_library {
         cargo
             .arg("-Zbuild-std=std,panic_abort")
             .env("RUSTC_BOOTSTRAP", "1");
@@ -55,20 +91,29 @@ pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
             cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", source);
         }
     }
-    progress::run(&format!("building {package} for {arch}"), &cargo, 0)?;
+    progress::run(&format!("building {package} for {name}"), &cargo, 0)?;
     Ok(output.join(target).join("release").join(package))
 }
 
 /// Builds a static program for guests from one file in C, `source` below the
 /// checkout, and says where it is. A warning is an error.
 pub fn c_program(arch: Arch, source: &str) -> Result<PathBuf> {
+    build_c(&arch.cc(), source, &arch.to_string())
+}
+
+/// The same of 32 bits.
+pub fn c_program_32(arch: Arch, source: &str) -> Result<PathBuf> {
+    build_c(cc_32(arch)?, source, arch.rust_target_32())
+}
+
+fn build_c(cc: &str, source: &str, name: &str) -> Result<PathBuf> {
     let source = checkout().join(source);
-    let directory = cache::subdir(format!("programs/{}/c-{arch}", checkout_key()))?;
+    let directory = cache::subdir(format!("programs/{}/c-{name}", checkout_key()))?;
     let program = directory.join(source.file_stem().unwrap_or_default());
-    let mut cc = Command::new(arch.cc());
+    let mut cc = Command::new(cc);
     cc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
         .args([&program, &source]);
-    progress::run(&format!("building {} for {arch}", source.display()), &cc, 0)?;
+    progress::run(&format!("building {} for {name}", source.display()), &cc, 0)?;
     Ok(program)
 }
 

@@ -15,6 +15,9 @@ pub const SELFTEST: &str = "dmabuf_coherency_selftest";
 /// The package of the benchmark, and its name in a guest.
 pub const BENCH: &str = "dmabuf_coherency_bench";
 
+/// The source of the example of doing without dmaheap.
+pub const CHOOSE: &str = "tools/dmaheap/examples/choose.c";
+
 /// For one architecture.
 pub struct Kit {
     pub image: Image,
@@ -63,7 +66,7 @@ impl Kit {
             dmabuf_heap,
             dmaheap: vm::rust_program(arch, "dmaheap")?,
             dmaheap_test: vm::checkout().join("tools/dmaheap/tests/guest.sh"),
-            choose: vm::c_program(arch, "tools/dmaheap/examples/choose.c")?,
+            choose: vm::c_program(arch, CHOOSE)?,
             kernel,
             blocks: OnceLock::new(),
         })

@@ -4,19 +4,20 @@
 
 use crate::boot::{Boot, LOAD, VIVID_MAPS};
 use crate::group::Group;
-use crate::kit::{Kits, SELFTEST};
+use crate::kit::{CHOOSE, Kits, SELFTEST};
 use crate::results::{Case, Verdict};
 use crate::{suite, survey};
 use anyhow::Result;
-use vm::Arch;
+use std::path::PathBuf;
+use vm::{Add, Arch};
 
 /// The heaps that are on any kernel.
 const HEAPS: &str = "cd /dev/dma_heap && ls system system-coherent system-noncoherent \
     system-uncached >&2 && cd /";
 
 /// Tests of each thing that the module does.
-const TESTS: &str = "alloc. answer. import. importer. limits. links.shape links.agree mmap. query. \
-    security. sync. video.";
+const TESTS: &str = "alloc. answer. import. importer. limits. links.shape links.agree \
+    memory.swapped mmap. query. security. sync. video.";
 
 pub fn groups() -> Vec<Group> {
     let group = |(name, arch)| {
@@ -51,5 +52,34 @@ fn test(arch: Arch) -> Result<Vec<Case>> {
         format!("{LOAD} {VIVID_MAPS} && {HEAPS} && exec /{SELFTEST} {TESTS}"),
     );
     cases.extend(suite::run_anywhere(boot, &kits)?);
+    cases.extend(programs_32(arch, &kits)?);
     Ok(cases)
+}
+
+/// The command and the example, of 32 bits: such programs talk to the same kernel.
+fn programs_32(arch: Arch, kits: &Kits) -> Result<Vec<Case>> {
+    let programs = || {
+        Ok([
+            vm::rust_program_32(arch, "dmaheap")?,
+            vm::c_program_32(arch, CHOOSE)?,
+        ])
+    };
+    let programs: Result<[PathBuf; 2]> = programs();
+    let programs = match programs {
+        Ok(programs) => programs,
+        Err(error) => {
+            let case = Case::new(
+                "programs of 32 bits",
+                Verdict::Skipped,
+                format!("{error:#}"),
+            );
+            return Ok(vec![case]);
+        }
+    };
+    let mut boot = Boot::new(arch, "cp /32/* / && exec sh /guest.sh");
+    boot.cma = Some("64M");
+    for program in programs {
+        boot.adds.push(Add::new(program, "/32/")?);
+    }
+    suite::run_anywhere(boot, kits)
 }
