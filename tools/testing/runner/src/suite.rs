@@ -265,6 +265,7 @@ const ALL_BOUNCES: &[&str] = &[
     "pool.off",
     "map.attributes",
     "video.stream",
+    "video.one_block",
     "video.forced_bounce",
     "links.early_rules",
     "links.dma_device",
