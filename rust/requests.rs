@@ -76,13 +76,18 @@ impl MiscDevice for Node {
     }
 }
 
+// Neither has grown yet.
+const _: () = {
+    assert!(size_of::<Query>() == bindings::DMABUF_COHERENCY_QUERY_SIZE_VER0 as usize);
+    assert!(size_of::<Sync>() == bindings::DMABUF_COHERENCY_SYNC_SIZE_VER0 as usize);
+};
+
 /// Reads a request, a structure that begins with its own size and may grow at its end: `T`, of which
 /// there may be more behind it. Returns what an answer is written with, too.
 fn read<T: FromBytes>(arg: UserPtr) -> Result<(T, UserSliceWriter)> {
     let size: u32 = UserSlice::new(arg, size_of::<u32>()).reader().read()?;
     // CAST: To a type that is at least as large.
     let size = size as usize;
-    // Neither has grown yet.
     if size < size_of::<T>() {
         return Err(EINVAL);
     }

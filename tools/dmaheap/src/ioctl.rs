@@ -13,7 +13,6 @@ pub(crate) const DMA_BUF_IOCTL_SYNC: Opcode = opcode::write::<u64>(b'b', 0);
 /// `DMA_BUF_SET_NAME_B`, the number that is the same for all sizes of a pointer.
 pub(crate) const DMA_BUF_SET_NAME: Opcode = opcode::write::<u64>(b'b', 1);
 pub(crate) const DMABUF_COHERENCY_IOCTL_QUERY: Opcode = opcode::none(0xd7, 0);
-
 pub(crate) const DMABUF_COHERENCY_IOCTL_SYNC: Opcode = opcode::none(0xd7, 1);
 
 pub(crate) const DMA_BUF_SYNC_READ: u64 = 1;
