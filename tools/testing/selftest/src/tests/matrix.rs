@@ -122,6 +122,7 @@ fn no_bounce(options: &Options) -> Result<()> {
         return skip("try a guest with --mem 5G --append swiotlb=noforce");
     }
     let narrow = Setup::with_mask(BITS);
+    let mut tried = false;
     for heap in heaps()?.into_iter().filter(|heap| is_ours(heap)) {
         let buffer = Heap::open(&heap)?.alloc(LEN)?;
         if bits_of(&heap, &buffer)? <= BITS {
@@ -134,7 +135,9 @@ fn no_bounce(options: &Options) -> Result<()> {
         };
         let mapped = importer.map(attachment, Direction::Bidirectional);
         expect_errno(&heap, mapped, Errno::IO)?;
+        tried = true;
     }
+    ensure!(tried, "expected a heap with memory beyond {BITS} bits");
     // Nobody else is in the way of what it does reach.
     let importer = Importer::new(&Setup::SNOOPING)?;
     let attachment = importer.attach(&options.heap()?.alloc(LEN)?, Kind::Static)?;
