@@ -142,11 +142,7 @@ pub fn bits_of(heap: &str, buffer: &Buffer) -> Result<u32> {
     let recording = Recording::start(&[MAP])?;
     let attachment = importer.attach(buffer, Kind::Static)?;
     importer.map(attachment, Direction::ToDevice)?;
-    let events = recording.events()?;
-    let mapped = events
-        .iter()
-        .find(|event| event.is(MAP) && event.subject == name);
-    let mapped = mapped.context("expected the event dma_map_sg, there was none")?;
+    let mapped = recording.mapped(&name)?;
     let (starts, sizes) = (mapped.numbers("phys_addrs"), mapped.numbers("sizes"));
     let last = starts
         .iter()

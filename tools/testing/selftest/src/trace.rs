@@ -111,6 +111,14 @@ impl Recording {
         fs::write(&path, value).with_context(|| format!("writing {value} to {}", path.display()))
     }
 
+    /// How memory has been mapped for a device, where that is recorded.
+    pub fn mapped(&self, device: &str) -> Result<Event> {
+        let mut events = self.events()?.into_iter();
+        events
+            .find(|event| event.is(MAP) && event.subject == device)
+            .context("expected the event dma_map_sg, there was none")
+    }
+
     /// Everything recorded so far.
     pub fn events(&self) -> Result<Vec<Event>> {
         let path = self.instance.join("trace");

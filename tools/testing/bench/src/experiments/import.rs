@@ -182,21 +182,28 @@ fn part(recorder: &mut Recorder, buffer: &Buffer) -> Result<()> {
         }
         result => result?,
     }
-    for _ in 0..samples(buffer.size()) {
-        let ((), time) = recorder.time(|| {
-            buffer.sync_part(READ | WRITE, &part, &node)?;
-            Ok(buffer.sync_part(READ | WRITE | END, &part, &node)?)
-        })?;
-        recorder.add(operation, buffer.size() as u64, time.own);
-    }
-    Ok(())
+    brackets_by(recorder, buffer, operation, buffer.size() as u64, |flags| {
+        buffer.sync_part(flags, &part, &node)
+    })
 }
 
 pub fn bracket(recorder: &mut Recorder, buffer: &Buffer, operation: &str, at: u64) -> Result<()> {
+    brackets_by(recorder, buffer, operation, at, |flags| {
+        buffer.sync(flags.into())
+    })
+}
+
+fn brackets_by(
+    recorder: &mut Recorder,
+    buffer: &Buffer,
+    operation: &str,
+    at: u64,
+    sync: impl Fn(u32) -> Result<(), Errno>,
+) -> Result<()> {
     for _ in 0..samples(buffer.size()) {
         let ((), time) = recorder.time(|| {
-            buffer.sync((READ | WRITE).into())?;
-            Ok(buffer.sync((READ | WRITE | END).into())?)
+            sync(READ | WRITE)?;
+            Ok(sync(READ | WRITE | END)?)
         })?;
         recorder.add(operation, at, time.own);
     }

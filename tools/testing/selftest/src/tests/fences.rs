@@ -259,44 +259,34 @@ fn maintained(options: &Options, buffer: &Buffer) -> Result<Option<Importer>> {
 }
 
 fn bracket(options: &Options) -> Result<()> {
-    let timeline = Timeline::open()?;
     let buffer = options.heap()?.alloc(4096)?;
+    waits(options, &buffer, |flags| buffer.sync(flags.into()))
+}
+
+fn part(options: &Options) -> Result<()> {
+    options.need_our_heap()?;
+    let buffer = options.heap()?.alloc(8192)?;
+    let node = query::open()?;
+    waits(options, &buffer, |flags| {
+        buffer.sync_part(flags, &(100..5000), &node)
+    })
+}
+
+/// Fails unless brackets by `sync` wait for the fences in their way, and for no others.
+fn waits(
+    options: &Options,
+    buffer: &Buffer,
+    sync: impl Fn(u32) -> Result<(), Errno> + Sync,
+) -> Result<()> {
+    let timeline = Timeline::open()?;
     let mut fences = 1..;
     // Without maintenance it is the core that waits, with it the exporter too.
-    for maintained in [None, maintained(options, &buffer)?] {
+    for maintained in [None, maintained(options, buffer)?] {
         let what = if maintained.is_some() {
             "with a device that does not snoop"
         } else {
             "without devices"
         };
-        let mut fence = || timeline.fence(fences.next().unwrap_or_default());
-        for (pending, waiting) in [(WRITE, READ), (WRITE, WRITE), (READ, WRITE)] {
-            buffer.import_fence(fence()?, pending)?;
-            while_waiting(&buffer, waiting, &timeline, |_, _| Ok(()))
-                .with_context(|| format!("{what}, for a fence of direction {pending}"))??;
-            buffer.sync((waiting | END).into())?;
-        }
-        buffer.import_fence(fence()?, READ)?;
-        buffer.sync(READ.into())?;
-        buffer.sync((READ | END).into())?;
-        expect_buffer("read beside a reader", &buffer, PollFlags::IN)?;
-        timeline.advance()?;
-    }
-    Ok(())
-}
-
-fn part(options: &Options) -> Result<()> {
-    options.need_our_heap()?;
-    let timeline = Timeline::open()?;
-    let buffer = options.heap()?.alloc(8192)?;
-    let node = query::open()?;
-    let sync = |flags| buffer.sync_part(flags, &(100..5000), &node);
-    let mut fences = 1..;
-    for maintained in [None, maintained(options, &buffer)?] {
-        let what = format!(
-            "with a device that does not snoop: {}",
-            maintained.is_some()
-        );
         let mut fence = || timeline.fence(fences.next().unwrap_or_default());
         for (pending, waiting) in [(WRITE, READ), (WRITE, WRITE), (READ, WRITE)] {
             buffer.import_fence(fence()?, pending)?;
@@ -307,7 +297,7 @@ fn part(options: &Options) -> Result<()> {
         buffer.import_fence(fence()?, READ)?;
         sync(READ)?;
         sync(READ | END)?;
-        expect_buffer("read beside a reader", &buffer, PollFlags::IN)?;
+        expect_buffer("read beside a reader", buffer, PollFlags::IN)?;
         timeline.advance()?;
     }
     Ok(())

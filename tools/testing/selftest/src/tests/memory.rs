@@ -221,7 +221,8 @@ fn swapped(options: &Options) -> Result<()> {
     options.need_system_region()?;
     let heap = options.heap()?;
     let wanted = 64 << 20;
-    let swap = Swap::new(meminfo("MemTotal")? / 2)?;
+    // Gone after all that may be in it.
+    let _swap = Swap::new(meminfo("MemTotal")? / 2)?;
     // All but a part of what is wanted.
     let filled = meminfo("MemAvailable")?.saturating_sub(wanted / 2) as usize;
     let mapping = Mapping::anonymous(filled)?;
@@ -235,7 +236,7 @@ fn swapped(options: &Options) -> Result<()> {
     );
     let mut peace = Peace::now()?;
     let what = format!("allocating {wanted} bytes with {available} available, and swap");
-    let buffer = heap.alloc(wanted as usize).context(what.clone())?;
+    let _buffer = heap.alloc(wanted as usize).context(what.clone())?;
     let free = meminfo("SwapFree")?;
     let total = meminfo("SwapTotal")?;
     println!("{} bytes were swapped out", total - free);
@@ -249,9 +250,6 @@ fn swapped(options: &Options) -> Result<()> {
             "page {page} of the program has changed"
         );
     }
-    drop(buffer);
-    drop(mapping);
-    drop(swap);
     Ok(())
 }
 

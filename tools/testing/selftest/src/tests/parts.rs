@@ -172,12 +172,8 @@ fn told(options: &Options) -> Result<()> {
             let recording = Recording::start(&[MAP])?;
             let attachment = importer.attach(&buffer, Kind::Static)?;
             let mapped = importer.map(attachment, Direction::Bidirectional)?;
-            let events = recording.events()?;
+            let event = recording.mapped(&name)?;
             drop(recording);
-            let event = events
-                .iter()
-                .find(|event| event.is(MAP) && event.subject == name)
-                .context("expected the event dma_map_sg, there was none")?;
             let sizes = event.numbers("sizes").into_iter().map(|size| size as usize);
             let segments: Vec<_> = event.numbers("dma_addrs").into_iter().zip(sizes).collect();
             for part in &parts {
