@@ -10,18 +10,55 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    slice,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::{arch::Arch, cache, progress, toolchain::output};
+use crate::{arch::Arch, cache, progress, source::numbers, toolchain::output};
+
+/// All suites that have kernels; the first one has those that this machine can build for.
+pub(crate) static KERNEL_SUITES: [&str; 5] =
+    ["trixie-backports", "trixie", "forky", "sid", "experimental"];
+
+/// Where packages come from, and what is kept of them.
+#[derive(Clone)]
+pub(crate) struct Mirror {
+    pub(crate) uri: String,
+    /// As in a line of sources.list, with the brackets, or nothing.
+    pub(crate) options: String,
+    /// Lists and downloads.
+    pub(crate) state: PathBuf,
+}
+
+impl Mirror {
+    /// The one that this machine uses.
+    pub(crate) fn of_machine() -> Result<Self> {
+        let (uri, keyring) = mirror()?;
+        Ok(Self {
+            uri,
+            options: keyring.map_or(String::new(), |keyring| format!("[signed-by={keyring}] ")),
+            state: cache::subdir("apt")?,
+        })
+    }
+}
 
 /// Suites of Debian for one architecture.
 pub(crate) struct Apt {
+    mirror: Mirror,
     directory: PathBuf,
     /// The first one is preferred.
     suites: &'static [&'static str],
     arch: &'static str,
+    /// Packages, or the sources that they are made from.
+    kind: Kind,
+}
+
+/// What there is in a suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Packages,
+    Sources,
 }
 
 impl Apt {
@@ -35,18 +72,9 @@ impl Apt {
         Self::new(&["trixie"], arch)
     }
 
-    /// All suites that have kernels, one by one, with their names.
-    pub(crate) fn suites() -> impl Iterator<Item = (&'static str, Result<Self>)> {
-        const SUITES: [&[&str]; 5] = [
-            &["trixie"],
-            &["trixie-backports"],
-            &["forky"],
-            &["sid"],
-            &["experimental"],
-        ];
-        SUITES
-            .into_iter()
-            .map(|suite| (suite[0], Self::new(suite, Arch::X86_64)))
+    /// One of the suites that have kernels.
+    pub(crate) fn suite(mirror: &Mirror, suite: &'static &'static str, kind: Kind) -> Result<Self> {
+        Self::of(mirror.clone(), slice::from_ref(suite), Arch::X86_64, kind)
     }
 
     /// Both, for programs that are to be new.
@@ -55,11 +83,21 @@ impl Apt {
     }
 
     fn new(suites: &'static [&'static str], arch: Arch) -> Result<Self> {
+        Self::of(Mirror::of_machine()?, suites, arch, Kind::Packages)
+    }
+
+    fn of(mirror: Mirror, suites: &'static [&'static str], arch: Arch, kind: Kind) -> Result<Self> {
         let arch = arch.debian();
+        let what = match kind {
+            Kind::Packages => arch,
+            Kind::Sources => "source",
+        };
         let apt = Self {
-            directory: cache::subdir(format!("apt/{}-{arch}", suites.join("+")))?,
+            directory: mirror.state.join(format!("{}-{what}", suites.join("+"))),
+            mirror,
             suites,
             arch,
+            kind,
         };
         apt.update()?;
         Ok(apt)
@@ -67,20 +105,23 @@ impl Apt {
 
     /// Fetches the lists of packages.
     fn update(&self) -> Result<()> {
-        let (uri, keyring) = mirror()?;
-        let options = keyring.map_or(String::new(), |keyring| format!("[signed-by={keyring}] "));
-        let source = |suite: &&str| format!("deb {options}{uri} {suite} main\n");
+        let Mirror { uri, options, .. } = &self.mirror;
+        let (entry, what) = match self.kind {
+            Kind::Packages => ("deb", self.arch),
+            Kind::Sources => ("deb-src", "source"),
+        };
+        let source = |suite: &&str| format!("{entry} {options}{uri} {suite} main\n");
         let sources: String = self.suites.iter().map(source).collect();
-        cache::replace(&self.directory.join("sources.list"), sources.as_bytes())?;
-        cache::replace(&self.directory.join("status"), b"")?;
         for name in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(self.directory.join(name))?;
         }
+        cache::replace(&self.directory.join("sources.list"), sources.as_bytes())?;
+        cache::replace(&self.directory.join("status"), b"")?;
         let _lock = self.lock()?;
         let what = format!(
             "reading the package list of {} for {}",
             self.suites.join(" and "),
-            self.arch
+            what
         );
         progress::run(
             &what,
@@ -91,7 +132,7 @@ impl Apt {
     }
 
     fn lock(&self) -> Result<cache::Lock> {
-        cache::lock(&format!("apt-{}-{}", self.suites.join("+"), self.arch))
+        cache::lock(&self.directory.display().to_string())
     }
 
     fn command(&self, program: &str) -> Command {
@@ -132,6 +173,44 @@ impl Apt {
             .map(str::trim)
             .find(|version| version.starts_with(prefix))
             .map(str::to_owned))
+    }
+
+    /// The newest version of a source that starts with `prefix`.
+    pub(crate) fn newest_source(&self, source: &str, prefix: &str) -> Result<Option<String>> {
+        let records = self
+            .command("apt-cache")
+            .args(["showsrc", "--only-source", source])
+            .output()
+            .context("there is no apt-cache")?;
+        let records = String::from_utf8_lossy(&records.stdout).into_owned();
+        Ok(records
+            .lines()
+            .filter_map(|line| line.strip_prefix("Version: "))
+            .filter(|version| version.starts_with(prefix))
+            .max_by_key(|version| numbers(version))
+            .map(str::to_owned))
+    }
+
+    /// Downloads the tarball of a source as its authors have released it, and says where it is.
+    pub(crate) fn tarball(&self, source: &str, version: &str) -> Result<PathBuf> {
+        let downloads = self.directory.join("archives");
+        let _lock = self.lock()?;
+        progress::run(
+            &format!("downloading the source of {source} {version}"),
+            self.command("apt-get")
+                .args(["source", "--download-only", "--tar-only"])
+                .arg(format!("{source}={version}"))
+                .current_dir(&downloads),
+            0,
+        )
+        .context("Debian's mirror cannot be reached: check the network, then run this again")?;
+        let upstream = version.rsplit_once('-').map_or(version, |(start, _)| start);
+        let name = format!("{source}_{upstream}.orig.tar.");
+        fs::read_dir(&downloads)?
+            .filter_map(Result::ok)
+            .find(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+            .map(|entry| entry.path())
+            .with_context(|| format!("apt-get has not left {name}* in {}", downloads.display()))
     }
 
     /// Downloads a package and unpacks it below `directory`.

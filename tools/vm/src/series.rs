@@ -4,7 +4,10 @@
 
 use anyhow::Result;
 
-use crate::{debian::Apt, source::numbers};
+use crate::{
+    debian::{Apt, KERNEL_SUITES, Kind, Mirror},
+    source::numbers,
+};
 
 /// What tools/series says.
 const LIST: &str = include_str!("../../series");
@@ -31,8 +34,9 @@ pub(crate) fn of(version: &str) -> Option<&'static str> {
 /// A table of the series that Debian's suites have, and whether the module is for them.
 pub fn table() -> Result<String> {
     let mut table = format!("{:<18} {:<8} {:<24} MODULE\n", "SUITE", "SERIES", "VERSION");
-    for (suite, apt) in Apt::suites() {
-        let apt = apt?;
+    let mirror = Mirror::of_machine()?;
+    for suite in &KERNEL_SUITES {
+        let apt = Apt::suite(&mirror, suite, Kind::Packages)?;
         let start = "linux-source-";
         let mut names = apt.names(start)?;
         names.sort_by_key(|name| numbers(name));
