@@ -293,6 +293,13 @@ pub(crate) fn is_host() -> bool {
     release("ID").is_some_and(|id| id == "debian")
 }
 
+/// What this machine runs, and what that is made from.
+pub(crate) fn families() -> Vec<String> {
+    let fields = ["ID", "ID_LIKE"].map(|field| release(field).unwrap_or_default());
+    let words = fields.iter().flat_map(|field| field.split_whitespace());
+    words.map(str::to_owned).collect()
+}
+
 /// A field of os-release.
 fn release(field: &str) -> Option<String> {
     let release = fs::read_to_string("/etc/os-release").ok()?;

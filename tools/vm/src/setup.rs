@@ -286,15 +286,76 @@ fn apt_size(packages: &[String]) -> String {
     }
 }
 
+/// What packages of Debian are called by Fedora and by Arch Linux, where that differs.
+const NAMES: [(&str, &str, &str); 11] = [
+    ("device-tree-compiler", "dtc", "dtc"),
+    (
+        "gcc-aarch64-linux-gnu",
+        "gcc-aarch64-linux-gnu",
+        "aarch64-linux-gnu-gcc",
+    ),
+    (
+        "gcc-x86-64-linux-gnu",
+        "gcc-x86_64-linux-gnu",
+        "x86_64-linux-gnu-gcc",
+    ),
+    ("libc6-dev", "glibc-devel", "glibc"),
+    (
+        "libc6-dev-amd64-cross",
+        "(a C library for x86_64)",
+        "(a C library for x86_64)",
+    ),
+    (
+        "libc6-dev-arm64-cross",
+        "(a C library for arm64)",
+        "aarch64-linux-gnu-glibc",
+    ),
+    ("libelf-dev", "elfutils-libelf-devel", "libelf"),
+    ("python3", "python3", "python"),
+    (
+        "qemu-system-arm",
+        "qemu-system-aarch64-core",
+        "qemu-system-aarch64",
+    ),
+    ("qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86"),
+    ("xz-utils", "xz", "xz"),
+];
+
+/// What to say where packages are not Debian's: how those of `families` are installed, if I know.
+fn by_hand(packages: &[String], families: &[String]) -> String {
+    let of = |name: &str| families.iter().any(|family| family == name);
+    let names = |column: fn(&(&str, &'static str, &'static str)) -> &'static str| {
+        let name = |package: &String| {
+            let known = NAMES.iter().find(|names| names.0 == package.as_str());
+            known.map_or(package.clone(), |names| column(names).to_owned())
+        };
+        packages.iter().map(name).collect::<Vec<_>>().join(" ")
+    };
+    if of("fedora") {
+        format!(
+            "something is missing. Run `dnf install {}`, then run this again",
+            names(|names| names.1)
+        )
+    } else if of("arch") {
+        format!(
+            "something is missing. Run `pacman -S --needed {}`, then run this again",
+            names(|names| names.2)
+        )
+    } else {
+        format!(
+            "something is missing: {}, by the names that Debian has for it. Install that, then run \
+             this again",
+            packages.join(" ")
+        )
+    }
+}
+
 /// Installs packages, where that is by apt-get.
 fn install_packages(packages: &[String]) -> Result<()> {
-    let list = packages.join(" ");
     if !debian::is_host() {
-        bail!(
-            "this is not Debian, so I cannot install what is missing: {list} (by the names that \
-             Debian has for them). Install them, then run this again"
-        );
+        bail!("{}", by_hand(packages, &debian::families()));
     }
+    let list = packages.join(" ");
     let sudo = !geteuid().is_root();
     if sudo && toolchain::find("sudo").is_none() {
         bail!("I am not root and there is no sudo: run `apt-get install {list}` as root");
@@ -318,4 +379,21 @@ fn install_packages(packages: &[String]) -> Result<()> {
     progress::run("installing packages", &install, 0).with_context(|| {
         format!("apt-get failed: mend that, or install by hand: apt-get install {list}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_hand;
+
+    #[test]
+    fn other_systems_get_their_own_names() {
+        let packages = ["bc", "libelf-dev", "qemu-system-arm"].map(str::to_owned);
+        let said = |family: &str| by_hand(&packages, &["x".into(), family.into()]);
+        assert!(
+            said("fedora")
+                .contains("`dnf install bc elfutils-libelf-devel qemu-system-aarch64-core`")
+        );
+        assert!(said("arch").contains("`pacman -S --needed bc libelf qemu-system-aarch64`"));
+        assert!(said("suse").contains(": bc libelf-dev qemu-system-arm, by the names that Debian"));
+    }
 }
