@@ -6,6 +6,10 @@
 
 use crate::{
     bindings,
+    compat::{
+        eopnotsupp,
+        faux_device, //
+    },
     device::DeviceExt,
     dma_mapping::DmaDevice,
     page::PageBlock, //
@@ -45,13 +49,13 @@ impl Cleaner {
         // SAFETY: The device is our own, and nothing has been mapped for it yet.
         to_result(unsafe { bindings::dmacoh_clear_coherent(this.device().as_raw()) })?;
         if !Self::IS_NEEDLESS && !DmaDevice::from(this.device()).reaches_all() {
-            return Err(EOPNOTSUPP);
+            return Err(eopnotsupp());
         }
         Ok(this)
     }
 
     fn device(&self) -> &Device<Bound> {
-        self.0.as_ref().as_ref()
+        faux_device(&self.0)
     }
 
     /// Cleans the caches of some pages of a block. Callable in any context.
@@ -69,7 +73,7 @@ impl Cleaner {
             return Ok(());
         }
         if !DmaDevice::from(self.device()).reaches(&block.physical()) {
-            return Err(EOPNOTSUPP);
+            return Err(eopnotsupp());
         }
 
         // SAFETY: The device is ours, and bound as long as we are. The block has these pages.

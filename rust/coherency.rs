@@ -3,6 +3,7 @@
 //! What [`policy`] asks of a device, and of the memory of a buffer.
 
 use crate::{
+    compat::eopnotsupp,
     dma_mapping::DmaDevice,
     page::Pages,
     policy::{
@@ -20,7 +21,9 @@ pub(crate) const ALIAS: CacheableAlias = CacheableAlias(!cfg!(CONFIG_X86));
 
 /// What a device gets that is refused: the DMA API's own error for one that is not coherent, told
 /// apart from the [`EINVAL`] of a malformed request.
-pub(crate) const REFUSED: Error = EOPNOTSUPP;
+pub(crate) fn refused() -> Error {
+    eopnotsupp()
+}
 
 /// Returns whether `dev` may attach to a buffer of these pages, from a heap of mode `mode`.
 pub(crate) fn accepts(mode: Mode, dev: DmaDevice<'_>, pages: &Pages) -> Result<(), Refusal> {

@@ -32,6 +32,7 @@
 
 use crate::{
     bindings,
+    compat,
     dma_mapping::{
         Attrs,
         DmaDevice, //
@@ -67,7 +68,6 @@ use kernel::{
         VTABLE_DEFAULT_ERROR, //
     },
     mm::virt::VmaNew,
-    module::this_module,
     prelude::*,
     sync::{
         aref::{
@@ -214,7 +214,7 @@ impl<T: Exporter> DmaBuf<T> {
 
         let info = bindings::dma_buf_export_info {
             exp_name: name.as_char_ptr(),
-            owner: this_module::<T::OwnerModule>().as_ptr(),
+            owner: compat::this_module(),
             ops: T::ops().0.get(),
             size,
             flags: flags as c_int,
@@ -384,12 +384,14 @@ pub(crate) struct Mapping {
 
 /// Translates a direction that an importer asked for.
 fn direction(dir: bindings::dma_data_direction) -> Result<DataDirection> {
-    match dir {
-        bindings::dma_data_direction::DMA_BIDIRECTIONAL => Ok(DataDirection::Bidirectional),
-        bindings::dma_data_direction::DMA_TO_DEVICE => Ok(DataDirection::ToDevice),
-        bindings::dma_data_direction::DMA_FROM_DEVICE => Ok(DataDirection::FromDevice),
-        _ => Err(EINVAL),
-    }
+    [
+        DataDirection::Bidirectional,
+        DataDirection::ToDevice,
+        DataDirection::FromDevice,
+    ]
+    .into_iter()
+    .find(|known| dir == (*known).into())
+    .ok_or(EINVAL)
 }
 
 impl<T: Exporter> Ops<T> {

@@ -27,7 +27,6 @@ use core::marker::PhantomData;
 use kernel::{
     device::Device,
     error::from_err_ptr,
-    module::ModuleMetadata,
     prelude::*,
     sync::{
         aref::ARef,
@@ -35,7 +34,8 @@ use kernel::{
             Atomic,
             Relaxed, //
         }, //
-    }, //
+    },
+    ModuleMetadata, //
 };
 
 /// The class of all heaps.

@@ -28,6 +28,7 @@ mod cache;
 mod class;
 mod cma;
 mod coherency;
+mod compat;
 mod device;
 mod devres;
 mod dma_buf;

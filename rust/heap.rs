@@ -210,8 +210,8 @@ impl Heap {
             );
         }
 
-        trace::attach(&self.name, dev, Err(coherency::REFUSED));
-        coherency::REFUSED
+        trace::attach(&self.name, dev, Err(coherency::refused()));
+        coherency::refused()
     }
 
     /// Returns whether no device of this name has been refused before. Says no, rather than forget

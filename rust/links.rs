@@ -339,7 +339,7 @@ impl Links {
             let ruled = self.rules.lock().pieces_for(dev);
             let mut nodes = self.nodes(dev, links, ruled)?.into_iter();
             if nodes.any(|node| node.exclude(kind, coherency::ALIAS).is_err()) {
-                return Err(coherency::REFUSED);
+                return Err(coherency::refused());
             }
         }
         links.choice = Some(choice);

@@ -4,7 +4,10 @@
 //!
 //! Most buffers have none, so that a bracket costs them a load, and no lock.
 
-use crate::scatterlist::MappedTable;
+use crate::{
+    compat::smp_mb,
+    scatterlist::MappedTable, //
+};
 use core::ops::Range;
 use kernel::{
     new_mutex,
@@ -15,10 +18,6 @@ use kernel::{
             Atomic,
             Relaxed,
             Release, //
-        },
-        barrier::{
-            smp_mb,
-            Full, //
         },
         Arc,
         Mutex,
@@ -68,7 +67,7 @@ impl Maintained {
         self.any.store(true, Relaxed);
         // Pairs with the barrier in `sync_for_device()`: either that finds a table which is being
         // mapped, or what the CPU wrote before is seen when it is mapped.
-        smp_mb(Full);
+        smp_mb();
         Change {
             tables,
             any: &self.any,
@@ -106,7 +105,7 @@ impl Maintained {
     #[inline]
     pub(crate) fn sync_for_device(&self, part: &Range<usize>) {
         // Pairs with the barrier in `change()`.
-        smp_mb(Full);
+        smp_mb();
         if self.any.load(Relaxed) {
             self.sync_all_for_device(part);
         }

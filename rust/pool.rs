@@ -22,6 +22,7 @@
 
 use crate::{
     cache::Cleaner,
+    compat::eopnotsupp,
     kthread,
     memcg::{
         self,
@@ -297,7 +298,7 @@ impl Pool {
     /// - Those of [`Cleaner::clean`].
     pub(crate) fn prepare(&self, mut block: PageBlock, caching: Caching) -> Result<PageBlock> {
         if caching == Caching::WriteCombining {
-            let cleaner = self.cleaner.as_ref().ok_or(EOPNOTSUPP)?;
+            let cleaner = self.cleaner.as_ref().ok_or_else(eopnotsupp)?;
 
             block.set_write_combining()?;
             cleaner.clean(&block, 0..block.nr_pages())?;
@@ -311,7 +312,7 @@ impl Pool {
         if block.caching() == Caching::WriteCombining {
             self.cleaner
                 .as_ref()
-                .ok_or(EOPNOTSUPP)?
+                .ok_or_else(eopnotsupp)?
                 .clean(block, pages)?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use crate::{
         dmabuf_coherency_query as Query,
         dmabuf_coherency_sync as Sync, //
     },
+    compat::eopnotsupp,
     dma_buf::DmaBuf,
     heap::Buffer,
     module::Forever,
@@ -163,7 +164,7 @@ fn describe(buf: &Buffer, answer: &mut Query) {
 /// Does what `DMABUF_COHERENCY_IOCTL_SYNC` asks for.
 fn sync(arg: UserPtr) -> Result {
     let (request, _) = read::<Sync>(arg)?;
-    let buf = DmaBuf::<Buffer>::get(request.fd)?.ok_or(EOPNOTSUPP)?;
+    let buf = DmaBuf::<Buffer>::get(request.fd)?.ok_or_else(eopnotsupp)?;
     let is_end = request.flags & u64::from(bindings::DMA_BUF_SYNC_END) != 0;
     let dir = match (request.flags & !u64::from(bindings::DMA_BUF_SYNC_END)).try_into() {
         Ok(bindings::DMA_BUF_SYNC_READ) => DataDirection::FromDevice,

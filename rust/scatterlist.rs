@@ -9,6 +9,7 @@
 
 use crate::{
     bindings,
+    compat::eopnotsupp,
     device::DeviceExt,
     dma_mapping::{
         Attrs,
@@ -224,11 +225,11 @@ impl MappedTable {
         attrs: Attrs,
     ) -> Result<Self> {
         if !dev.has_dma_mask() {
-            return Err(EOPNOTSUPP);
+            return Err(eopnotsupp());
         }
         let limits = Limits::of(dev, &pages);
         if attrs == Attrs::REQUIRE_COHERENT && limits.bounced.is_some() {
-            return Err(EOPNOTSUPP);
+            return Err(eopnotsupp());
         }
         if limits.bounced.is_some() && !dev.can_bounce() {
             return Err(EIO);

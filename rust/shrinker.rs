@@ -25,7 +25,6 @@ use core::{
 use kernel::{
     container_of,
     error::to_result,
-    module::ModuleMetadata,
     prelude::*,
     str::CString,
     sync::{
@@ -35,7 +34,8 @@ use kernel::{
         },
         Arc, //
     },
-    types::Opaque, //
+    types::Opaque,
+    ModuleMetadata, //
 };
 
 /// What a cache keeps for one cgroup.

@@ -25,14 +25,15 @@ dist: ## Pack the source of this version into an archive (OUT)
 	@echo '$(OUT)/$(ARCHIVE).tar.xz'
 
 # What DKMS builds the module from.
-MODULE_SOURCE := Kbuild include rust tools/Cargo.toml tools/heaps tools/version.mk tools/kdir tools/rust-metadata \
-	tools/packaging/dkms-build
+MODULE_SOURCE := Kbuild include rust tools/Cargo.toml tools/heaps tools/version.mk tools/kdir tools/series \
+	tools/rust-metadata tools/packaging/dkms-build
 
 .PHONY: dkms_install
 dkms_install: ## Install the module's source for DKMS, and have the module loaded at boot (DESTDIR)
 	install -d '$(DESTDIR)/usr/src/$(ARCHIVE)'
 	cp -r --parents --no-preserve=ownership -t '$(DESTDIR)/usr/src/$(ARCHIVE)' $(MODULE_SOURCE)
-	sed 's/#MODULE_VERSION#/$(version)/' tools/packaging/dkms.conf >'$(DESTDIR)/usr/src/$(ARCHIVE)/dkms.conf'
+	sed -e 's/#MODULE_VERSION#/$(version)/' -e "s/#SERIES#/$$(grep -v '^#' tools/series | paste -sd '|')/" \
+		tools/packaging/dkms.conf >'$(DESTDIR)/usr/src/$(ARCHIVE)/dkms.conf'
 	install -D -m 644 tools/packaging/modules-load.conf '$(DESTDIR)/usr/lib/modules-load.d/dmabuf-coherency.conf'
 
 .PHONY: deb

@@ -24,6 +24,8 @@ mod class;
 mod cma;
 #[path = "../../../rust/coherency.rs"]
 mod coherency;
+#[path = "../../../rust/compat.rs"]
+mod compat;
 #[path = "../../../rust/device.rs"]
 mod device;
 #[path = "../../../rust/devres.rs"]

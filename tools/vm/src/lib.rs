@@ -50,7 +50,7 @@ pub use crate::{
     module::{attacks, checkout, module},
     program::{c_program, c_program_32, rust_program, rust_program_32, selftest_dmabuf_heaps},
     run::Stream,
-    series::table as series,
+    series::{older as older_series, table as series},
     setup::setup,
     stock::DEBIAN,
     toolchain::kernel_make,

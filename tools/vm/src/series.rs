@@ -22,6 +22,11 @@ pub(crate) fn newest() -> &'static str {
     all().next().unwrap_or_default()
 }
 
+/// All but the newest one.
+pub fn older() -> impl Iterator<Item = &'static str> {
+    all().skip(1)
+}
+
 /// The series of a version such as `7.3.4+deb13` or `7.3-rc7`, if the module is for it.
 pub(crate) fn of(version: &str) -> Option<&'static str> {
     all().find(|series| {

@@ -7,13 +7,15 @@
 //! # Rooms
 //!
 //! - [`session`] is what happens on an open file, without `unsafe`.
-//! - [`device`] is the device that imports: either [`synthetic`] or [`edu`].
+//! - [`device`] is the device that imports: either [`synthetic`] or [`edu`], for which Linux 7.2
+//!   lacks abstractions.
 //! - Safe abstractions over C: [`importer`] for what an importer does with a dma-buf, [`synthetic`]
 //!   for devices that are made up, [`uapi`] for what user space passes.
 //! - The C side: [`bindings`], `helpers.c`.
 
 mod bindings;
 mod device;
+#[cfg_attr(not(linux_7_3), path = "no_edu.rs")]
 mod edu;
 mod importer;
 mod session;
@@ -21,12 +23,10 @@ mod synthetic;
 mod uapi;
 
 use kernel::{
-    driver,
     miscdevice::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
-    pci,
     prelude::*, //
 };
 use session::Session;
@@ -44,7 +44,7 @@ module! {
 #[pin_data]
 struct DmabufImporter {
     #[pin]
-    _edu: driver::Registration<pci::Adapter<edu::Driver>>,
+    _edu: edu::Registration,
     #[pin]
     _node: MiscDeviceRegistration<Session>,
 }
@@ -60,7 +60,7 @@ impl kernel::InPlaceModule for DmabufImporter {
         unsafe { edu::init() };
 
         try_pin_init!(Self {
-            _edu <- driver::Registration::new(<Self as kernel::ModuleMetadata>::NAME, module),
+            _edu <- edu::register(module),
             _node <- MiscDeviceRegistration::register(options),
         })
     }

@@ -12,6 +12,7 @@ use kernel::{
         Device, //
     },
     dma::Coherent,
+    driver,
     io::{
         poll::read_poll_timeout,
         Io, //
@@ -70,6 +71,17 @@ struct Slot {
 kernel::sync::global_lock! {
     // SAFETY: Initialised by `init()`, before anything else is called.
     unsafe(uninit) static SLOT: Mutex<Option<Arc<Slot>>> = None;
+}
+
+/// The driver, registered.
+pub(crate) type Registration = driver::Registration<pci::Adapter<Driver>>;
+
+/// Registers the driver, after [`init`].
+pub(crate) fn register(module: &'static ThisModule) -> impl PinInit<Registration, Error> {
+    Registration::new(
+        <crate::DmabufImporter as kernel::ModuleMetadata>::NAME,
+        module,
+    )
 }
 
 /// Makes ready for the driver to be registered.

@@ -36,6 +36,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    dma::DataDirection,
     error::{
         from_err_ptr,
         to_result, //
@@ -71,10 +72,11 @@ pub(crate) enum Direction {
 impl From<Direction> for bindings::dma_data_direction {
     fn from(dir: Direction) -> Self {
         match dir {
-            Direction::Bidirectional => Self::DMA_BIDIRECTIONAL,
-            Direction::ToDevice => Self::DMA_TO_DEVICE,
-            Direction::FromDevice => Self::DMA_FROM_DEVICE,
+            Direction::Bidirectional => DataDirection::Bidirectional,
+            Direction::ToDevice => DataDirection::ToDevice,
+            Direction::FromDevice => DataDirection::FromDevice,
         }
+        .into()
     }
 }
 

@@ -109,8 +109,16 @@ impl SyntheticDevice {
 
     /// The device that the driver core knows, able to do DMA as long as `self` lives.
     pub(crate) fn bound(&self) -> &Device<Bound> {
-        let faux: &faux::Device<Bound> = self.registration.as_ref();
-        faux.as_ref()
+        #[cfg(linux_7_3)]
+        {
+            let faux: &faux::Device<Bound> = self.registration.as_ref();
+            faux.as_ref()
+        }
+        #[cfg(not(linux_7_3))]
+        // SAFETY: A faux device is bound from its registration on until that is dropped.
+        unsafe {
+            self.registration.as_ref().as_bound()
+        }
     }
 
     fn as_raw(&self) -> *mut bindings::device {

@@ -80,8 +80,12 @@ fn unfit() -> Result<Vec<Case>> {
     cases.push(refused("empty", &root, "not the build tree")?);
     let mut config = String::new();
     write("include/config/auto.conf", &config)?;
-    write("include/config/kernel.release", "7.2.9")?;
-    cases.push(refused("version", &root, "and the module is for 7.3")?);
+    write("include/config/kernel.release", "7.1.9")?;
+    cases.push(refused(
+        "version",
+        &root,
+        "and the module is for 7.3 and 7.2",
+    )?);
     write("include/config/kernel.release", "7.3.4+deb13-amd64")?;
     for (name, line, expected) in UNFIT {
         config += line;
@@ -108,8 +112,48 @@ fn unfit() -> Result<Vec<Case>> {
     config += "CONFIG_CC_IS_CLANG=y\nCONFIG_CLANG_VERSION=990100\n";
     write("include/config/auto.conf", &config)?;
     cases.push(refused("clang", &root, "built with clang 99")?);
+
+    config = config.replace("CLANG_VERSION=99", &format!("CLANG_VERSION={}", clang()?));
+    write("include/config/auto.conf", &config)?;
+    cases.push(other_source(&root)?);
     fs::remove_dir_all(&root)?;
     Ok(cases)
+}
+
+/// The major version of the clang that builds test kernels.
+fn clang() -> Result<String> {
+    let tree = vm::kernel(vm::Arch::X86_64, vm::DEFAULT)?.tree;
+    let config = fs::read_to_string(tree.join(".config"))?;
+    let version = config
+        .lines()
+        .find_map(|line| line.strip_prefix("CONFIG_CLANG_VERSION="));
+    let version = version.and_then(|version| version.get(..2));
+    Ok(version.context("a version of clang")?.to_owned())
+}
+
+/// The source that metadata is made from must be of the headers' version, of which each part may
+/// have several digits.
+fn other_source(headers: &Path) -> Result<Case> {
+    let write = |path: &str, text: &str| {
+        let path = headers.join(path);
+        fs::create_dir_all(path.parent().context("a path without a directory")?)?;
+        fs::write(path, text).context("writing headers")
+    };
+    write(
+        "include/generated/uapi/linux/version.h",
+        "#define LINUX_VERSION_CODE 459276\n#define LINUX_VERSION_MAJOR 7\n\
+         #define LINUX_VERSION_PATCHLEVEL 3\n#define LINUX_VERSION_SUBLEVEL 12\n",
+    )?;
+    write(
+        "other/Makefile",
+        "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 10\n",
+    )?;
+    let mut metadata = Command::new(Path::new(TOP).join("tools/rust-metadata"));
+    metadata.arg(headers);
+    metadata.args(["other", "made"].map(|name| headers.join(name)));
+    let expected = format!("{} is Linux 7.3.12, and ", headers.display());
+    let problem = unless_refused(&output(&mut metadata)?, &expected);
+    Ok(Case::judged("kdir.other_source", problem))
 }
 
 fn refused(name: &str, tree: &Path, expected: &str) -> Result<Case> {

@@ -20,27 +20,26 @@ const TESTS: &str = "alloc. answer. import. importer. limits. links.shape links.
     memory.swapped mmap. query. security. sync. video.";
 
 pub fn groups() -> Vec<Group> {
-    let group = |(name, arch)| {
+    let group = |(arch, kernel): (Arch, String)| {
         let about = "Debian's own kernel: heaps, imports, links and video";
-        Group::new(name, about, move |_| test(arch))
+        Group::new(format!("{arch}-{kernel}"), about, move |_| {
+            test(arch, &kernel)
+        })
     };
-    [
-        ("x86_64-debian", Arch::X86_64),
-        ("arm64-debian", Arch::Arm64),
-    ]
-    .map(group)
-    .into()
+    let older = vm::older_series().map(|series| (Arch::X86_64, format!("{}-{series}", vm::DEBIAN)));
+    let newest = Arch::ALL.map(|arch| (arch, vm::DEBIAN.to_owned()));
+    newest.into_iter().chain(older).map(group).collect()
 }
 
-fn test(arch: Arch) -> Result<Vec<Case>> {
-    if let Err(error) = vm::kernel(arch, vm::DEBIAN) {
+fn test(arch: Arch, kernel: &str) -> Result<Vec<Case>> {
+    if let Err(error) = vm::kernel(arch, kernel) {
         return Ok(vec![Case::new(
             "kernel",
             Verdict::Skipped,
             format!("Debian's kernel cannot be had: {error:#}"),
         )]);
     }
-    let kits = Kits::new(vm::DEBIAN, false);
+    let kits = Kits::new(kernel, false);
     let mut cases = Vec::new();
     for survey in survey::all() {
         if survey.boot.arch == arch && !survey.boot.pci_noncoherent {
