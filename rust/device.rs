@@ -88,7 +88,9 @@ impl<'a> HasDriver<'a> {
 
     /// Tells user space that something about the device has changed (`KOBJ_CHANGE`). May sleep.
     pub(crate) fn changed(self) {
-        // SAFETY: The driver core unbinds a driver before it deletes the device.
+        // SAFETY: The driver core unbinds a driver before it deletes the device. Whoever has registered
+        // the device deletes it before its parent, as the driver core asks of everybody.
+        // `faux::Registration::new()` leaves that to its callers.
         unsafe { changed(self.0) }
     }
 
@@ -149,6 +151,12 @@ impl<'a> Candidate<'a> {
         NonNull::new(unsafe { (*self.0.as_raw()).bus }.cast_mut())
     }
 
+    /// Whether it has a directory in sysfs. It comes and goes while the device is a member of the set.
+    pub(crate) fn has_directory(&self) -> bool {
+        // SAFETY: The device is valid, and the pointer is only compared.
+        !unsafe { (&raw const (*self.0.as_raw()).kobj.sd).read_volatile() }.is_null()
+    }
+
     /// The name of the device.
     ///
     /// # Safety
@@ -164,7 +172,7 @@ impl<'a> Candidate<'a> {
 #[repr(transparent)]
 struct Member(Opaque<bindings::kobject>);
 
-/// Returns the first registered device for which `f` returns true. See [`any`].
+/// Returns the first device for which `f` returns true. See [`any`].
 pub(crate) fn find(f: impl FnMut(Candidate<'_>) -> bool) -> Option<ARef<Device>> {
     search(f, |kobj, dev| {
         // SAFETY: The kobject is valid while it is in the set.
@@ -175,7 +183,10 @@ pub(crate) fn find(f: impl FnMut(Candidate<'_>) -> bool) -> Option<ARef<Device>>
     })
 }
 
-/// Returns whether `f` returns true for a registered device.
+/// Returns whether `f` returns true for a device.
+///
+/// A device is among them shortly before it has been registered, and until shortly after it has been
+/// deleted.
 ///
 /// Classes and buses are private to their subsystems, but every device is a member of one public
 /// set. Takes time in proportion to the number of devices. `f` runs with a spinlock held, so it

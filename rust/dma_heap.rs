@@ -12,7 +12,10 @@
 use crate::{
     bindings,
     class::Class,
-    device,
+    device::{
+        self,
+        Candidate, //
+    },
     dma_buf::{
         DmaBuf,
         Exporter, //
@@ -66,11 +69,6 @@ pub(crate) trait Heap: Sync + 'static {
 pub(crate) struct HeapDevice(ARef<Device>, Forever);
 
 impl HeapDevice {
-    /// Finds the device of the heap `name`.
-    pub(crate) fn find(name: &CStr, forever: Forever) -> Option<Self> {
-        find(name).map(|dev| Self(dev, forever))
-    }
-
     /// Tells user space that something about the heap has changed (`KOBJ_CHANGE`). May sleep.
     pub(crate) fn changed(&self) {
         // SAFETY: The device is registered and never deleted.
@@ -124,18 +122,18 @@ impl<'a> Registrar<'a> {
     /// The core takes the name for a format, and replaces `/`, so it must have neither that nor `%`. It
     /// is the name of a file, so it is no longer than that can be.
     ///
-    /// Returns whether that has worked. Failure is logged, and remembered in case that no heap at all
-    /// can be registered. May sleep.
-    pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> bool {
+    /// Returns its device if that has worked. Failure is logged, and remembered in case that no heap at
+    /// all can be registered. May sleep.
+    pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Option<HeapDevice> {
         self.try_add(name, heap)
             .inspect_err(|err| {
                 pr_err!("cannot register heap {}: {:?}\n", name, err);
                 self.error = Some(*err);
             })
-            .is_ok()
+            .ok()
     }
 
-    fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result {
+    fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result<HeapDevice> {
         let bytes = name.to_bytes();
         if matches!(bytes, b"" | b"." | b"..")
             || bytes.len() > NAME_MAX
@@ -145,7 +143,7 @@ impl<'a> Registrar<'a> {
         }
         // The core notices a name that is taken only when sysfs does, which dumps the stack. So it
         // still does if somebody else registers the name right now.
-        if find(name).is_some() {
+        if exists(name) {
             return Err(EEXIST);
         }
 
@@ -159,17 +157,25 @@ impl<'a> Registrar<'a> {
         self.is_used = true;
         // SAFETY: From here on `Permanent` lets the module and its data live for ever, and so do the
         // name, the callbacks and the heap, whether this succeeds or not.
-        from_err_ptr(unsafe { bindings::dma_heap_add(&info) }).map(drop)
+        from_err_ptr(unsafe { bindings::dma_heap_add(&info) })?;
+
+        // Of the devices of a class that have the same name, only one at a time has a directory.
+        let dev = device::find(|candidate| is_heap(&candidate, name) && candidate.has_directory());
+        // SAFETY: The core has got a heap, so `Permanent` keeps the module.
+        let forever = unsafe { Forever::new() };
+        Ok(HeapDevice(dev.ok_or(ENODEV)?, forever))
     }
 }
 
-/// Finds the device of the heap `name`.
-pub(crate) fn find(name: &CStr) -> Option<ARef<Device>> {
-    device::find(|candidate| {
-        candidate.class().is_some_and(|(_, class)| class == CLASS.name())
-            // SAFETY: Heaps are never renamed.
-            && unsafe { candidate.name() } == name
-    })
+/// Whether there is a heap `name`, or is about to be.
+pub(crate) fn exists(name: &CStr) -> bool {
+    device::any(|candidate| is_heap(&candidate, name))
+}
+
+fn is_heap(candidate: &Candidate<'_>, name: &CStr) -> bool {
+    candidate.class().is_some_and(|(_, class)| class == CLASS.name())
+        // SAFETY: Heaps are never renamed.
+        && unsafe { candidate.name() } == name
 }
 
 /// The callbacks of heap `T`, as C sees them.

@@ -121,7 +121,8 @@ unsafe impl PermanentModule for DmabufCoherency {
         for heap in &self.heaps {
             let heap = heap.as_ref().get_ref();
 
-            if registrar.add(heap.name(), heap) {
+            if let Some(dev) = registrar.add(heap.name(), heap) {
+                heap.registered(dev);
                 self.links.catalogue().registered(heap.name());
             }
         }
@@ -129,12 +130,10 @@ unsafe impl PermanentModule for DmabufCoherency {
 
     fn start(&'static self, forever: Forever) {
         for heap in &self.heaps {
-            let (name, heap) = (heap.name(), heap.as_ref().get_ref());
+            let heap = heap.as_ref().get_ref();
 
-            if self.links.catalogue().find(name.to_bytes()).is_some() {
-                if let Err(err) = heap.publish(forever) {
-                    pr_err!("heap {} lacks files in sysfs: {:?}\n", name, err);
-                }
+            if let Err(err) = heap.publish() {
+                pr_err!("heap {} lacks files in sysfs: {:?}\n", heap.name(), err);
             }
         }
         // Heaps work without it.

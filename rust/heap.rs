@@ -66,7 +66,8 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     }, //
 };
 
@@ -89,6 +90,8 @@ pub(crate) struct Heap {
     refused: Atomic<usize>,
     /// What its live buffers use.
     usage: Usage,
+    /// Set once it has been registered.
+    device: SetOnce<HeapDevice>,
 }
 
 /// A buffer of a [`Heap`].
@@ -126,6 +129,7 @@ impl Heap {
             logged <- new_mutex!(KVec::new()),
             refused: Atomic::new(0),
             usage: Usage::new(),
+            device: SetOnce::new(),
         }))
     }
 
@@ -134,13 +138,20 @@ impl Heap {
         &self.name
     }
 
-    /// Adds its files to sysfs, after it has been registered. May sleep.
+    /// Says what it has been registered as.
+    pub(crate) fn registered(&self, dev: HeapDevice) {
+        self.device.populate(dev);
+    }
+
+    /// Adds its files to sysfs, if it has been registered. May sleep.
     ///
     /// # Errors
     ///
     /// Those of [`HeapDevice::add_file`].
-    pub(crate) fn publish(&'static self, forever: Forever) -> Result {
-        let dev = HeapDevice::find(&self.name, forever).ok_or(ENODEV)?;
+    pub(crate) fn publish(&'static self) -> Result {
+        let Some(dev) = self.device.as_ref() else {
+            return Ok(());
+        };
 
         for (name, ops) in &FILES {
             dev.add_file(name, self, ops)?;

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+// A file for a heap that somebody is about to register, or fails to.
+
+use crate::{
+    dma_heap::HeapDevice,
+    module::Forever, //
+};
+
+fn find(forever: Forever) -> Option<HeapDevice> {
+    HeapDevice::find(c"another", forever)
+}
