@@ -23,7 +23,11 @@ use kernel::{
     error::to_result,
     faux,
     page::PAGE_SHIFT,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 /// Writes back and invalidates what the CPU caches hold of memory.
@@ -41,9 +45,16 @@ impl Cleaner {
     /// # Errors
     ///
     /// - [`ENODEV`] if the device cannot be created.
+    /// - [`EBUSY`] if there has been one.
     /// - [`EIO`] if it cannot address all memory.
     /// - [`EOPNOTSUPP`] if the DMA API would bounce instead of cleaning, as where bouncing is forced.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
+        static EXISTS: Atomic<bool> = Atomic::new(false);
+
+        // The kernel dumps the stack if two devices have the same name.
+        if EXISTS.xchg(true, Relaxed) {
+            return Err(EBUSY);
+        }
         let this = Self(faux::Registration::new(name, None)?);
 
         // SAFETY: The device is our own, and nothing has been mapped for it yet.
@@ -58,14 +69,39 @@ impl Cleaner {
         faux_device(&self.0)
     }
 
-    /// Cleans the caches of some pages of a block. Callable in any context.
+    /// Prepares a block for being mapped write-combining: from now on nothing of it is in the caches. May
+    /// sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENOMEM`] if the kernel's page tables cannot be changed.
+    /// - Those of [`Self::zero`]. The block is freed.
+    pub(crate) fn make_write_combining(&self, mut block: PageBlock) -> Result<PageBlock> {
+        let all = 0..block.nr_pages();
+
+        // SAFETY: Below the caches are cleaned, or the block is freed.
+        unsafe { block.set_write_combining() }?;
+        self.clean(&block, all)?;
+        Ok(block)
+    }
+
+    /// Fills some pages of a block with zeroes, which are in memory afterwards. Callable in any context.
     ///
     /// # Errors
     ///
     /// - [`EINVAL`] if the block does not have these pages.
     /// - [`EOPNOTSUPP`] if the DMA API would bounce instead, as where bouncing is forced.
     /// - [`EIO`] if the DMA API refuses.
-    pub(crate) fn clean(&self, block: &PageBlock, pages: Range<usize>) -> Result {
+    ///
+    /// The block is [spoilt](PageBlock::spoil) then.
+    pub(crate) fn zero(&self, block: &mut PageBlock, pages: Range<usize>) -> Result {
+        // SAFETY: Below the caches are cleaned, or the block is spoilt.
+        unsafe { block.zero_in_cache(pages.clone()) };
+        self.clean(block, pages).inspect_err(|_| block.spoil())
+    }
+
+    /// Cleans the caches of some pages of a block.
+    fn clean(&self, block: &PageBlock, pages: Range<usize>) -> Result {
         if pages.start > pages.end || pages.end > block.nr_pages() {
             return Err(EINVAL);
         }

@@ -90,7 +90,7 @@ impl Cma {
             if fatal_signal_pending() {
                 return Err(EINTR);
             }
-            block.zero(start..start + step);
+            block.zero(start..start + step)?;
         }
         Ok(block)
     }

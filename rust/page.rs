@@ -183,6 +183,8 @@ pub(crate) struct PageBlock {
     /// In which page of a buffer it begins. Set by [`Pages::push`].
     index: u32,
     kind: Kind,
+    /// See [`PageBlock::spoil`].
+    is_spoilt: bool,
     origin: Origin,
 }
 
@@ -215,6 +217,7 @@ impl PageBlock {
                 zone: Zone::All,
                 caching: Caching::WriteBack,
             },
+            is_spoilt: false,
             origin: Origin::Cma(cma),
         }
     }
@@ -293,6 +296,7 @@ impl PageBlock {
                 zone,
                 caching: Caching::WriteBack,
             },
+            is_spoilt: false,
             origin: Origin::Allocator,
         })
     }
@@ -337,9 +341,34 @@ impl PageBlock {
         self.kind.caching
     }
 
-    /// Fills some pages with zeroes, as far as the block has them. On a write-combining block, they
-    /// may be in the caches of the CPU afterwards. Callable in any context.
-    pub(crate) fn zero(&mut self, pages: Range<usize>) {
+    /// Fills some pages of a write-back block with zeroes, as far as it has them.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the block is write-combining: see [`Cleaner::zero`](crate::cache::Cleaner::zero).
+    #[inline]
+    pub(crate) fn zero(&mut self, pages: Range<usize>) -> Result {
+        if self.caching() != Caching::WriteBack {
+            return Err(EINVAL);
+        }
+        // SAFETY: The CPU caches are where the data of such a block belongs.
+        unsafe { self.zero_in_cache(pages) };
+        Ok(())
+    }
+
+    /// Says that the block is only good for being freed: [`Pages::push`] and [`Stack::push`] refuse it.
+    pub(crate) fn spoil(&mut self) {
+        self.is_spoilt = true;
+    }
+
+    /// Fills some pages with zeroes, as far as the block has them. Callable in any context.
+    ///
+    /// # Safety
+    ///
+    /// The zeroes may be in the caches only, behind which is what the memory's last user wrote. So the
+    /// caller must clean the caches of a write-combining block before somebody else gets it, or
+    /// [spoil](Self::spoil) it.
+    pub(crate) unsafe fn zero_in_cache(&mut self, pages: Range<usize>) {
         let end = pages.end.min(self.nr_pages);
         let start = pages.start.min(end);
         // The kernel's function clears one page at least.
@@ -397,7 +426,11 @@ impl PageBlock {
     /// # Errors
     ///
     /// [`ENOMEM`] if the kernel's page tables cannot be changed.
-    pub(crate) fn set_write_combining(&mut self) -> Result {
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::zero_in_cache`], of all pages. If this fails, the block must be freed or spoilt.
+    pub(crate) unsafe fn set_write_combining(&mut self) -> Result {
         // INVARIANT: Even if this fails, part of it may have been done.
         self.kind.caching = Caching::WriteCombining;
         // SAFETY: The pages are ours and in the direct mapping.
@@ -486,7 +519,7 @@ impl Stack {
 
     /// Adds a block. Gives it back if it is not one for this stack.
     pub(crate) fn push(&mut self, block: PageBlock) -> Result<(), PageBlock> {
-        if block.kind() != Some(self.kind) {
+        if block.is_spoilt || block.kind() != Some(self.kind) {
             return Err(block);
         }
 
@@ -513,6 +546,7 @@ impl Stack {
             nr_pages,
             index: 0,
             kind: self.kind,
+            is_spoilt: false,
             origin: Origin::Allocator,
         })
     }
@@ -644,11 +678,11 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the block has not been prepared for [`Pages::caching`], or there are 2^32
-    ///   pages before it.
+    /// - [`EINVAL`] if the block has not been prepared for [`Pages::caching`] or is
+    ///   [spoilt](PageBlock::spoil), or there are 2^32 pages before it.
     /// - [`ENOMEM`] if there is no memory for the list.
     pub(crate) fn push(&mut self, mut block: PageBlock, expected: usize) -> Result {
-        if block.caching() != self.caching {
+        if block.is_spoilt || block.caching() != self.caching {
             return Err(EINVAL);
         }
         let start = block.pfn() << PAGE_SHIFT;

@@ -294,28 +294,25 @@ impl Pool {
     /// # Errors
     ///
     /// - [`EOPNOTSUPP`] if memory cannot be made write-combining.
-    /// - [`ENOMEM`] if the kernel's page tables cannot be changed.
-    /// - Those of [`Cleaner::clean`].
-    pub(crate) fn prepare(&self, mut block: PageBlock, caching: Caching) -> Result<PageBlock> {
-        if caching == Caching::WriteCombining {
-            let cleaner = self.cleaner.as_ref().ok_or_else(eopnotsupp)?;
-
-            block.set_write_combining()?;
-            cleaner.clean(&block, 0..block.nr_pages())?;
+    /// - Those of [`Cleaner::make_write_combining`].
+    pub(crate) fn prepare(&self, block: PageBlock, caching: Caching) -> Result<PageBlock> {
+        match caching {
+            Caching::WriteBack => Ok(block),
+            Caching::WriteCombining => self.cleaner()?.make_write_combining(block),
         }
-        Ok(block)
     }
 
-    /// Zeroes pages of a block that somebody has used.
+    /// Zeroes pages of a block that somebody has used. If that fails, the block is only good for being
+    /// freed.
     fn zero(&self, block: &mut PageBlock, pages: Range<usize>) -> Result {
-        block.zero(pages.clone());
-        if block.caching() == Caching::WriteCombining {
-            self.cleaner
-                .as_ref()
-                .ok_or_else(eopnotsupp)?
-                .clean(block, pages)?;
+        match block.caching() {
+            Caching::WriteBack => block.zero(pages),
+            Caching::WriteCombining => self.cleaner()?.zero(block, pages),
         }
-        Ok(())
+    }
+
+    fn cleaner(&self) -> Result<&Cleaner> {
+        self.cleaner.as_deref().ok_or_else(eopnotsupp)
     }
 
     /// The bin of the current task's cgroup, for one buffer. None if nothing is kept, or there is no
