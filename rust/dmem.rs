@@ -11,6 +11,7 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     sync::Arc, //
 };
@@ -20,7 +21,13 @@ use kernel::{
 /// # Invariants
 ///
 /// Registered until it is dropped.
-pub(crate) struct Region(NonNull<c_void>);
+pub(crate) struct Region {
+    region: NonNull<c_void>,
+    size: u64,
+}
+
+/// The controller counts in bytes with what counts in pages elsewhere, so no region may be larger.
+const MAX_SIZE: u64 = i64::MAX as u64 / PAGE_SIZE as u64;
 
 // SAFETY: The controller locks what it needs.
 unsafe impl Send for Region {}
@@ -34,30 +41,36 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory for it.
+    /// - [`EINVAL`] if the region is larger than any memory.
+    /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn register(size: u64, name: &CStr) -> Result<Option<Self>> {
+        if size > MAX_SIZE {
+            return Err(EINVAL);
+        }
         // SAFETY: `name` is a string, which is copied.
         let region =
             from_err_ptr(unsafe { bindings::dmacoh_dmem_register(size, name.as_char_ptr()) })?;
 
         // INVARIANT: It has just been registered.
-        Ok(NonNull::new(region).map(Self))
+        Ok(NonNull::new(region).map(|region| Self { region, size }))
     }
 
     /// Charges `size` bytes to the control group of the current task. May sleep.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if the group or one above it is at its limit, or there is no memory for it.
+    /// [`ENOMEM`] if the region is smaller, the group or one above it is at its limit, or there is no
+    /// memory for it.
     pub(crate) fn charge(self: &Arc<Self>, size: u64) -> Result<Charge> {
-        // The sum of what is charged overflows silently.
-        if size > i64::MAX as u64 {
+        // The controller adds before it compares, and the sum overflows silently: for as long as that
+        // takes, other tasks see it.
+        if size > self.size {
             return Err(ENOMEM);
         }
         let mut pool = core::ptr::null_mut();
 
         // SAFETY: The region is registered.
-        to_result(unsafe { bindings::dmacoh_dmem_charge(self.0.as_ptr(), size, &mut pool) })
+        to_result(unsafe { bindings::dmacoh_dmem_charge(self.region.as_ptr(), size, &mut pool) })
             .map_err(|_| ENOMEM)?;
         // INVARIANT: Charged just now.
         Ok(Charge {
@@ -71,7 +84,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: It is registered, and whatever has been charged to it has been given back.
-        unsafe { bindings::dmacoh_dmem_unregister(self.0.as_ptr()) };
+        unsafe { bindings::dmacoh_dmem_unregister(self.region.as_ptr()) };
     }
 }
 

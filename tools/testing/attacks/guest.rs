@@ -3,6 +3,7 @@
 // What the compiler cannot forbid gets an error, and the kernel has nothing to report.
 
 use crate::{
+    cache::Cleaner,
     device::HasDriver,
     dma_buf::{
         DmaBuf,
@@ -63,7 +64,8 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        Arc, //
+        Arc,
+        SetOnce, //
     }, //
 };
 
@@ -105,7 +107,7 @@ static HEAP_FILES: [(&CStr, FileOps<Heap>); 3] = [
 ];
 
 struct Heap {
-    is_registered: Atomic<bool>,
+    device: SetOnce<HeapDevice>,
     /// How often an importer has asked for a mapping.
     maps: Atomic<usize>,
 }
@@ -118,7 +120,7 @@ struct Buffer {
 impl Heap {
     const fn new() -> Self {
         Self {
-            is_registered: Atomic::new(false),
+            device: SetOnce::new(),
             maps: Atomic::new(0),
         }
     }
@@ -208,10 +210,13 @@ impl Guest {
 
     pub(crate) fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
         for (name, heap) in BAD_NAMES.into_iter().zip(&self.bad_heaps) {
-            heap.is_registered.store(registrar.add(name, heap), Relaxed);
+            registrar
+                .add(name, heap)
+                .map(|dev| heap.device.populate(dev));
         }
-        let is_registered = registrar.add(NAME, &self.heap);
-        self.heap.is_registered.store(is_registered, Relaxed);
+        registrar
+            .add(NAME, &self.heap)
+            .map(|dev| self.heap.device.populate(dev));
     }
 
     pub(crate) fn start(&'static self, forever: Forever) {
@@ -220,22 +225,23 @@ impl Guest {
         report(3, "texts", self.texts(forever));
         report(4, "links", self.links());
         report(5, "shrinkers", shrinkers(forever));
-        report(6, "files", self.files(forever));
+        report(6, "files", self.files());
         report(7, "charges", charges());
+        report(8, "blocks", blocks());
     }
 
     /// Whether bad names are refused before anything happens.
     fn names(&self) -> Result {
-        ensure(self.heap.is_registered.load(Relaxed))?;
+        ensure(self.heap.device.as_ref().is_some())?;
         for (name, heap) in BAD_NAMES.into_iter().zip(&self.bad_heaps) {
-            ensure(!heap.is_registered.load(Relaxed) && dma_heap::find(name).is_none())?;
+            ensure(heap.device.as_ref().is_none() && !dma_heap::exists(name))?;
         }
         Ok(())
     }
 
     /// Whether a heap gets files, which the selftest reads.
-    fn files(&'static self, forever: Forever) -> Result {
-        let dev = HeapDevice::find(NAME, forever).ok_or(ENODEV)?;
+    fn files(&'static self) -> Result {
+        let dev = self.heap.device.as_ref().ok_or(ENODEV)?;
 
         for (name, ops) in &HEAP_FILES {
             dev.add_file(name, &self.heap, ops)?;
@@ -338,15 +344,46 @@ fn shrinkers(forever: Forever) -> Result {
 
 /// Whether the sum of charges overflows.
 fn charges() -> Result {
+    for size in [1 << 62, u64::MAX] {
+        ensure(dmem::Region::register(size, c"attacked").is_err_and(|err| err == EINVAL))?;
+    }
     let region = dmem::Region::register(1 << 20, c"attacked")?.ok_or(ENODEV)?;
     let region = Arc::new(region, GFP_KERNEL)?;
     let charge = region.charge(4096)?;
 
-    for size in [u64::MAX - 4095, u64::MAX, 1 << 63] {
+    for size in [
+        (1 << 20) + 1,
+        i64::MAX as u64,
+        1 << 63,
+        u64::MAX - 4095,
+        u64::MAX,
+    ] {
         ensure(region.charge(size).is_err_and(|err| err == ENOMEM))?;
     }
     drop(charge);
-    region.charge(8192).map(drop)
+    region.charge(1 << 20).map(drop)
+}
+
+/// Whether write-combining memory is used only if the zeroes in it are not only in the caches.
+fn blocks() -> Result {
+    let alloc = || PageBlock::alloc_zeroed(1, Zone::All, Effort::Reclaim, false);
+    let push = |block| -> Result {
+        let mut pages = Pages::new(Caching::WriteCombining, None)?;
+
+        pages.push(block, 1)
+    };
+    let cleaner = Cleaner::new(c"attacked_cleaner")?;
+    ensure(Cleaner::new(c"attacked_cleaner").is_err_and(|err| err == EBUSY))?;
+
+    ensure(push(alloc()?) == Err(EINVAL))?;
+    let mut block = cleaner.make_write_combining(alloc()?)?;
+    ensure(block.zero(0..1) == Err(EINVAL))?;
+    cleaner.zero(&mut block, 0..1)?;
+    push(block)?;
+
+    let mut block = cleaner.make_write_combining(alloc()?)?;
+    ensure(cleaner.zero(&mut block, 0..2) == Err(EINVAL))?;
+    ensure(push(block) == Err(EINVAL))
 }
 
 fn device(registration: &faux::Registration) -> &Device<Bound> {

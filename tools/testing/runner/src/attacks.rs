@@ -119,7 +119,7 @@ fn compile(output: &Path, command: &str, name: &str) -> Result<String> {
 fn in_guest(kits: &Kits, arch: Arch, output: &Path) -> Result<Vec<Case>> {
     let script = format!(
         r##"insmod /attacks/dmabuf_coherency.ko && modprobe dmabuf_importer || exit
-number=7
+number=8
 check() {{
 	number=$((number + 1))
 	[ "$2" = "$3" ] && echo "ok $number attacks.$1" || {{
@@ -127,7 +127,7 @@ check() {{
 		echo "not ok $number attacks.$1"
 	}}
 }}
-echo 1..13
+echo 1..14
 dmesg | sed -nE 's/.*dmabuf_coherency: ((not )?ok )/\1/p'
 check longest_text $(wc -c </sys/devices/faux/attacked/directory/text) 4095
 cd /sys/class/dma_heap/system-noncoherent
