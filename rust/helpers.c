@@ -111,15 +111,20 @@ bool dmacoh_dev_reaches_all(struct device *dev)
 }
 
 /*
- * Whether there are bounce buffers for what @dev does not reach. Operations of a
- * platform's own see to that themselves.
+ * Whether there are bounce buffers for what @dev does not reach, and it reaches
+ * those: of the first pool, which is tried first whether it does or not. Operations
+ * of a platform's own see to that themselves.
  */
 bool dmacoh_dev_can_bounce(struct device *dev)
 {
 	if (get_dma_ops(dev) || dev_dma_iommu(dev))
 		return true;
 #ifdef CONFIG_SWIOTLB
-	return dev->dma_io_tlb_mem && dev->dma_io_tlb_mem->nslabs;
+	const struct io_tlb_mem *mem = dev->dma_io_tlb_mem;
+
+	return mem && mem->nslabs &&
+	       phys_to_dma_unencrypted(dev, mem->defpool.end - 1) <=
+		       min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
 #else
 	return false;
 #endif

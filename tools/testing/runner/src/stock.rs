@@ -19,6 +19,10 @@ const HEAPS: &str = "cd /dev/dma_heap && ls system system-coherent system-noncoh
 const TESTS: &str = "alloc. answer. import. importer. limits. links.shape links.agree \
     memory.swapped mmap. query. security. sync. video.";
 
+/// What is about devices that reach a small part of memory, for which only distributions'
+/// kernels have a zone.
+const LITTLE_REACHED: &str = "matrix.narrow";
+
 pub fn groups() -> Vec<Group> {
     let group = |(arch, kernel): (Arch, String)| {
         let about = "Debian's own kernel: heaps, imports, links and video";
@@ -51,6 +55,16 @@ fn test(arch: Arch, kernel: &str) -> Result<Vec<Case>> {
         format!("{LOAD} {VIVID_MAPS} && {HEAPS} && exec /{SELFTEST} {TESTS}"),
     );
     cases.extend(suite::run_anywhere(boot, &kits)?);
+    if arch == Arch::X86_64 {
+        let boot = Boot {
+            mem: 5 << 10,
+            ..Boot::new(
+                arch,
+                format!("{LOAD} {VIVID_MAPS} && exec /{SELFTEST} {LITTLE_REACHED}"),
+            )
+        };
+        cases.extend(suite::run_anywhere(boot, &kits)?);
+    }
     cases.extend(programs_32(arch, &kits)?);
     Ok(cases)
 }

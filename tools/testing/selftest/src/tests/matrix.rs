@@ -56,6 +56,11 @@ pub const TESTS: &[Test] = &[
         no_bounce,
     ),
     Test::new(
+        "matrix.narrower_than_bounce",
+        "a device that reaches neither a buffer nor bounce buffers cannot map it",
+        narrower_than_bounce,
+    ),
+    Test::new(
         "matrix.maintenance",
         "a bracket maintains each mapping that needs it, in its own direction, and no other",
         maintenance,
@@ -114,18 +119,45 @@ fn narrow(_options: &Options) -> Result<()> {
     ])
 }
 
-/// The kernel would warn.
 fn no_bounce(options: &Options) -> Result<()> {
     const BITS: u32 = 32;
     let line = fs::read_to_string("/proc/cmdline")?;
     if !memory_is_beyond(BITS)? || !line.contains("swiotlb=noforce") {
         return skip("try a guest with --mem 5G --append swiotlb=noforce");
     }
-    let narrow = Setup::with_mask(BITS);
+    refused_beyond(BITS)?;
+    // Nobody else is in the way of what it does reach.
+    let importer = Importer::new(&Setup::SNOOPING)?;
+    let attachment = importer.attach(&options.heap()?.alloc(LEN)?, Kind::Static)?;
+    importer.map(attachment, Direction::Bidirectional)?;
+    Ok(())
+}
+
+fn narrower_than_bounce(_options: &Options) -> Result<()> {
+    // The kernel puts bounce buffers as high below 4 GiB as it can.
+    const BITS: u32 = 28;
+    let line = fs::read_to_string("/proc/cmdline")?;
+    if !memory_is_beyond(32)? || line.contains("swiotlb=") {
+        return skip("try a guest with --mem 5G, and without swiotlb=");
+    }
+    match Importer::new(&Setup::with_mask(BITS)) {
+        Err(error) if error.downcast_ref() == Some(&Errno::IO) => {
+            skip("this kernel has no memory for such devices (CONFIG_ZONE_DMA)")
+        }
+        importer => {
+            importer?;
+            refused_beyond(BITS)
+        }
+    }
+}
+
+/// A device cannot map what it does not reach, of which the kernel would warn.
+fn refused_beyond(bits: u32) -> Result<()> {
+    let narrow = Setup::with_mask(bits);
     let mut tried = false;
     for heap in heaps()?.into_iter().filter(|heap| is_ours(heap)) {
         let buffer = Heap::open(&heap)?.alloc(LEN)?;
-        if bits_of(&heap, &buffer)? <= BITS {
+        if bits_of(&heap, &buffer)? <= bits {
             continue;
         }
         let importer = Importer::new(&narrow)?;
@@ -137,11 +169,7 @@ fn no_bounce(options: &Options) -> Result<()> {
         expect_errno(&heap, mapped, Errno::IO)?;
         tried = true;
     }
-    ensure!(tried, "expected a heap with memory beyond {BITS} bits");
-    // Nobody else is in the way of what it does reach.
-    let importer = Importer::new(&Setup::SNOOPING)?;
-    let attachment = importer.attach(&options.heap()?.alloc(LEN)?, Kind::Static)?;
-    importer.map(attachment, Direction::Bidirectional)?;
+    ensure!(tried, "expected a heap with memory beyond {bits} bits");
     Ok(())
 }
 
