@@ -524,9 +524,20 @@ unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
 	return stated;
 }
 
+/*
+ * The boundary is one of addresses that the device sees. Where these differ from
+ * physical ones, what is returned is no larger than what they differ by is a
+ * multiple of, so that it holds for both.
+ */
 unsigned long dmacoh_segment_boundary(struct device *dev)
 {
-	return dma_get_seg_boundary(dev);
+	const struct bus_dma_region *map = dev->dma_range_map;
+	unsigned long boundary = dma_get_seg_boundary(dev);
+	u64 multiple = 0;
+
+	for (; map && map->size; map++)
+		multiple |= map->cpu_start - map->dma_start;
+	return multiple ? boundary & ((multiple & -multiple) - 1) : boundary;
 }
 
 /* Makes @dev, which is our own, a device that does not snoop. */

@@ -51,6 +51,12 @@ struct dmabuf_importer_setup {
 	__u32 number;
 	/* A power of two less one; 0 if the driver is to state none. */
 	__u64 segment_boundary;
+	/*
+	 * By how much the device's addresses are less than the CPU's, as behind a
+	 * bus with a window: a multiple of the page size. What lies below it is
+	 * out of reach. 0 with EDU.
+	 */
+	__u64 offset;
 };
 
 /* The device snoops the CPU caches. */
@@ -104,7 +110,8 @@ struct dmabuf_importer_map {
 	 */
 	__u32 mapping;
 	__u32 segments;
-	__u32 reserved;
+	/* Returned: how many of these cross the device's segment boundary. */
+	__u32 crossing;
 	__u64 length;
 	__u64 largest;
 };

@@ -11,6 +11,7 @@
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
 #include <linux/scatterlist.h>
+#include <linux/slab.h>
 
 #include "helpers.h"
 
@@ -56,16 +57,34 @@ int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
 	return 0;
 }
 
-void importer_measure(struct sg_table *table, u32 *segments, u64 *length,
-		      u64 *largest)
+/* The driver core frees what this allocates when it unbinds @dev. */
+int importer_set_offset(struct device *dev, u64 offset)
 {
+	struct bus_dma_region *map = kzalloc(2 * sizeof(*map), GFP_KERNEL);
+
+	if (!map)
+		return -ENOMEM;
+	map->cpu_start = offset;
+	map->size = BIT_ULL(62);
+	dev->dma_range_map = map;
+	return 0;
+}
+
+void importer_measure(struct device *dev, struct sg_table *table, u32 *segments,
+		      u32 *crossing, u64 *length, u64 *largest)
+{
+	u64 boundary = dma_get_seg_boundary(dev);
 	struct scatterlist *sg;
 	int i;
 
 	*segments = table->nents;
+	*crossing = 0;
 	*length = 0;
 	*largest = 0;
 	for_each_sgtable_dma_sg(table, sg, i) {
+		u64 first = sg_dma_address(sg);
+
+		*crossing += !!((first ^ (first + sg_dma_len(sg) - 1)) & ~boundary);
 		*length += sg_dma_len(sg);
 		*largest = max_t(u64, *largest, sg_dma_len(sg));
 	}

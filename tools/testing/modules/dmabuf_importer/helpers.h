@@ -18,8 +18,9 @@ int importer_dma_read(struct device *dev, dma_addr_t addr, void *to,
 		      size_t len);
 int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
 		       size_t len);
-void importer_measure(struct sg_table *table, u32 *segments, u64 *length,
-		      u64 *largest);
+int importer_set_offset(struct device *dev, u64 offset);
+void importer_measure(struct device *dev, struct sg_table *table, u32 *segments,
+		      u32 *crossing, u64 *length, u64 *largest);
 void importer_iosys_map_memcpy_from(void *to, const struct iosys_map *from,
 				    size_t offset, size_t len);
 void importer_iosys_map_memcpy_to(struct iosys_map *to, size_t offset,

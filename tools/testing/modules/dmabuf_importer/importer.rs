@@ -424,20 +424,23 @@ impl Mapping {
             .map(|entry| (entry.dma_address(), entry.dma_len()))
     }
 
-    /// The number of segments, the bytes of all together, and those of the largest.
-    pub(crate) fn measure(&self) -> (u32, u64, u64) {
-        let (mut segments, mut length, mut largest) = (0, 0, 0);
+    /// The number of segments and of those that cross the device's boundary, the bytes of all together,
+    /// and those of the largest.
+    pub(crate) fn measure(&self) -> (u32, u32, u64, u64) {
+        let (mut segments, mut crossing, mut length, mut largest) = (0, 0, 0, 0);
 
-        // SAFETY: By the type invariants the table is valid.
+        // SAFETY: By the type invariants the table is valid, and so is the attachment's device.
         unsafe {
             bindings::importer_measure(
+                self.attachment.device.as_raw(),
                 self.table.as_ptr(),
                 &mut segments,
+                &mut crossing,
                 &mut length,
                 &mut largest,
             )
         };
-        (segments, length, largest)
+        (segments, crossing, length, largest)
     }
 
     /// Calls `access` for the parts of a range that lie in one page each, with their DMA addresses

@@ -33,6 +33,7 @@ use kernel::{
         MiscDeviceRegistration, //
     },
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     rbtree::RBTree,
     sizes::SZ_64K,
@@ -169,7 +170,7 @@ impl State {
 
     fn synthetic(&self, arg: &mut uapi::Setup) -> Result<Device> {
         let boundary = usize::try_from(arg.segment_boundary)?;
-        if boundary & boundary.wrapping_add(1) != 0 {
+        if boundary & boundary.wrapping_add(1) != 0 || arg.offset % PAGE_SIZE as u64 != 0 {
             return Err(EINVAL);
         }
         let mask = match (arg.flags & uapi::NO_MASK, arg.mask_bits) {
@@ -186,6 +187,7 @@ impl State {
             mask,
             max_segment_size: arg.max_segment_size,
             segment_boundary: boundary,
+            offset: arg.offset,
         })?;
         arg.number = device.number();
         Ok(Device::Synthetic(device))
@@ -193,7 +195,8 @@ impl State {
 
     fn edu(&self, arg: &uapi::Setup) -> Result<Device> {
         // Its bit and its limits are the firmware's and the bus's matter.
-        if (arg.flags, arg.max_segment_size, arg.segment_boundary) != (uapi::EDU, 0, 0) {
+        let limits = (arg.max_segment_size, arg.segment_boundary, arg.offset);
+        if (arg.flags, limits) != (uapi::EDU, (0, 0, 0)) {
             return Err(EINVAL);
         }
         let mask = mask(arg.mask_bits)?;
@@ -249,7 +252,7 @@ impl State {
 
         let mapping = Mapping::new(attachment.clone(), direction)?;
         if arg.flags & uapi::UNCOUNTED == 0 {
-            (arg.segments, arg.length, arg.largest) = mapping.measure();
+            (arg.segments, arg.crossing, arg.length, arg.largest) = mapping.measure();
         }
         arg.mapping = add(&mut self.mappings, &mut self.last, mapping)?;
         Ok(())

@@ -15,6 +15,7 @@ use kernel::{
         Device, //
     },
     dma::DmaMask,
+    error::to_result,
     faux,
     prelude::*,
     str::CString,
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) max_segment_size: u32,
     /// The boundary that its segments must not cross, less one; 0 if the driver does not say.
     pub(crate) segment_boundary: usize,
+    /// By how much its addresses are less than those of the CPU.
+    pub(crate) offset: u64,
 }
 
 /// A synthetic device, bound to a driver as long as this lives.
@@ -92,6 +95,10 @@ impl SyntheticDevice {
         if let Some(parameters) = &this.parameters {
             // SAFETY: The device is valid, and does no DMA yet.
             unsafe { (*dev).dma_parms = parameters.get() };
+        }
+        if config.offset != 0 {
+            // SAFETY: As above. The driver core frees the map when the device is unbound.
+            to_result(unsafe { bindings::importer_set_offset(dev, config.offset) })?;
         }
         if let Some(mask) = config.mask {
             // SAFETY: As above.

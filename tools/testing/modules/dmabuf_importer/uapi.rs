@@ -91,7 +91,7 @@ arguments! {
         flags: u32,
         mapping: u32,
         segments: u32,
-        reserved: u32,
+        crossing: u32,
         length: u64,
         largest: u64,
     }
@@ -103,6 +103,7 @@ arguments! {
         max_segment_size: u32,
         number: u32,
         segment_boundary: u64,
+        offset: u64,
     }
     VMap { fd: i32, flags: u32, vmap: u32, place: u32 }
 }

@@ -53,6 +53,7 @@ pub struct RawSetup {
     pub max_segment_size: u32,
     pub number: u32,
     pub segment_boundary: u64,
+    pub offset: u64,
 }
 
 /// `struct dmabuf_importer_mask`.
@@ -80,7 +81,7 @@ struct RawMap {
     flags: u32,
     mapping: u32,
     segments: u32,
-    reserved: u32,
+    crossing: u32,
     length: u64,
     largest: u64,
 }
@@ -128,7 +129,7 @@ struct RawQuery {
 }
 
 const _: () = {
-    assert!(size_of::<RawSetup>() == 24);
+    assert!(size_of::<RawSetup>() == 32);
     assert!(size_of::<RawMap>() == 40);
     assert!(size_of::<RawAccess>() == 32);
 };
@@ -146,6 +147,8 @@ pub struct Setup {
     pub max_segment_size: u32,
     /// The boundary that its segments must not cross, less one, if it says.
     pub segment_boundary: u64,
+    /// By how much its addresses are less than those of the CPU.
+    pub offset: u64,
 }
 
 impl Setup {
@@ -156,6 +159,7 @@ impl Setup {
         mask_bits: Some(64),
         max_segment_size: u32::MAX,
         segment_boundary: 0,
+        offset: 0,
     };
 
     /// The same, but for the caches.
@@ -177,6 +181,7 @@ impl Setup {
         mask_bits: Some(64),
         max_segment_size: 0,
         segment_boundary: 0,
+        offset: 0,
     };
 
     pub const fn with_mask(mask_bits: u32) -> Self {
@@ -229,6 +234,8 @@ pub struct Mapped {
     pub handle: u32,
     /// How many pieces the device sees.
     pub segments: u32,
+    /// How many of these cross its segment boundary.
+    pub crossing: u32,
     /// The bytes of all together.
     pub length: u64,
     /// The bytes of the largest.
@@ -300,6 +307,7 @@ impl Importer {
             mask_bits: setup.mask_bits.unwrap_or_default(),
             max_segment_size: setup.max_segment_size,
             segment_boundary: setup.segment_boundary,
+            offset: setup.offset,
             number: 0,
         })?;
         Ok(if setup.edu {
@@ -382,6 +390,7 @@ impl Importer {
         Ok(Mapped {
             handle: map.mapping,
             segments: map.segments,
+            crossing: map.crossing,
             length: map.length,
             largest: map.largest,
         })

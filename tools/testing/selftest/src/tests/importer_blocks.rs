@@ -36,6 +36,11 @@ pub const TESTS: &[Test] = &[
         "a block is one segment, unless the device's driver has said less",
         segments,
     ),
+    Test::new(
+        "importer.boundary",
+        "no segment crosses the device's boundary, whichever addresses the device has for memory",
+        boundary,
+    ),
 ];
 
 const MIB: usize = 1 << 20;
@@ -150,6 +155,44 @@ fn uncached(_options: &Options) -> Result<()> {
                 );
             }
             println!("{heap}: snoops {}: refused {refused}", setup.snoops);
+        }
+    }
+    Ok(())
+}
+
+fn boundary(_options: &Options) -> Result<()> {
+    const LEN: usize = 8 * MIB;
+    drop(Importer::open()?);
+    if bouncing_is_forced()? {
+        return skip("every device bounces here, in pieces of what a bounce buffer takes");
+    }
+    // A page, a multiple of the boundary, and another that is a multiple of a part of it.
+    let offsets = [0, 4096, 16 << 20, 0x30_0000, 0xf_0000];
+    for heap in heaps()?.iter().filter(|heap| is_ours(heap)) {
+        for boundary in [64 << 10, 1 << 20, 2 << 20] {
+            for offset in offsets {
+                let setup = Setup {
+                    segment_boundary: boundary - 1,
+                    offset,
+                    ..accepted_by(heap)
+                };
+                let mapped =
+                    map(&setup, heap, LEN).with_context(|| format!("{heap}, {setup:?}"))?;
+                let most = if offset % boundary == 0 {
+                    boundary
+                } else {
+                    offset & offset.wrapping_neg()
+                };
+                ensure!(
+                    mapped.crossing == 0 && mapped.largest <= boundary,
+                    "{heap}: {setup:?}: expected no segment to cross the boundary, got {mapped:?}"
+                );
+                // Where all of it is one block, none is cut more than it has to be.
+                ensure!(
+                    !is_contiguous(heap) || mapped.largest >= most,
+                    "{heap}: {setup:?}: expected segments of {most} bytes, got {mapped:?}"
+                );
+            }
         }
     }
     Ok(())
