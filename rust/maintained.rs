@@ -122,7 +122,11 @@ impl Maintained {
 }
 
 fn mapped(tables: &Tables) -> impl Iterator<Item = &MappedTable> {
-    tables.iter().flatten().map(|table| &table.mapped)
+    tables
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .map(|table| &table.mapped)
 }
 
 /// Synchronises those of the tables that have no bounce buffers. One stands for the others that share
@@ -180,7 +184,7 @@ impl Change<'_> {
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        let any = self.tables.iter().flatten().next().is_some();
+        let any = mapped(&self.tables).next().is_some();
 
         self.any.store(any, Release);
     }
