@@ -40,7 +40,8 @@ struct Listener {
     _block: KBox<Opaque<bindings::notifier_block>>,
 }
 
-// SAFETY: The pointer to the bus is only compared.
+// SAFETY: The pointer to the bus is only compared. The notifier block is C's while it is registered, and
+// any task may free it afterwards.
 unsafe impl Send for Listener {}
 
 /// Listens to all buses for `T`.

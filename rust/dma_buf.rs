@@ -28,7 +28,7 @@
 //! contract is relied upon: the device of an attachment stays bound to its driver, hence able to do
 //! DMA, until it is detached; a mapping is undone before its attachment goes; `vunmap` follows the
 //! last use of a `vmap`; whoever hands a VMA on by `dma_buf_mmap()` leaves its operations and private
-//! data alone afterwards.
+//! data alone afterwards. (`drm_gem_prime_mmap()` does not, but it gets no imported object in 7.3.)
 
 use crate::{
     bindings,
@@ -129,7 +129,8 @@ pub(crate) trait Exporter: Sized + Send + Sync + 'static {
 
     /// Maps the whole buffer into the kernel.
     ///
-    /// Called once for any number of users at a time; the core counts them.
+    /// Called once for any number of users at a time; the core counts them. It warns if this fails,
+    /// whatever the error.
     fn vmap(_buf: Reserved<'_, Self>) -> Result<VMap> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }

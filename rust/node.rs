@@ -35,8 +35,9 @@ use kernel::{
 pub(crate) static CLASSES: [Class; 3] = [
     // SAFETY: As above. The symbol is of `drm.ko`, as is the class.
     //
-    // TODO: A driver in Rust unregisters its nodes when the managed resources of its device are
-    // released. What is added to these just then, as a watch begins, is not released with them.
+    // TODO: In 7.2 a driver in Rust unregisters its nodes when the managed resources of its device are
+    // released. What is added to these just then, as a watch begins, is not released with them. In
+    // 7.3 it does so before.
     unsafe { Class::new(c"drm", Some(c"drm_class_device_register")) },
     // SAFETY: As above.
     unsafe { Class::new(c"accel", Some(c"drm_class_device_register")) },

@@ -27,6 +27,10 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     transmute::FromBytes,
     uaccess::{
         UserPtr,
@@ -43,10 +47,15 @@ struct Node;
 ///
 /// # Errors
 ///
-/// - [`EEXIST`] if there is a node of this name.
-/// - [`EBUSY`] if there are no minor numbers left.
+/// - [`EEXIST`] if there is a node of this name of somebody else, of which the kernel dumps the stack.
+/// - [`EBUSY`] if it has been created, or there are no minor numbers left.
 /// - [`ENOMEM`] if there is no memory for it.
 pub(crate) fn start(_forever: Forever) -> Result {
+    static IS_STARTED: Atomic<bool> = Atomic::new(false);
+
+    if IS_STARTED.xchg(true, Relaxed) {
+        return Err(EBUSY);
+    }
     let options = MiscDeviceOptions {
         name: c"dmabuf_coherency",
     };

@@ -59,8 +59,8 @@ impl Link {
     /// - [`ENOMEM`] if there is no memory for it.
     pub(crate) fn create(dev: HasDriver<'_>, target: &Device, name: &'static CStr) -> Result<Self> {
         check_name(name)?;
-        // SAFETY: Both devices are valid. The driver core unbinds a driver before it removes the
-        // directory of the device, so that exists.
+        // SAFETY: Both devices are valid. The driver core unbinds a driver before it deletes the device,
+        // so this one has a directory. If that of a parent has gone, this fails.
         to_result(unsafe {
             bindings::sysfs_create_link_nowarn(kobj(&dev), kobj(target), name.as_char_ptr())
         })?;
@@ -207,7 +207,7 @@ impl Directory {
         _: Forever,
     ) -> Result<Self> {
         check(files, &texts)?;
-        // SAFETY: The driver core unbinds a driver before it removes the directory of the device.
+        // SAFETY: The driver core unbinds a driver before it deletes the device, so this has a directory.
         unsafe { check_new_name(kobj(&dev), name) }?;
         let object = KBox::pin_init(
             pin_init!(Object {
@@ -226,8 +226,8 @@ impl Directory {
         // The callbacks of the type stay after the directory has gone, until the last reader of it
         // has: there is a `Forever`.
         //
-        // SAFETY: The kobject is zeroed and the type is static. The parent has a directory: the
-        // driver core unbinds a driver before it removes that.
+        // SAFETY: The kobject is zeroed and the type is static. The parent has a directory, as
+        // above.
         to_result(unsafe {
             bindings::kobject_init_and_add(
                 this.kobj(),
