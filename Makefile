@@ -27,6 +27,10 @@ RULES_DIR := /usr/lib/udev/rules.d
 # Where the command dmaheap goes, its man pages and its completions.
 prefix ?= /usr
 
+# The kernel of the demonstration's guests: Debian's own, or `default` for a test kernel,
+# which machines without apt-get can build.
+DEMO_KERNEL ?= debian
+
 # A program dmaheap to install instead of the one that is built here, for this machine.
 DMAHEAP ?=
 
@@ -112,7 +116,7 @@ clean: ## Remove what building has made
 
 .PHONY: demo
 demo: ## Show which devices may attach to a buffer, in guests of both architectures
-	@$(VM) setup && $(RUNNER) demo
+	@$(VM) setup --kernel $(DEMO_KERNEL) && $(RUNNER) demo --kernel $(DEMO_KERNEL)
 
 .PHONY: test
 test: ## Run every test once on each architecture, or the groups named in TESTS
@@ -162,6 +166,7 @@ help: ## Show this
 	@echo '  prefix=<path>     where the command goes (default: /usr)'
 	@echo '  OUT=<directory>   where archives and packages go (default: out)'
 	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
+	@echo '  DEMO_KERNEL=...   what guests of the demo run (default: debian; or: default)'
 	@echo '  TESTS=<filters>   which groups of tests to run (default: each test once)'
 	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'

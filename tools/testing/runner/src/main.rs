@@ -72,7 +72,11 @@ enum Command {
     Stress(stress::Stress),
     /// Shows which devices may attach to a buffer of the heap, and the ways of a
     /// frame from a camera to a display
-    Demo,
+    Demo {
+        /// The kernels of the guests: `debian` for Debian's own, or as for `test`
+        #[arg(long, value_name = "NAME", default_value = vm::DEBIAN)]
+        kernel: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -92,7 +96,7 @@ fn main() -> ExitCode {
             ..
         } => test(groups, verbose, &Kits::new(&kernel, coverage), &filters),
         Command::Stress(stress) => stress.run(&Kits::new(&stress.kernel, false)),
-        Command::Demo => demo::run(&Kits::new(vm::DEFAULT, false)),
+        Command::Demo { kernel } => demo::run(&Kits::new(&kernel, false)),
     };
     match run() {
         Ok(true) => ExitCode::SUCCESS,
