@@ -222,6 +222,15 @@ pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot)
 	return pgprot_writecombine(prot);
 }
 
+/*
+ * Whether writes to @vma would go to a copy. A shared mapping of a read-only file
+ * has VM_MAYSHARE only. (The kernel crate of 7.2 has the wrong value for that.)
+ */
+bool dmacoh_vma_is_private(const struct vm_area_struct *vma)
+{
+	return !(vma->vm_flags & VM_MAYSHARE);
+}
+
 /* Makes @vma, which is being set up, one for page frames. */
 void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
 			   const struct vm_operations_struct *ops,

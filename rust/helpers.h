@@ -82,6 +82,7 @@ bool dmacoh_is_function(const void *function, const char *name);
 bool dmacoh_within_module(unsigned long addr, const struct module *mod);
 void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining);
 pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot);
+bool dmacoh_vma_is_private(const struct vm_area_struct *vma);
 void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
 			   const struct vm_operations_struct *ops,
 			   const void *data);

@@ -25,10 +25,7 @@ use core::{
 };
 use kernel::{
     error::to_result,
-    mm::virt::{
-        flags,
-        VmaNew, //
-    },
+    mm::virt::VmaNew,
     page::{
         PAGE_MASK,
         PAGE_SHIFT, //
@@ -87,12 +84,12 @@ impl<'a> BufferVma<'a> {
     ///   would go to a copy then, which no device sees.
     /// - [`ENOMEM`] if there is no memory for page tables.
     pub(crate) fn map_pages(self, pages: &'a Pages) -> Result<MappedVma<'a>> {
-        // A shared mapping of a read-only file has only the second of the two.
-        if self.vma.flags() & (flags::SHARED | flags::MAYSHARE) == 0 {
+        let vma = self.vma.as_ptr();
+        // SAFETY: The VMA is valid.
+        if unsafe { bindings::dmacoh_vma_is_private(vma) } {
             return Err(EINVAL);
         }
 
-        let vma = self.vma.as_ptr();
         let (mut addr, end) = (self.vma.start(), self.vma.end());
         // SAFETY: By the type invariants nobody else uses the VMA.
         let index = unsafe { (*vma).vm_pgoff };

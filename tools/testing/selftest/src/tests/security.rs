@@ -131,7 +131,7 @@ fn addresses(options: &Options) -> Result<()> {
 
     let uevents = Uevents::listen()?;
     let rules = Rules::save()?;
-    rules.set("vivid=default_cma_region")?;
+    rules.set("vivid=system-uncached:system")?;
     drop(rules);
     for event in uevents.drain_whole()? {
         told.push(("an event".into(), event.into_bytes()));
