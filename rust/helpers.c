@@ -43,7 +43,6 @@
 #include <linux/swap.h>
 #include <linux/swiotlb.h>
 #include <linux/sysfs.h>
-#include <linux/version.h>
 #include <linux/vmalloc.h>
 #include <media/v4l2-dev.h>
 #include <media/v4l2-ioctl.h>
@@ -297,12 +296,12 @@ int dmacoh_set_memory_wb(unsigned long addr, int nr_pages)
  */
 void *dmacoh_dmem_register(u64 size, const char *name)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
+#ifdef DMACOH_LINUX_7_2
+	return dmem_cgroup_register_region(size, "%s", name);
+#else
 	struct dmem_cgroup_init init = { .size = size };
 
 	return dmem_cgroup_register_region(&init, "%s", name);
-#else
-	return dmem_cgroup_register_region(size, "%s", name);
 #endif
 }
 

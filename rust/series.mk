@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# What code in Rust tells the series of kernels apart by: see compat.rs.
+# What code tells the series of kernels apart by: in Rust see compat.rs.
 
-rustflags-y += $(if $(filter 7.2,$(VERSION).$(PATCHLEVEL)),,--cfg linux_7_3)
+is-7.2 := $(filter 7.2,$(VERSION).$(PATCHLEVEL))
+
+rustflags-y += $(if $(is-7.2),,--cfg linux_7_3)
+ccflags-y += $(if $(is-7.2),-DDMACOH_LINUX_7_2)
