@@ -318,7 +318,10 @@ impl Pipeline {
 /// the frame was needed for is asked for again.
 fn is_late_frame(report: &str) -> bool {
     report.lines().next().is_some_and(|line| {
-        line.contains("WARNING: at compose_active_planes+") && line.contains("[vkms]")
+        // Kernels with more information for debugging say in which file, too.
+        line.contains("WARNING: ")
+            && line.contains(" at compose_active_planes+")
+            && line.contains("[vkms]")
     })
 }
 
@@ -337,8 +340,12 @@ fn screenshots(pictures: &Pictures, report: &Report) -> Case {
 mod tests {
     #[test]
     fn only_the_one_warning_of_vkms_is_let_pass() {
-        let late = "[   13.9] WARNING: at compose_active_planes+0x748/0x7bc [vkms], CPU#0\nmore";
-        assert!(super::is_late_frame(late));
+        for late in [
+            "[   13.9] WARNING: at compose_active_planes+0x748/0x7bc [vkms], CPU#0\nmore",
+            "[   12.6] WARNING: vkms_composer.c:561 at compose_active_planes+0x137b/0x14a0 [vkms]",
+        ] {
+            assert!(super::is_late_frame(late), "{late}");
+        }
         for other in [
             "[   13.9] WARNING: at dma_buf_vmap+0x7/0x9, CPU#0",
             "[   13.9] WARNING: at compose_active_planes+0x7/0x9 [other], CPU#0",
