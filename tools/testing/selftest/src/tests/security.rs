@@ -131,7 +131,7 @@ fn addresses(options: &Options) -> Result<()> {
 
     let uevents = Uevents::listen()?;
     let rules = Rules::save()?;
-    rules.set("vivid=system-uncached:system")?;
+    rules.set("vgem=system")?;
     drop(rules);
     for event in uevents.drain_whole()? {
         told.push(("an event".into(), event.into_bytes()));
