@@ -27,9 +27,8 @@ RULES_DIR := /usr/lib/udev/rules.d
 # Where the command dmaheap goes, its man pages and its completions.
 prefix ?= /usr
 
-# The kernel of the demonstration's guests: Debian's own, or `default` for a test kernel,
-# which machines without apt-get can build.
-DEMO_KERNEL ?= debian
+# The kernel of the demonstration's guests: a test kernel, or `debian` for Debian's own.
+DEMO_KERNEL ?= default
 
 # A program dmaheap to install instead of the one that is built here, for this machine.
 DMAHEAP ?=
@@ -166,7 +165,7 @@ help: ## Show this
 	@echo '  prefix=<path>     where the command goes (default: /usr)'
 	@echo '  OUT=<directory>   where archives and packages go (default: out)'
 	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
-	@echo '  DEMO_KERNEL=...   what guests of the demo run (default: debian; or: default)'
+	@echo '  DEMO_KERNEL=...   what guests of the demo run (default: default; or: debian)'
 	@echo '  TESTS=<filters>   which groups of tests to run (default: each test once)'
 	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'

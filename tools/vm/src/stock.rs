@@ -106,7 +106,7 @@ fn make(arch: Arch, wanted: Option<&str>) -> Result<Item> {
     if !debian::is_host() {
         bail!(
             "Debian's kernels come from its packages, and this machine runs something else: give \
-             --kernel `default` or the path of a build tree, or run `make demo DEMO_KERNEL=default`"
+             --kernel `default` or the path of a build tree"
         );
     }
     let apt = Apt::backports(arch)?;

@@ -74,7 +74,7 @@ enum Command {
     /// frame from a camera to a display
     Demo {
         /// The kernels of the guests: `debian` for Debian's own, or as for `test`
-        #[arg(long, value_name = "NAME", default_value = vm::DEBIAN)]
+        #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
         kernel: String,
     },
 }
