@@ -32,7 +32,8 @@ MODULE_SOURCE := Kbuild include rust tools/Cargo.toml tools/heaps tools/version.
 dkms_install: ## Install the module's source for DKMS, and have the module loaded at boot (DESTDIR)
 	install -d '$(DESTDIR)/usr/src/$(ARCHIVE)'
 	cp -r --parents --no-preserve=ownership -t '$(DESTDIR)/usr/src/$(ARCHIVE)' $(MODULE_SOURCE)
-	sed -e 's/#MODULE_VERSION#/$(version)/' -e "s/#SERIES#/$$(grep -v '^#' tools/series | paste -sd '|')/" \
+	sed -e 's/#MODULE_VERSION#/$(version)/' \
+		-e "s/#SERIES#/$$(grep -v '^#' tools/series | sed 's/[.]/[.]/' | paste -sd '|')/" \
 		tools/packaging/dkms.conf >'$(DESTDIR)/usr/src/$(ARCHIVE)/dkms.conf'
 	install -D -m 644 tools/packaging/modules-load.conf '$(DESTDIR)/usr/lib/modules-load.d/dmabuf-coherency.conf'
 
