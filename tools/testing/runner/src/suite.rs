@@ -253,6 +253,7 @@ const ALL_BOUNCES: &[&str] = &[
     "importer.narrow_block",
     "importer.uncached",
     "importer.segments",
+    "importer.boundary",
     "importer.data",
     "importer.foreign",
     "matrix.snooping",
