@@ -118,7 +118,8 @@ pub fn list(kernel: &str) {
 }
 
 /// Runs the groups that have one of `filters` in their names, or if there is none
-/// those of `choice`, as many at a time as there are CPUs, and counts the tests.
+/// those of `choice`, and counts the tests. Some of them wait most of the time, for a device or
+/// until memory is given back: so there is one more at a time than there are CPUs.
 pub fn run(choice: Choice, filters: &[String], verbose: bool, kits: &Kits) -> Result<Count> {
     let mut groups = all(kits.kernel());
     for filter in filters {
@@ -135,6 +136,7 @@ pub fn run(choice: Choice, filters: &[String], verbose: bool, kits: &Kits) -> Re
     });
     let workers = std::thread::available_parallelism()
         .map_or(1, NonZero::get)
+        .saturating_add(1)
         .min(groups.len());
     println!("{} groups of tests, {workers} at a time", groups.len());
     let start = Instant::now();

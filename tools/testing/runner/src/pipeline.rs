@@ -16,7 +16,7 @@ use vm::Arch;
 /// How many frames are compared in each way, and how large they are: as small as
 /// rows without padding allow, for emulation's sake; and the same for displays that
 /// are to show frames as large as real ones.
-const SMALL: (u32, Size) = (300, Size::new(192, 144).expect("a size for frames"));
+const SMALL: (u32, Size) = (60, Size::new(192, 144).expect("a size for frames"));
 const LARGE: (u32, Size) = (2, Size::new(3840, 2160).expect("a size for frames"));
 
 /// The display that takes one piece of memory only, and tells what it scans out.

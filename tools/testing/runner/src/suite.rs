@@ -235,8 +235,12 @@ const LACKING: &str = "--heap system-noncoherent alloc. query. limits.counted po
     pool.bounded pool.idle links.shape links.agree";
 
 /// What devices with a limit have to do with.
-const BEYOND: &str =
-    "import. importer. matrix. brackets. parallel. answer. pool.low links.shape links.agree";
+const BEYOND: &str = "--rounds 10 import. importer. matrix. brackets. parallel. answer. pool.low \
+    links.shape links.agree";
+
+/// What bounce buffers have to do with.
+const BOUNCED: &str = "--rounds 10 --heap system-noncoherent brackets. fence. import. importer. \
+    links.agree links.shape matrix. parallel. sync. video.";
 
 /// Makes all DMA bounce, and has room for it: 48 MiB. arm64 takes the default for nothing said.
 const BOUNCE: &str = "swiotlb=24576,force";
@@ -306,7 +310,7 @@ pub fn crowded(arch: Arch, arguments: &str) -> Boot {
 
 /// A guest for some of them, the same each time: `make stress` is for others.
 fn stress(arch: Arch, debug: bool) -> Boot {
-    let rounds = if debug { 3 } else { 120 };
+    let rounds = if debug { 3 } else { 40 };
     crowded(arch, &format!("--seed 1 --rounds {rounds}"))
 }
 
@@ -508,10 +512,10 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-bounce",
-            about: "the whole suite, where bounce buffers make a missing bracket visible",
+            about: "devices, where bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: BOUNCE,
-                ..whole(X86_64, debug, MAINTAINED_HEAP)
+                ..boot(X86_64, VIVID_MAPS, BOUNCED)
             },
             may_skip: ALL_BOUNCES.to_vec(),
         },
