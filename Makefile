@@ -94,8 +94,13 @@ modules_uninstall: ## Remove the module
 		echo 'Of which kernel? KDIR says which, the build tree that the module was installed from.' >&2; exit 1; } && \
 	modules='$(INSTALL_MOD_PATH)'/lib/modules/$$release && \
 	for suffix in '' .gz .xz .zst; do \
-		rm -fv "$$modules/$(INSTALL_MOD_DIR)/dmabuf_coherency.ko$$suffix"; \
+		for module in dmabuf_coherency tools/heaps/dma-heap tools/heaps/system_heap; do \
+			rm -fv "$$modules/$(INSTALL_MOD_DIR)/$$module.ko$$suffix"; \
+		done; \
 	done && \
+	if [ -d "$$modules/$(INSTALL_MOD_DIR)/tools" ]; then \
+		find "$$modules/$(INSTALL_MOD_DIR)/tools" -type d -empty -delete; \
+	fi && \
 	if [ -e "$$modules/modules.dep" ]; then \
 		PATH="$$PATH:/sbin" $(DEPMOD) $(if $(INSTALL_MOD_PATH),-b '$(INSTALL_MOD_PATH)') "$$release"; \
 	fi

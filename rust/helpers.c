@@ -1006,6 +1006,9 @@ void dmacoh_apply_links(void)
 
 MODULE_VERSION(DMACOH_VERSION);
 
+/* Its heap is there first, also where that is a module. */
+MODULE_SOFTDEP("pre: system_heap");
+
 /* Defined in exports.rs. */
 EXPORT_SYMBOL_GPL(dmabuf_is_dma_coherent);
 EXPORT_SYMBOL_GPL(dma_heap_create_device_link);

@@ -184,6 +184,14 @@ impl Kernel {
         Ok(make)
     }
 
+    /// A command that finds the compilers which it was built with.
+    pub fn command(&self, program: &str) -> Result<Command> {
+        match &self.stock {
+            Some(stock) => stock.command(program),
+            None => Ok(Command::new(program)),
+        }
+    }
+
     /// The source that it was built from.
     pub(crate) fn source(&self) -> PathBuf {
         if let Some(stock) = &self.stock {

@@ -221,9 +221,14 @@ fn open(arch: Arch, item: &Item, name: &str) -> Result<Kernel> {
 }
 
 impl Stock {
+    /// A command in the system that has the compilers.
+    pub(crate) fn command(&self, program: &str) -> Result<Command> {
+        root::command(&self.root, program)
+    }
+
     /// A make command for the kernel in `tree`.
     pub(crate) fn make(&self, tree: &Path) -> Result<Command> {
-        let mut make = root::command(&self.root, "make")?;
+        let mut make = self.command("make")?;
         make.arg(format!("-j{}", thread::available_parallelism()?));
         make.arg("-C").arg(tree).args(&self.variables);
         Ok(make)

@@ -3,13 +3,17 @@
 //! Debian's own kernels, unmodified: the module loads, and does there what it is for.
 
 use crate::boot::{Boot, LOAD, VIVID_MAPS};
+use crate::command::done;
 use crate::group::Group;
 use crate::kit::{CHOOSE, Kits, SELFTEST};
 use crate::results::{Case, Verdict};
 use crate::{suite, survey};
-use anyhow::Result;
-use std::path::PathBuf;
-use vm::{Add, Arch};
+use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use vm::{Add, Arch, Kernel};
 
 /// The heaps that are on any kernel.
 const HEAPS: &str = "cd /dev/dma_heap && ls system system-coherent system-noncoherent \
@@ -18,6 +22,11 @@ const HEAPS: &str = "cd /dev/dma_heap && ls system system-coherent system-noncoh
 /// Tests of each thing that the module does.
 const TESTS: &str = "alloc. answer. import. importer. limits. links.shape links.agree \
     memory.swapped mmap. query. security. sync. video.";
+
+/// What DKMS is told, as its configuration has it: the command, then the modules.
+const DKMS: &str = r#". ./dkms.conf && echo "${MAKE[0]}" && for i in "${!BUILT_MODULE_NAME[@]}"; do
+	echo "${BUILT_MODULE_LOCATION[i]:-.}/${BUILT_MODULE_NAME[i]}.ko"
+done"#;
 
 /// What is about devices that reach a small part of memory, for which only distributions'
 /// kernels have a zone.
@@ -66,7 +75,58 @@ fn test(arch: Arch, kernel: &str) -> Result<Vec<Case>> {
         cases.extend(suite::run_anywhere(boot, &kits)?);
     }
     cases.extend(programs_32(arch, &kits)?);
+    let problem = dkms(&vm::kernel(arch, kernel)?).err();
+    cases.push(Case::judged(
+        "dkms",
+        problem.map(|error| format!("{error:#}")),
+    ));
     Ok(cases)
+}
+
+/// The module's source is installed for DKMS, and built as that would do it: the modules that
+/// it is told of come out, and no others.
+fn dkms(kernel: &Kernel) -> Result<()> {
+    let work = vm::cache_dir()?.join(format!("dkms.{}.{}", kernel.arch, std::process::id()));
+    let result = dkms_in(kernel, &work);
+    fs::remove_dir_all(&work)?;
+    result
+}
+
+fn dkms_in(kernel: &Kernel, work: &Path) -> Result<()> {
+    fs::create_dir_all(work)?;
+    let mut make = Command::new("make");
+    make.arg("-C").arg(vm::checkout()).arg("dkms_install");
+    make.arg(format!("DESTDIR={}", work.display()));
+    for name in ["MAKEFLAGS", "MAKELEVEL"] {
+        make.env_remove(name);
+    }
+    done(&mut make)?;
+    let source = fs::read_dir(work.join("usr/src"))?.next();
+    let source = source.context("there is no source")??.path();
+
+    let mut told = Command::new("bash");
+    told.args(["-c", DKMS]).current_dir(&source);
+    let told = done(told.env("kernel_source_dir", &kernel.tree))?;
+    let mut told = told.lines();
+    let command = told.next().context("DKMS is told nothing")?;
+    let told: BTreeSet<PathBuf> = told.map(|path| source.join(path)).collect();
+
+    let mut build = kernel.command("sh")?;
+    build.args(["-c", "cd \"$1\" && eval \"$2\"", "sh"]);
+    done(build.arg(&source).arg(command))?;
+    let mut built = BTreeSet::new();
+    for directory in [".", "tools/heaps"] {
+        for entry in fs::read_dir(source.join(directory))? {
+            let path = source.join(directory).join(entry?.file_name());
+            if path.extension().is_some_and(|extension| extension == "ko") {
+                built.insert(path);
+            }
+        }
+    }
+    if built != told {
+        bail!("expected what DKMS is told, {told:?}, got {built:?}");
+    }
+    Ok(())
 }
 
 /// The command and the example, of 32 bits: such programs talk to the same kernel.
