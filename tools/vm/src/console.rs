@@ -243,9 +243,7 @@ impl Scanner {
     fn end_line(&mut self) {
         let bytes = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&bytes);
-        if let Some(kind) = classify(&line)
-            && !self.goes_on(kind)
-        {
+        if let Some(kind) = classify(&line).filter(|&kind| !self.goes_on(kind)) {
             self.reports.push(Report {
                 kind,
                 text: String::new(),

@@ -117,9 +117,11 @@ fn relocations(module: &Path) -> Result<Vec<Relocation>> {
         if line.starts_with("Relocation section") {
             text = line.contains("'.rela.text'");
         }
-        if let [address, _, kind, _, symbol, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
-            && kind.starts_with("R_")
-        {
+        let [address, _, kind, _, symbol, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            continue;
+        };
+        if kind.starts_with("R_") {
             relocations.push(Relocation {
                 address: number(address)?,
                 symbol: symbol.to_owned(),

@@ -237,9 +237,8 @@ impl Guest {
         if self.changes_tree() && self.image.kernel.arch != Arch::Arm64 {
             bail!("only machines of arm64 have a device tree to change");
         }
-        if let Some(iommu) = self.iommu
-            && !iommu.is_for(self.image.kernel.arch)
-        {
+        let arch = self.image.kernel.arch;
+        if self.iommu.is_some_and(|iommu| !iommu.is_for(arch)) {
             bail!("no machine of this architecture has that IOMMU: virtio is for all");
         }
         let run = Run::new()?;

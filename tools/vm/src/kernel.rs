@@ -69,11 +69,10 @@ pub fn kernel(arch: Arch, name: &str) -> Result<Kernel> {
         return stock::get(arch, wanted, name);
     }
     let config = Config::new(arch, name)?;
-    if let Some(source) = source::find()?
-        && !source.named
-        && config.item(&source)?.is_complete()
-    {
-        return Kernel::cached(&config, &source);
+    if let Some(source) = source::find()?.filter(|source| !source.named) {
+        if config.item(&source)?.is_complete() {
+            return Kernel::cached(&config, &source);
+        }
     }
     setup::prepare(arch, name)?;
     build(arch, name)
@@ -349,10 +348,10 @@ fn names() -> Result<Vec<String>> {
     let directory = directory();
     for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(name) = name.strip_suffix(".config")
-            && name != "common"
-            && Arch::ALL.iter().all(|arch| arch.name() != name)
-        {
+        let Some(name) = name.strip_suffix(".config") else {
+            continue;
+        };
+        if name != "common" && Arch::ALL.iter().all(|arch| arch.name() != name) {
             names.push(name.to_owned());
         }
     }

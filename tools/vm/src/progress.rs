@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::pipe;
 
 use crate::cache;
 
@@ -31,7 +32,8 @@ pub(crate) fn run(what: &str, command: &Command, lines: usize) -> Result<()> {
     let mut file = File::create(&log).with_context(|| log.display().to_string())?;
     writeln!(file, "$ {command:?}")?;
 
-    let (mut output, writer) = io::pipe()?;
+    let (output, writer) = pipe()?;
+    let mut output = File::from(output);
     let mut child = mortal(command)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)

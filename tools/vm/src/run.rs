@@ -178,7 +178,7 @@ impl Run {
 
     /// Opens a FIFO that QEMU will write to.
     fn reader(&self, name: &str) -> Result<File> {
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let flags = OFlags::NONBLOCK.bits() as i32;
         Ok(OpenOptions::new()
             .read(true)
             .custom_flags(flags)

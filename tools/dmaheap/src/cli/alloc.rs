@@ -17,7 +17,7 @@ use std::process::Command;
 
 /// The command could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot run {}: {cause}", .command.display())]
+#[error("cannot run {}: {cause}", .command.to_string_lossy())]
 pub struct CannotRun {
     command: OsString,
     cause: io::Error,

@@ -13,7 +13,7 @@ impl Size {
     /// Checks a size: at least 128x64, at most 4096x4096, with a width that is
     /// a multiple of 4.
     pub const fn new(width: u32, height: u32) -> Option<Self> {
-        let wide = width >= 128 && width <= 4096 && width.is_multiple_of(4);
+        let wide = width >= 128 && width <= 4096 && width % 4 == 0;
         let high = height >= 64 && height <= 4096;
         if wide && high {
             Some(Self {

@@ -211,9 +211,8 @@ impl Stream<'_> {
             let name = format!("{}-{count:04}", self.way.name());
             eye.look(self.display, size, &name)
                 .with_context(|| format!("picture {count}"))?;
-            if let Some(directory) = &self.cli.keep
-                && [0, self.cli.frames / 2, self.cli.frames - 1].contains(&count)
-            {
+            let kept = [0, self.cli.frames / 2, self.cli.frames - 1].contains(&count);
+            if let Some(directory) = self.cli.keep.as_ref().filter(|_| kept) {
                 eye.keep(size, &directory.join(name + ".png"))?;
             }
             // What is on the screen is not to be filled again.

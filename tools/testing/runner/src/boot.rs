@@ -101,9 +101,8 @@ impl Boot {
     /// all is done once more, unless the kernel had something to report.
     pub fn run_with(&self, kits: &Kits, mut output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         let mut outcome = self.run_once(kits, &mut output)?;
-        if let Some(signal) = outcome.signal
-            && outcome.reports.is_empty()
-        {
+        let reported = !outcome.reports.is_empty();
+        if let Some(signal) = outcome.signal.filter(|_| !reported) {
             eprintln!("runner: QEMU died of signal {signal}, so the guest is booted once more");
             outcome = self.run_once(kits, &mut output)?;
         }

@@ -59,9 +59,10 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if self.number("limit").is_ok_and(|limit| limit != 0)
-            && let Err(error) = self.set_limit(0)
-        {
+        if !self.number("limit").is_ok_and(|limit| limit != 0) {
+            return;
+        }
+        if let Err(error) = self.set_limit(0) {
             println!("the limit of {} stays: {error}", self.0.display());
         }
     }

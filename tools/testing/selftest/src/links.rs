@@ -117,10 +117,8 @@ pub fn devices_of(class: &str) -> Result<BTreeSet<PathBuf>> {
     let mut devices = BTreeSet::new();
     for entry in entries {
         let node = entry?.path();
-        if has_node(&node)
-            && let Ok(device) = fs::canonicalize(node.join("device"))
-        {
-            devices.insert(device);
+        if has_node(&node) {
+            devices.extend(fs::canonicalize(node.join("device")));
         }
     }
     Ok(devices)

@@ -120,7 +120,7 @@ impl Stress {
             let result = round.run(&mut tally, report);
             result.with_context(|| round.repeat())?;
             rounds += 1;
-            if rounds.is_multiple_of(100) {
+            if rounds % 100 == 0 {
                 let elapsed = start.elapsed().as_secs_f32();
                 report.diagnose(&format!("{rounds} rounds in {elapsed:.0} s"));
             }

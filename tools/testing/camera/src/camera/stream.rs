@@ -120,7 +120,7 @@ fn chunks(mut payloads: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
         payloads = rest;
         // A full payload ends by being full: an empty packet after it would
         // be one more payload, without a header.
-        let is_last = rest.is_empty() && !chunk.len().is_multiple_of(PAYLOAD);
+        let is_last = rest.is_empty() && chunk.len() % PAYLOAD != 0;
         Some((chunk, is_last))
     })
 }

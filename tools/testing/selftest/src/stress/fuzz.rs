@@ -126,9 +126,7 @@ impl State {
             } else {
                 call_other(rng, fd, &mut said)
             };
-            if let Err(errno) = result
-                && !ERRORS.contains(&errno)
-            {
+            if let Some(errno) = result.err().filter(|errno| !ERRORS.contains(errno)) {
                 bail!(
                     "{said} on {target:?}: {} is no answer",
                     crate::expect::name(errno)

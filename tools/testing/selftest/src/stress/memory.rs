@@ -273,7 +273,7 @@ impl State {
             return Ok(Outcome::Idle);
         }
         let child = self.children.swap_remove(action.pick % self.children.len());
-        self.end_child(child, action.tag.is_multiple_of(2))?;
+        self.end_child(child, action.tag % 2 == 0)?;
         Ok(Outcome::Done)
     }
 
@@ -295,12 +295,12 @@ impl State {
         }
         while let Some(which) = self.children.iter().position(|child| child.slot == slot) {
             let child = self.children.swap_remove(which);
-            self.end_child(child, tag.is_multiple_of(2))?;
+            self.end_child(child, tag % 2 == 0)?;
             if self.lives[slot].is_none() {
                 return Ok(Outcome::Done);
             }
         }
-        if tag.is_multiple_of(3) {
+        if tag % 3 == 0 {
             self.live(slot).descriptors.clear();
         }
         self.let_devices_go(slot)?;

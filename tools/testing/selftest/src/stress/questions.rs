@@ -104,7 +104,7 @@ impl State {
             Ok(rustix::event::poll(&mut fds, Some(&Timespec::default()))? > 0)
         };
         ensure!(!is_signalled()?, "a writer need not wait for a user");
-        if action.tag.is_multiple_of(2) {
+        if action.tag % 2 == 0 {
             timeline.advance()?;
         }
         // Its end is that of all its fences.

@@ -253,7 +253,7 @@ impl State {
         };
         let mut outcome = gone_or_done(seen)?;
         // Else closing the node lets go.
-        if outcome == Outcome::Done && action.tag.is_multiple_of(2) {
+        if outcome == Outcome::Done && action.tag % 2 == 0 {
             outcome = gone_or_done(stream.let_go().context("letting go of buffers"))?;
         }
         self.close_stream(stream);

@@ -239,9 +239,7 @@ fn links(options: &Options) -> Result<()> {
     for nth in 1..MANY {
         set("", &before)?;
         let (seen, hit) = faults.run(nth, || rules.try_set(&rule))?;
-        if let Err(errno) = seen
-            && !(hit && EITHER.contains(&errno))
-        {
+        if seen.is_err_and(|errno| !(hit && EITHER.contains(&errno))) {
             bail!("fault {nth}: got {}", outcome::<()>(&seen));
         }
         // Links that could not be made are missing until the next write.

@@ -342,7 +342,7 @@ fn pinned(options: &Options) -> Result<()> {
     let huge = Huge::new(options)?;
     let mapping = huge.map(0)?;
     mapping.expect_stamped("before", PATTERN, 0)?;
-    let (_reader, writer) = std::io::pipe()?;
+    let (_reader, writer) = rustix::pipe::pipe()?;
     let from = libc::iovec {
         iov_base: pointer(&mapping).wrapping_byte_add(HUGE),
         iov_len: page_size(),

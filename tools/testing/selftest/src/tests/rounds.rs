@@ -46,7 +46,7 @@ pub const TESTS: &[Test] = &[
 /// Whether this round lets links come back before the next one begins. Every other does not, so
 /// that what comes and what goes also meet half-way.
 fn is_patient(round: usize) -> bool {
-    round.is_multiple_of(2)
+    round % 2 == 0
 }
 
 fn unbind(options: &Options) -> Result<()> {
