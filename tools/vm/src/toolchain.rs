@@ -193,7 +193,7 @@ pub(crate) fn get_library_source() -> Result<()> {
     }
     let release = rustc_release()?;
     cached_library_source()?.make(|directory| {
-        let apt = Apt::backports(Arch::X86_64)?;
+        let apt = Apt::newer(Arch::X86_64)?;
         let Some(version) = apt.newest("rust-src", &format!("{release}+"))? else {
             bail!(
                 "Debian has no rust-src of version {release}: run `rustup component add rust-src`, \
