@@ -2,7 +2,7 @@
 
 //! The C declarations that the abstractions call.
 //!
-//! The kernel crate's own bindings, and what they lack: `linux/dma-heap.h`, `helpers.h` and
+//! The kernel crate's own bindings, and what they lack: `linux/dma-heap.h`, `helpers/helpers.h` and
 //! both `linux/dmabuf_coherency.h`, from the bindgen run in `Kbuild`.
 
 use kernel::transmute::{
@@ -29,7 +29,7 @@ mod generated {
 
     include!(concat!(
         env!("DMABUF_COHERENCY_OBJ"),
-        "/rust/bindings_generated.rs"
+        "/rust/bindings/bindings_generated.rs"
     ));
 }
 

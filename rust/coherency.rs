@@ -3,16 +3,18 @@
 //! What [`policy`] asks of a device, and of the memory of a buffer.
 
 use crate::{
-    compat::eopnotsupp,
-    dma_mapping::DmaDevice,
-    page::Pages,
+    kernel::{
+        compat::eopnotsupp,
+        dma_mapping::DmaDevice,
+        mm::page::Pages, //
+    },
     policy::{
         self,
         CacheableAlias,
         Dma,
         Mode,
         Refusal, //
-    }, //
+    },
 };
 use kernel::prelude::*;
 

@@ -2,19 +2,16 @@
 
 //! DMA heaps that know which devices can use their buffers.
 //!
-//! # Rooms
+//! # What is where
 //!
-//! - What the module does, without `unsafe`: [`policy`] decides which heaps there are, which devices
-//!   may attach, and what suits them in which order. [`region`] finds the memory for heaps, [`heap`]
-//!   allocates and exports, [`coherency`] asks devices what the policy wants to know, [`links`]
-//!   publishes the answers in sysfs, and [`requests`] takes what programs ask of a buffer. [`pool`] is where memory
-//!   comes from, [`usage`] counts it.
-//! - Safe abstractions over C, which know nothing of that: [`dma_buf`], [`dma_heap`],
-//!   [`scatterlist`], [`dma_mapping`], [`page`], [`mm`], [`vmalloc`] and [`signal`] for the heaps;
-//!   [`bus`], [`class`], [`device`], [`devres`], [`mod@module`], [`node`], [`per_device`] and
-//!   [`sysfs`] for the links. They are written as if for `rust/kernel`, and stay here until they are
-//!   there.
-//! - The C side: [`bindings`], [`exports`], [`parameters`], [`trace`], `helpers.c`.
+//! - What the module does, without `unsafe`. [`policy`] decides which heaps there are, which devices
+//!   may attach, and what suits them in which order. [`region`] finds the memory for heaps.
+//!   [`heap`] allocates and exports. [`coherency`] asks devices what the policy wants to know.
+//!   [`links`] publishes the answers in sysfs. [`requests`] takes what programs ask of a buffer.
+//!   [`pool`] is where memory comes from, and [`usage`] counts it.
+//! - [`mod@kernel`]: safe abstractions over C, which know nothing of that. They are written as if for
+//!   `rust/kernel`, and stay here until they are there.
+//! - The C side of the module: [`exports`], [`parameters`], [`trace`] and `module.c`; [`bindings`].
 //!
 //! # Start
 //!
@@ -23,55 +20,35 @@
 //! as they point at the heaps and need no way back.
 
 mod bindings;
-mod bus;
-mod cache;
-mod class;
-mod cma;
 mod coherency;
-mod compat;
-mod device;
-mod devres;
-mod dma_buf;
-mod dma_heap;
-mod dma_mapping;
-mod dmem;
 mod exports;
 mod heap;
-mod kthread;
+mod kernel;
 mod links;
-mod maintained;
-mod memcg;
-mod mm;
-mod module;
-mod node;
-mod page;
 mod parameters;
-mod per_device;
 mod policy;
 mod pool;
 mod region;
 mod requests;
-mod scatterlist;
-mod shrinker;
-mod signal;
-mod sysfs;
 mod trace;
 mod usage;
-mod vmalloc;
 
-use cache::Cleaner;
-use dma_heap::{
-    Permanent,
-    PermanentModule,
-    Registrar, //
+use crate::kernel::{
+    dma_heap::{
+        self,
+        Permanent,
+        PermanentModule,
+        Registrar, //
+    },
+    mm::cache::Cleaner,
+    module::Forever,
 };
-use heap::Heap;
-use kernel::{
+use ::kernel::{
     prelude::*,
     sync::Arc, //
 };
+use heap::Heap;
 use links::Links;
-use module::Forever;
 use pool::Pool;
 use region::Catalogue;
 
@@ -141,6 +118,7 @@ unsafe impl PermanentModule for DmabufCoherency {
             pr_err!("memory will not be kept for reuse: {:?}\n", err);
         }
         self.links.as_ref().get_ref().start(forever);
+        exports::apply_links();
         if let Err(err) = requests::start(forever) {
             pr_err!("there will be no /dev/dmabuf_coherency: {:?}\n", err);
         }

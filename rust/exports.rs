@@ -2,15 +2,17 @@
 
 //! Functions that C calls: those that other kernel modules use, and the module parameter.
 //!
-//! C headers: `include/linux/dmabuf_coherency.h`, `helpers.h`
+//! C headers: `include/linux/dmabuf_coherency.h`, `helpers/helpers.h`
 //!
-//! `helpers.c` exports the former. Each is checked against its prototype.
+//! `module.c` exports the former. Each is checked against its prototype.
 
 use crate::{
     bindings,
-    device,
-    dma_buf::DmaBuf,
     heap::Buffer,
+    kernel::{
+        device,
+        dma_buf::DmaBuf, //
+    },
     links,
     policy::Pieces, //
 };

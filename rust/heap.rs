@@ -4,32 +4,36 @@
 
 use crate::{
     coherency,
-    dma_buf::{
-        DmaBuf,
-        Exporter,
-        Mapping,
-        Ops,
-        Reserved, //
-    },
-    dma_heap::{
-        self,
-        HeapDevice, //
-    },
-    dma_mapping::{
-        Attrs,
-        DmaDevice, //
-    },
-    dmem,
-    mm::{
-        BufferVma,
-        MappedVma, //
-    },
-    module::Forever,
-    page::{
-        self,
-        Caching,
-        Kind,
-        Pages, //
+    kernel::{
+        dma_buf::{
+            DmaBuf,
+            Exporter,
+            Mapping,
+            Ops,
+            Reserved, //
+        },
+        dma_heap::{
+            self,
+            HeapDevice, //
+        },
+        dma_mapping::{
+            Attrs,
+            DmaDevice, //
+        },
+        dmem,
+        mm::{
+            page::{
+                self,
+                Caching,
+                Kind,
+                Pages, //
+            },
+            vmalloc::VMap,
+            BufferVma,
+            MappedVma, //
+        },
+        module::Forever,
+        sysfs::FileOps, //
     },
     policy::{
         self,
@@ -43,13 +47,11 @@ use crate::{
         Region,
         Source, //
     },
-    sysfs::FileOps,
     trace,
     usage::{
         Counted,
         Usage, //
     },
-    vmalloc::VMap, //
 };
 use core::ops::Range;
 use kernel::{
@@ -68,7 +70,7 @@ use kernel::{
         Arc,
         Mutex,
         SetOnce, //
-    }, //
+    },
 };
 
 /// How many refused devices are remembered, so that each is logged once.

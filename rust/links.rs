@@ -20,34 +20,42 @@
 //! [`Links::devices`], `heaps`, `rules`, then those of sysfs.
 
 use crate::{
-    bus::{
-        self,
-        Buses, //
-    },
-    class::{
-        self,
-        Added,
-        Watch, //
-    },
     coherency,
-    device::HasDriver,
-    dma_heap,
-    dma_mapping::DmaDevice,
-    exports,
-    module::{
-        self,
-        Forever,
-        Going, //
-    },
-    node::{
-        self,
-        Helper,
-        Node, //
-    },
-    per_device::{
-        Data,
-        Locked,
-        PerDevice, //
+    kernel::{
+        device::{
+            bus::{
+                self,
+                Buses, //
+            },
+            class::{
+                self,
+                Added,
+                Watch, //
+            },
+            node::{
+                self,
+                Helper,
+                Node, //
+            },
+            per_device::{
+                Data,
+                Locked,
+                PerDevice, //
+            },
+            HasDriver, //
+        },
+        dma_heap,
+        dma_mapping::DmaDevice,
+        module::{
+            self,
+            Forever,
+            Going, //
+        },
+        sysfs::{
+            Directory,
+            Link,
+            TextFile, //
+        },
     },
     policy::{
         self,
@@ -57,12 +65,7 @@ use crate::{
         Rule,
         Rules, //
     },
-    region::Catalogue,
-    sysfs::{
-        Directory,
-        Link,
-        TextFile, //
-    }, //
+    region::Catalogue, //
 };
 use kernel::{
     device::{
@@ -207,7 +210,6 @@ impl Links {
             pr_err!("cannot see modules being loaded: {:?}\n", err);
         }
         self.search(forever);
-        exports::apply_links();
     }
 
     /// Looks for buses and classes that were not there before.

@@ -2,7 +2,7 @@
 
 //! Parameters that are set when the module is loaded, and only then.
 //!
-//! `module!` gives parameters no files in sysfs, so they are C's: see `helpers.c`.
+//! `module!` gives parameters no files in sysfs, so they are C's: see `module.c`.
 
 use crate::bindings;
 

@@ -20,39 +20,42 @@
 //! bin has not needed for [`IDLE`] is given back, and so is a bin that holds nothing and serves no
 //! buffer.
 
-use crate::{
-    cache::Cleaner,
+use crate::kernel::{
     compat::eopnotsupp,
     kthread,
-    memcg::{
-        self,
-        Memcg, //
+    mm::{
+        cache::Cleaner,
+        memcg::{
+            self,
+            Memcg, //
+        },
+        page::{
+            self,
+            Blocks,
+            Caching,
+            Effort,
+            Extent,
+            Home,
+            Keeper,
+            Kind,
+            PageBlock,
+            Pages,
+            PerKind,
+            Stack,
+            Zone, //
+        },
+        shrinker::{
+            Member,
+            Reclaim,
+            Shrinker, //
+        },
     },
     module::Forever,
-    page::{
-        self,
-        Blocks,
-        Caching,
-        Effort,
-        Extent,
-        Kind,
-        PageBlock,
-        Pages,
-        PerKind,
-        Stack,
-        Zone, //
-    },
-    shrinker::{
-        Member,
-        Reclaim,
-        Shrinker, //
-    },
     signal::fatal_signal_pending, //
 };
 use core::ops::Range;
 use kernel::{
-    new_condvar,
-    new_spinlock,
+    new_condvar, new_spinlock,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -84,7 +87,7 @@ use kernel::{
         Jiffies,
         Monotonic,
         Msecs, //
-    }, //
+    },
 };
 
 /// The largest block that is asked for: the largest that the page allocator has on x86_64, and
@@ -209,8 +212,7 @@ impl Pool {
     /// - [`EINTR`] if the task is about to be killed.
     /// - Those of [`Pool::prepare`].
     pub(crate) fn allocate(&self, len: usize, kind: Kind) -> Result<UniqueArc<Pages>> {
-        let home = self.home();
-        let bin = home.as_ref().map(|home| home.0.clone());
+        let (bin, home) = self.home().unzip();
         let mut pages = Pages::new(kind.caching, home)?;
         let mut left = len >> PAGE_SHIFT;
         let mut limit = MAX_BLOCK_PAGES;
@@ -317,7 +319,7 @@ impl Pool {
 
     /// The bin of the current task's cgroup, for one buffer. None if nothing is kept, or there is no
     /// memory for a new bin.
-    fn home(&self) -> Option<Home> {
+    fn home(&self) -> Option<(Arc<Bin>, Home)> {
         if self.shared.limit.load(Relaxed) == 0 {
             return None;
         }
@@ -329,12 +331,12 @@ impl Pool {
             };
             let bins = self.bins.lock();
 
-            bins.get(&id).map(|member| Home::new(member))
+            bins.get(&id).map(|member| Bin::home(member))
         };
         known.or_else(|| self.add_bin().ok())
     }
 
-    fn add_bin(&self) -> Result<Home> {
+    fn add_bin(&self) -> Result<(Arc<Bin>, Home)> {
         let memcg = if self.account {
             Memcg::current()
         } else {
@@ -356,12 +358,12 @@ impl Pool {
         let mut bins = self.bins.lock();
         // Somebody else may have been quicker.
         if let Some(member) = bins.get(&id) {
-            let home = Home::new(member);
+            let home = Bin::home(member);
 
             drop(bins);
             return Ok(home);
         }
-        let home = Home::new(&bin);
+        let home = Bin::home(&bin);
         bins.insert(node);
         Ok(home)
     }
@@ -523,26 +525,10 @@ pub(crate) struct Bin {
 }
 
 impl Bin {
-    /// See [`Home::give_back`].
-    fn give_back(&self, blocks: &mut Blocks) {
-        blocks.retain(|block| {
-            block.nr_pages() <= MAX_BLOCK_PAGES
-                && memcg::Id::of(block) == self.id
-                && self.shared.count(block)
-        });
-        if blocks.is_empty() {
-            return;
-        }
-
-        while !blocks.is_empty() {
-            let mut stock = self.stock.lock();
-
-            for _ in 0..BATCH {
-                let Some(block) = blocks.pop() else { break };
-                stock.add(block, State::Dirty);
-            }
-        }
-        self.shared.ring();
+    /// Lets one more buffer leave its blocks here.
+    fn home(bin: &Arc<Self>) -> (Arc<Self>, Home) {
+        bin.buffers.add(1, Relaxed);
+        (bin.clone(), Home::new(bin.clone()))
     }
 
     /// Whether nobody would miss it. Buffers come to it with the lock of all bins held.
@@ -614,26 +600,32 @@ impl Bin {
     }
 }
 
-/// Where a buffer leaves its blocks.
-pub(crate) struct Home(Arc<Bin>);
+impl Keeper for Bin {
+    fn keep(&self, blocks: &mut Blocks) {
+        blocks.retain(|block| {
+            block.nr_pages() <= MAX_BLOCK_PAGES
+                && block.memcg() == self.id
+                && self.shared.count(block)
+        });
+        if blocks.is_empty() {
+            return;
+        }
 
-impl Home {
-    fn new(bin: &Arc<Bin>) -> Self {
-        bin.buffers.add(1, Relaxed);
-        Self(bin.clone())
+        while !blocks.is_empty() {
+            let mut stock = self.stock.lock();
+
+            for _ in 0..BATCH {
+                let Some(block) = blocks.pop() else { break };
+                stock.add(block, State::Dirty);
+            }
+        }
+        self.shared.ring();
     }
 
-    /// Takes the blocks, and frees those that cannot be kept. May sleep.
-    pub(crate) fn give_back(&self, blocks: &mut Blocks) {
-        self.0.give_back(blocks);
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if self.0.buffers.fetch_sub(1, Relaxed) == 1 {
+    fn left(&self) {
+        if self.buffers.fetch_sub(1, Relaxed) == 1 {
             // The bin may go soon.
-            self.0.shared.ring();
+            self.shared.ring();
         }
     }
 }

@@ -3,19 +3,23 @@
 //! The regions of memory that this machine has, and the heaps that there may be on them.
 
 use crate::{
-    cma::Cma,
-    dma_heap,
-    dma_mapping::DmaDevice,
-    dmem,
-    page::{
-        Extent,
-        Zone, //
+    kernel::{
+        dma_heap,
+        dma_mapping::DmaDevice,
+        dmem,
+        mm::{
+            cma::Cma,
+            page::{
+                Extent,
+                Zone, //
+            },
+        },
     },
     policy::{
         self,
         Mode,
         RegionSet, //
-    }, //
+    },
 };
 use core::ops::RangeInclusive;
 use kernel::{
@@ -27,7 +31,7 @@ use kernel::{
             Relaxed, //
         },
         Arc, //
-    }, //
+    },
 };
 
 /// Where the memory of a region comes from.

@@ -10,10 +10,12 @@ use crate::{
         dmabuf_coherency_query as Query,
         dmabuf_coherency_sync as Sync, //
     },
-    compat::eopnotsupp,
-    dma_buf::DmaBuf,
     heap::Buffer,
-    module::Forever,
+    kernel::{
+        compat::eopnotsupp,
+        dma_buf::DmaBuf,
+        module::Forever, //
+    },
     policy::CpuMapping, //
 };
 use core::mem::size_of;
@@ -37,7 +39,7 @@ use kernel::{
         UserSlice,
         UserSliceReader,
         UserSliceWriter, //
-    }, //
+    },
 };
 
 /// The open node, of which there is nothing to remember.

@@ -6,8 +6,10 @@
 
 use crate::{
     bindings,
-    device::DeviceExt,
-    dma_mapping::DmaDevice, //
+    kernel::{
+        device::DeviceExt,
+        dma_mapping::DmaDevice, //
+    },
 };
 use kernel::prelude::*;
 

@@ -12,83 +12,33 @@
     reason = "of the module, only what an attack is about is used"
 )]
 
-#[path = "../../../rust/bindings.rs"]
-mod bindings;
-#[path = "../../../rust/bus.rs"]
-mod bus;
-#[path = "../../../rust/cache.rs"]
-mod cache;
-#[path = "../../../rust/class.rs"]
-mod class;
-#[path = "../../../rust/cma.rs"]
-mod cma;
-#[path = "../../../rust/coherency.rs"]
-mod coherency;
-#[path = "../../../rust/compat.rs"]
-mod compat;
-#[path = "../../../rust/device.rs"]
-mod device;
-#[path = "../../../rust/devres.rs"]
-mod devres;
-#[path = "../../../rust/dma_buf.rs"]
-mod dma_buf;
-#[path = "../../../rust/dma_heap.rs"]
-mod dma_heap;
-#[path = "../../../rust/dma_mapping.rs"]
-mod dma_mapping;
-#[path = "../../../rust/dmem.rs"]
-mod dmem;
-#[path = "../../../rust/exports.rs"]
-mod exports;
-#[path = "../../../rust/heap.rs"]
-mod heap;
-#[path = "../../../rust/kthread.rs"]
-mod kthread;
-#[path = "../../../rust/links.rs"]
-mod links;
-#[path = "../../../rust/maintained.rs"]
-mod maintained;
-#[path = "../../../rust/memcg.rs"]
-mod memcg;
-#[path = "../../../rust/mm.rs"]
-mod mm;
-#[path = "../../../rust/module.rs"]
-mod module;
-#[path = "../../../rust/node.rs"]
-mod node;
-#[path = "../../../rust/page.rs"]
-mod page;
-#[path = "../../../rust/per_device.rs"]
-mod per_device;
-#[path = "../../../rust/policy.rs"]
-mod policy;
-#[path = "../../../rust/pool.rs"]
-mod pool;
-#[path = "../../../rust/region.rs"]
-mod region;
-#[path = "../../../rust/requests.rs"]
-mod requests;
-#[path = "../../../rust/scatterlist.rs"]
-mod scatterlist;
-#[path = "../../../rust/shrinker.rs"]
-mod shrinker;
-#[path = "../../../rust/signal.rs"]
-mod signal;
-#[path = "../../../rust/sysfs.rs"]
-mod sysfs;
-#[path = "../../../rust/trace.rs"]
-mod trace;
-#[path = "../../../rust/usage.rs"]
-mod usage;
-#[path = "../../../rust/vmalloc.rs"]
-mod vmalloc;
+#[path = "../../../rust"]
+mod ours {
+    pub(crate) mod bindings;
+    pub(crate) mod coherency;
+    pub(crate) mod exports;
+    pub(crate) mod heap;
+    pub(crate) mod kernel;
+    pub(crate) mod links;
+    pub(crate) mod policy;
+    pub(crate) mod pool;
+    pub(crate) mod region;
+    pub(crate) mod requests;
+    pub(crate) mod trace;
+    pub(crate) mod usage;
+}
+use ours::*;
 
 #[forbid(unsafe_code)]
 mod attack {
     include!(env!("DMABUF_COHERENCY_ATTACK"));
 }
 
-use kernel::prelude::*;
+use ::kernel::prelude::*;
+use ours::kernel::{
+    dma_heap,
+    module, //
+};
 
 module! {
     type: Module,
@@ -122,7 +72,7 @@ unsafe impl dma_heap::PermanentModule for attack::Guest {
 struct Module;
 
 #[cfg(not(attack = "guest"))]
-impl kernel::Module for Module {
+impl ::kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self)
     }

@@ -3,8 +3,8 @@
 // A guard that keeps brackets waiting, for an exporter that then calls one.
 
 use crate::{
-    dma_buf::DmaBuf,
-    heap::Buffer, //
+    heap::Buffer,
+    kernel::dma_buf::DmaBuf, //
 };
 
 fn bracket(buf: &DmaBuf<Buffer>) {

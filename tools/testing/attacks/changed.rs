@@ -2,7 +2,7 @@
 
 // An event of a device that may be being deleted, which names its parents.
 
-use crate::device;
+use crate::kernel::device;
 use kernel::{
     device::Device,
     sync::aref::ARef, //

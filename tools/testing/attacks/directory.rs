@@ -2,12 +2,12 @@
 
 // A directory that somebody reads when the module has gone.
 
-use crate::{
+use crate::kernel::{
     device::HasDriver,
     sysfs::{
         Directory,
         TextFile, //
-    }, //
+    },
 };
 use kernel::prelude::*;
 

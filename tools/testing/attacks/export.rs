@@ -3,8 +3,8 @@
 // A dma-buf of a module that goes: it is released later than the function that drops it.
 
 use crate::{
-    dma_buf::DmaBuf,
-    heap::Buffer, //
+    heap::Buffer,
+    kernel::dma_buf::DmaBuf, //
 };
 use kernel::{
     page::PAGE_SIZE,

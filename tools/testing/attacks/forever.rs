@@ -2,7 +2,7 @@
 
 // A proof that the module stays, by a module that does not.
 
-use crate::module::Forever;
+use crate::kernel::module::Forever;
 
 fn forever() -> Forever {
     Forever::new()

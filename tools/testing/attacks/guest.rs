@@ -2,9 +2,14 @@
 
 // What the compiler cannot forbid gets an error, and the kernel has nothing to report.
 
-use crate::{
-    cache::Cleaner,
-    device::HasDriver,
+use crate::kernel::{
+    device::{
+        per_device::{
+            Data,
+            PerDevice, //
+        },
+        HasDriver, //
+    },
     dma_buf::{
         DmaBuf,
         Exporter,
@@ -22,28 +27,27 @@ use crate::{
         DmaDevice, //
     },
     dmem,
+    mm::{
+        cache::Cleaner,
+        page::{
+            Caching,
+            Effort,
+            PageBlock,
+            Pages,
+            Zone, //
+        },
+        shrinker::{
+            Reclaim,
+            Shrinker, //
+        },
+    },
     module::Forever,
-    page::{
-        Caching,
-        Effort,
-        PageBlock,
-        Pages,
-        Zone, //
-    },
-    per_device::{
-        Data,
-        PerDevice, //
-    },
-    shrinker::{
-        Reclaim,
-        Shrinker, //
-    },
     sysfs::{
         Directory,
         FileOps,
         Link,
         TextFile, //
-    }, //
+    },
 };
 use kernel::{
     device::{
@@ -66,7 +70,7 @@ use kernel::{
         },
         Arc,
         SetOnce, //
-    }, //
+    },
 };
 
 /// Files on the heap that live for ever. Somebody has to know of them, or kmemleak takes them for lost.

@@ -2,7 +2,7 @@
 
 // A file for a heap that somebody is about to register, or fails to.
 
-use crate::{
+use crate::kernel::{
     dma_heap::HeapDevice,
     module::Forever, //
 };

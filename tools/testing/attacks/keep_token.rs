@@ -3,8 +3,8 @@
 // The proof that a lock is held, for later.
 
 use crate::{
-    dma_buf::Reserved,
-    heap::Buffer, //
+    heap::Buffer,
+    kernel::dma_buf::Reserved, //
 };
 
 fn keep<'a>(buf: Reserved<'a, Buffer>, kept: &mut Option<Reserved<'static, Buffer>>) {

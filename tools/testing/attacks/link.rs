@@ -2,7 +2,7 @@
 
 // A link that somebody else has made.
 
-use crate::{
+use crate::kernel::{
     device::HasDriver,
     sysfs::Link, //
 };

@@ -2,7 +2,7 @@
 
 // The callbacks of any exporter, which the compiler may merge with those of another.
 
-use crate::dma_buf::{
+use crate::kernel::dma_buf::{
     Exporter,
     Ops, //
 };

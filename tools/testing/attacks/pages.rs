@@ -3,16 +3,18 @@
 // Pages in user space that do not outlive the buffer.
 
 use crate::{
-    dma_buf::DmaBuf,
     heap::Buffer,
-    mm::{
-        BufferVma,
-        MappedVma, //
+    kernel::{
+        dma_buf::DmaBuf,
+        mm::{
+            page::{
+                Caching,
+                Pages, //
+            },
+            BufferVma,
+            MappedVma, //
+        },
     },
-    page::{
-        Caching,
-        Pages, //
-    }, //
 };
 use kernel::{
     prelude::*,

@@ -2,7 +2,7 @@
 
 // A module that registers heaps, and whose initialisation somebody calls who then fails.
 
-use crate::{
+use crate::kernel::{
     dma_heap::{
         PermanentModule,
         Registrar, //

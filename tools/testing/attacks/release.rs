@@ -2,15 +2,15 @@
 
 // An action that is taken away from whoever relies on it, and one that is done when it is not due.
 
-use crate::{
+use crate::kernel::{
+    device::per_device::{
+        Data,
+        PerDevice, //
+    },
     devres::{
         Action,
         Release, //
     },
-    per_device::{
-        Data,
-        PerDevice, //
-    }, //
 };
 use kernel::device::Device;
 

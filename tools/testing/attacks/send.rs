@@ -3,8 +3,8 @@
 // The proof that this task holds a lock, for another task.
 
 use crate::{
-    dma_buf::Reserved,
-    heap::Buffer, //
+    heap::Buffer,
+    kernel::dma_buf::Reserved, //
 };
 
 fn send<T: Send>(_: T) {}

@@ -2,7 +2,7 @@
 
 // A shrinker that the kernel asks for memory when the module has gone.
 
-use crate::shrinker::{
+use crate::kernel::mm::shrinker::{
     Reclaim,
     Shrinker, //
 };

@@ -2,12 +2,12 @@
 
 // A mapped table that outlives its attachment.
 
-use crate::{
+use crate::kernel::{
     dma_mapping::{
         Attrs,
         DmaDevice, //
     },
-    page::Pages,
+    mm::page::Pages,
     scatterlist::MappedTable, //
 };
 use kernel::{

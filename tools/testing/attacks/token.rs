@@ -3,15 +3,17 @@
 // What runs with the reservation lock held, for somebody who does not hold it.
 
 use crate::{
-    dma_buf::{
-        DmaBuf,
-        Exporter,
-        Mapping,
-        Reserved, //
-    },
-    dma_mapping::DmaDevice,
     heap::Buffer,
-    vmalloc::VMap, //
+    kernel::{
+        dma_buf::{
+            DmaBuf,
+            Exporter,
+            Mapping,
+            Reserved, //
+        },
+        dma_mapping::DmaDevice,
+        mm::vmalloc::VMap, //
+    },
 };
 use kernel::{
     prelude::*,

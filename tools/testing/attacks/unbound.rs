@@ -2,13 +2,15 @@
 
 // Managed resources for a device that is being unbound, which nobody would release.
 
-use crate::{
-    device::HasDriver,
-    module::Forever,
-    per_device::{
-        Data,
-        PerDevice, //
-    }, //
+use crate::kernel::{
+    device::{
+        per_device::{
+            Data,
+            PerDevice, //
+        },
+        HasDriver, //
+    },
+    module::Forever, //
 };
 
 struct First(&'static PerDevice<Second>, Forever);

@@ -2,7 +2,7 @@
 
 // A VMA that is said to be mapped, and is not.
 
-use crate::mm::{
+use crate::kernel::mm::{
     BufferVma,
     MappedVma, //
 };

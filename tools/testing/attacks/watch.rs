@@ -2,7 +2,7 @@
 
 // A class of which nobody has promised that the parents of its devices are bound.
 
-use crate::class::{
+use crate::kernel::device::class::{
     Class,
     Observer,
     Watch, //

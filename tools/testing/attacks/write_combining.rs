@@ -2,7 +2,7 @@
 
 // Memory that is mapped past the caches while the zeroes are still in them.
 
-use crate::page::PageBlock;
+use crate::kernel::mm::page::PageBlock;
 use kernel::prelude::*;
 
 fn prepare(block: &mut PageBlock) -> Result {

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# A bindgen run for one module. The kernel crate's bindings lack some headers
+# and every inline function and macro that a helper wraps; this adds just
+# those: with --no-recursive-allowlist, any other type stays a plain name, which
+# the glob import in the module's bindings.rs resolves to the kernel crate's own
+# type.
+#
+# Set before each inclusion:
+#   bindgen-dir    the directory of bindings_helper.h
+#   bindgen-crate  the path of the crate root, without .rs
+#   bindgen-allow  what to take
+
+export DMABUF_COHERENCY_OBJ := $(abspath $(obj))
+
+# Packages of headers have nothing of rust/ but metadata, so neither parameters
+# nor flags come from there.
+#
+# libclang does not know all that GCC is given: of that it gets what says where
+# headers are and what they mean.
+ifdef CONFIG_CC_IS_GCC
+bindgen-target-x86 := x86_64-linux-gnu
+bindgen-target-arm64 := aarch64-linux-gnu
+bindgen-c-flags = $(filter -nostdinc -I% -isystem -include %.h /% ./% -D% -U% -std=% \
+	-fms-% -fshort-wchar -funsigned-char -Wp%,$(c_flags)) \
+	-w --target=$(bindgen-target-$(SRCARCH))
+else
+bindgen-c-flags = $(c_flags)
+endif
+
+quiet_cmd_bindgen = BINDGEN $@
+      cmd_bindgen = $(BINDGEN) $< \
+	$(bindgen-allow) --no-doc-comments --with-derive-custom-struct '.*=MaybeZeroable' \
+	--no-recursive-allowlist \
+	--rust-target 1.85 --use-core --with-derive-default --ctypes-prefix ffi \
+	--no-layout-tests --no-debug '.*' --enable-function-attribute-detection \
+	-o $@ -- $(bindgen-c-flags) -fno-builtin -D__BINDGEN__ -DMODULE
+
+$(obj)/$(bindgen-dir)/bindings_generated.rs: bindgen-allow := $(bindgen-allow)
+$(obj)/$(bindgen-dir)/bindings_generated.rs: $(src)/$(bindgen-dir)/bindings_helper.h FORCE
+	$(call if_changed_dep,bindgen)
+
+targets += $(bindgen-dir)/bindings_generated.rs
+clean-files += $(bindgen-dir)/bindings_generated.rs
+
+$(obj)/$(bindgen-crate).o: $(obj)/$(bindgen-dir)/bindings_generated.rs

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/cc_platform.h>
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
+#include <linux/mem_encrypt.h>
+#include <linux/pci.h>
+#include <linux/swiotlb.h>
+
+#include "helpers.h"
+
+bool dmacoh_dev_dma_coherent(const struct device *dev)
+{
+	return dev_dma_coherent(dev);
+}
+
+/*
+ * Whether an IOMMU makes one piece of what @dev maps. Those of a device that the
+ * machine does not trust stay apart, as each may bounce.
+ */
+bool dmacoh_dev_has_iommu(const struct device *dev)
+{
+	return dev_dma_iommu((struct device *)dev) &&
+	       !(dev_is_pci(dev) && to_pci_dev(dev)->untrusted);
+}
+
+/*
+ * Whether memory is encrypted in a way that @dev cannot read, so that the DMA
+ * API bounces: what force_dma_unencrypted() says, which is not exported.
+ */
+static bool is_encrypted_for(const struct device *dev)
+{
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
+		return true;
+#ifdef CONFIG_AMD_MEM_ENCRYPT
+	if (cc_platform_has(CC_ATTR_HOST_MEM_ENCRYPT))
+		return min_not_zero(dev->coherent_dma_mask,
+				    dev->bus_dma_limit) <=
+		       DMA_BIT_MASK(__ffs64(sme_me_mask));
+#endif
+	return false;
+}
+
+/*
+ * Whether the DMA API has nothing between @dev and memory that it might bounce
+ * by. DMA ops of an architecture's own may do anything: those of Xen's dom0
+ * bounce although they are told not to.
+ */
+static bool is_unbounced(struct device *dev)
+{
+	if (!dev->dma_mask || get_dma_ops(dev))
+		return false;
+	/* Whole pages do not bounce behind an IOMMU. */
+	return dev_dma_iommu(dev) ||
+	       (!is_swiotlb_force_bounce(dev) && !is_encrypted_for(dev));
+}
+
+bool dmacoh_dev_reaches_all(struct device *dev)
+{
+	return is_unbounced(dev) &&
+	       (dev_dma_iommu(dev) || !dma_addressing_limited(dev));
+}
+
+/*
+ * Whether there are bounce buffers for what @dev does not reach, and it reaches
+ * those: of the first pool, which is tried first whether it does or not. Operations
+ * of a platform's own see to that themselves.
+ */
+bool dmacoh_dev_can_bounce(struct device *dev)
+{
+	if (get_dma_ops(dev) || dev_dma_iommu(dev))
+		return true;
+#ifdef CONFIG_SWIOTLB
+	const struct io_tlb_mem *mem = dev->dma_io_tlb_mem;
+
+	return mem && mem->nslabs &&
+	       phys_to_dma_unencrypted(dev, mem->defpool.end - 1) <=
+		       min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
+#else
+	return false;
+#endif
+}
+
+/*
+ * Whether the bus has one window for all that lies from @first to @last. What
+ * lies between two windows is not reached.
+ */
+static bool is_in_one_window(const struct device *dev, u64 first, u64 last)
+{
+	const struct bus_dma_region *map = dev->dma_range_map;
+
+	if (!map)
+		return true;
+	for (; map->size; map++)
+		if (first >= map->cpu_start &&
+		    last - map->cpu_start < map->size)
+			return true;
+	return false;
+}
+
+/* Whether @dev reaches memory from @first to @last, as the DMA API sees it. */
+bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last)
+{
+	if (!is_unbounced(dev))
+		return false;
+	if (dev_dma_iommu(dev))
+		return true;
+	return is_in_one_window(dev, first, last) &&
+	       phys_to_dma(dev, last) <=
+		       min_not_zero(*dev->dma_mask, dev->bus_dma_limit);
+}
+
+unsigned int dmacoh_address_bits(const struct device *dev)
+{
+	if (!dev->dma_mask)
+		return 0;
+	return fls64(min_not_zero(*dev->dma_mask, dev->bus_dma_limit));
+}
+
+bool dmacoh_dev_need_sync(const struct device *dev)
+{
+	return dma_dev_need_sync(dev);
+}
+
+/*
+ * The longest segment that @dev takes of a buffer of @size bytes: what its
+ * driver states, else ULONG_MAX.
+ */
+unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
+{
+	unsigned int stated = dev->dma_parms ?
+			      dev->dma_parms->max_segment_size : 0;
+
+	/*
+	 * Debugging compares segments with what is assumed of a driver that
+	 * states nothing. So does the IOMMU code, which otherwise counts what it
+	 * merges in 32 bits.
+	 */
+	if (IS_ENABLED(CONFIG_DMA_API_DEBUG_SG) ||
+	    (dev_dma_iommu(dev) && size > U32_MAX))
+		return dma_get_max_seg_size(dev);
+
+	/* The PCI core states this for every device, whatever it can do. */
+	if (!stated || (dev_is_pci(dev) && stated == SZ_64K))
+		return ULONG_MAX;
+	return stated;
+}
+
+/*
+ * The boundary is one of addresses that the device sees. Where these differ from
+ * physical ones, what is returned is no larger than what they differ by is a
+ * multiple of, so that it holds for both.
+ */
+unsigned long dmacoh_segment_boundary(struct device *dev)
+{
+	const struct bus_dma_region *map = dev->dma_range_map;
+	unsigned long boundary = dma_get_seg_boundary(dev);
+	u64 multiple = 0;
+
+	for (; map && map->size; map++)
+		multiple |= map->cpu_start - map->dma_start;
+	return multiple ? boundary & ((multiple & -multiple) - 1) : boundary;
+}
+
+/* Makes @dev, which is our own, a device that does not snoop. */
+int dmacoh_clear_coherent(struct device *dev)
+{
+	dev_clear_dma_coherent(dev);
+	return dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
+}
+
+/* Cleans the CPU caches by way of @dev, which is our own and does not snoop. */
+int dmacoh_clean(struct device *dev, struct page *page, size_t offset,
+		 size_t size)
+{
+	dma_addr_t addr = dma_map_page(dev, page, offset, size,
+				       DMA_BIDIRECTIONAL);
+
+	if (dma_mapping_error(dev, addr))
+		return -EIO;
+	dma_unmap_page(dev, addr, size, DMA_BIDIRECTIONAL);
+	return 0;
+}

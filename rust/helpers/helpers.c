@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The inline functions and macros that Rust cannot call by themselves, a file a
+ * subsystem, as in the kernel's rust/helpers. All are one object.
+ */
+
+/* What others measure memory by. */
+#include "page.c"
+
+#include "cma.c"
+#include "dma_buf.c"
+#include "dma_heap.c"
+#include "dma_mapping.c"
+#include "dmem.c"
+#include "kthread.c"
+#include "memcontrol.c"
+#include "mm.c"
+#include "module.c"
+#include "node.c"
+#include "scatterlist.c"
+#include "shrinker.c"
+#include "signal.c"
+#include "sysfs.c"

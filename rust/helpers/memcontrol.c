@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/memcontrol.h>
+
+#include "helpers.h"
+
+bool dmacoh_memcg_disabled(void)
+{
+	return mem_cgroup_disabled();
+}
+
+#ifdef CONFIG_MEMCG
+/* The task may be moved, and what it was in may go, at any time. */
+static struct mem_cgroup *current_memcg_rcu(void)
+{
+	return dmacoh_memcg_disabled() ? NULL : mem_cgroup_from_task(current);
+}
+
+struct mem_cgroup *dmacoh_current_memcg(void)
+{
+	struct mem_cgroup *memcg;
+
+	rcu_read_lock();
+	do {
+		memcg = current_memcg_rcu();
+	} while (memcg && !css_tryget(&memcg->css));
+	rcu_read_unlock();
+	return memcg;
+}
+
+void dmacoh_memcg_put(struct mem_cgroup *memcg)
+{
+	mem_cgroup_put(memcg);
+}
+
+/*
+ * A number that no other control group ever gets, nor this one once its memory
+ * controller has been off. 0 for the root, which is charged for nothing, and for
+ * none.
+ */
+u64 dmacoh_memcg_id(struct mem_cgroup *memcg)
+{
+	return memcg && !mem_cgroup_is_root(memcg) ?
+	       memcg->css.serial_nr : 0;
+}
+
+u64 dmacoh_current_memcg_id(void)
+{
+	u64 id;
+
+	rcu_read_lock();
+	id = dmacoh_memcg_id(current_memcg_rcu());
+	rcu_read_unlock();
+	return id;
+}
+
+/*
+ * What @page is charged to: the parent, once a control group has gone, and
+ * meanwhile a number that none has.
+ */
+u64 dmacoh_page_memcg_id(struct page *page)
+{
+	struct mem_cgroup *memcg;
+	u64 id;
+
+	rcu_read_lock();
+	memcg = folio_memcg_check(page_folio(page));
+	id = memcg && css_is_dying(&memcg->css) ? U64_MAX :
+						  dmacoh_memcg_id(memcg);
+	rcu_read_unlock();
+	return id;
+}
+#else
+struct mem_cgroup *dmacoh_current_memcg(void)
+{
+	return NULL;
+}
+
+void dmacoh_memcg_put(struct mem_cgroup *memcg)
+{
+}
+
+u64 dmacoh_memcg_id(struct mem_cgroup *memcg)
+{
+	return 0;
+}
+
+u64 dmacoh_current_memcg_id(void)
+{
+	return 0;
+}
+
+u64 dmacoh_page_memcg_id(struct page *page)
+{
+	return 0;
+}
+#endif

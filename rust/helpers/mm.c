@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/vmalloc.h>
+
+#include "helpers.h"
+
+void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining)
+{
+	pgprot_t prot = PAGE_KERNEL;
+
+	if (write_combining)
+		prot = pgprot_writecombine(prot);
+	return vmap(pages, count, VM_MAP, prot);
+}
+
+pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot)
+{
+	return pgprot_writecombine(prot);
+}
+
+/*
+ * Whether writes to @vma would go to a copy. A shared mapping of a read-only file
+ * has VM_MAYSHARE only. (The kernel crate of 7.2 has the wrong value for that.)
+ */
+bool dmacoh_vma_is_private(const struct vm_area_struct *vma)
+{
+	return !(vma->vm_flags & VM_MAYSHARE);
+}
+
+/* Makes @vma, which is being set up, one for page frames. */
+void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
+			   const struct vm_operations_struct *ops,
+			   const void *data)
+{
+	vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
+		     VM_MIXEDMAP);
+	vma->vm_ops = ops;
+	vma->vm_private_data = (void *)data;
+}
+
+/*
+ * Maps at @addr, which has its entry in the same table as the address of the
+ * fault.
+ *
+ * A page table may have come there meanwhile, if the process has just forbidden
+ * huge entries. The core warns of that only where it is to make an entry
+ * writable. So that is asked for only where there is an entry that is not; a
+ * new one is as writable as the mapping anyway.
+ */
+vm_fault_t dmacoh_vmf_insert_pfn_pmd(const struct vm_fault *vmf,
+				     unsigned long addr, unsigned long pfn)
+{
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
+	struct vm_fault at = {
+		.vma = vmf->vma,
+		.address = addr,
+		.pmd = vmf->pmd + pmd_index(addr) - pmd_index(vmf->address),
+	};
+	bool write = at.pmd == vmf->pmd && (vmf->flags & FAULT_FLAG_WRITE) &&
+		     !pmd_none(vmf->orig_pmd);
+
+	return vmf_insert_pfn_pmd(&at, pfn, write);
+#else
+	return VM_FAULT_FALLBACK;
+#endif
+}

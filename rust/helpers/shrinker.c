@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/list_lru.h>
+#include <linux/memcontrol.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
+#include <linux/swap.h>
+
+#include "helpers.h"
+
+struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
+				       unsigned int align)
+{
+	return kmem_cache_create(name, size, align, SLAB_NO_MERGE, NULL);
+}
+
+/*
+ * The object is charged to @memcg, which thereby gets a list on @lru; to nobody
+ * if there is none.
+ */
+void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
+			     struct mem_cgroup *memcg)
+{
+	struct mem_cgroup *old = set_active_memcg(memcg);
+	gfp_t gfp = memcg ? GFP_KERNEL_ACCOUNT : GFP_KERNEL;
+	void *object = kmem_cache_alloc_lru(cache, lru, gfp | __GFP_NOWARN);
+
+	set_active_memcg(old);
+	return object;
+}
+
+int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker)
+{
+	memset(lru, 0, sizeof(*lru));
+	return list_lru_init_memcg(lru, shrinker);
+}
+
+/* Tells whoever is reclaiming memory that the current task has freed some. */
+void dmacoh_account_reclaimed_pages(unsigned long nr_pages)
+{
+	mm_account_reclaimed_pages(nr_pages);
+}
+
+/* The next memory node that there may be, -1 after the last. */
+int dmacoh_next_node(int node)
+{
+	node = next_node(node, node_possible_map);
+	return node < MAX_NUMNODES ? node : -1;
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/sysfs.h>
+
+#include "helpers.h"
+
+/* Whether there is something of that name in the directory of @kobj. */
+bool dmacoh_sysfs_has(struct kobject *kobj, const char *name)
+{
+	struct kernfs_node *found = sysfs_get_dirent(kobj->sd, name);
+
+	sysfs_put(found);
+	return found;
+}
+
+void dmacoh_sysfs_attr_init(struct attribute *attr)
+{
+	sysfs_attr_init(attr);
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mappings of a dma-buf that CPU access has to be bracketed for.
+//!
+//! Most buffers have none, so that a bracket costs them a load, and no lock.
+
+use crate::kernel::{
+    compat::smp_mb,
+    scatterlist::MappedTable, //
+};
+use core::ops::Range;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc,
+        Mutex,
+        MutexGuard, //
+    },
+};
+
+/// A mapped table, as the importer of a dma-buf gets it.
+///
+/// It comes first, so that the address which the importer gets is that of the whole.
+#[repr(C)]
+pub(crate) struct Table {
+    pub(crate) mapped: MappedTable,
+    /// Whether it is to be listed.
+    pub(crate) is_maintained: bool,
+}
+
+/// None from the start, as even an empty vector is not dropped for nothing.
+type Tables = Option<KVVec<Arc<Table>>>;
+
+/// A list of mapped tables.
+///
+/// `any` is set while there is a table on the list, and while somebody has a [`Change`].
+#[pin_data]
+pub(crate) struct Maintained {
+    /// May be locked with the reservation lock held, not the other way round. Locked while a table
+    /// is mapped or unmapped, so that no bracket comes between that and the list.
+    #[pin]
+    tables: Mutex<Tables>,
+    any: Atomic<bool>,
+}
+
+impl Maintained {
+    /// Creates an empty list.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            tables <- new_mutex!(None),
+            any: Atomic::new(false),
+        })
+    }
+
+    /// Keeps brackets waiting, so that a table can be mapped and listed, or unlisted and unmapped.
+    /// May sleep.
+    pub(crate) fn change(&self) -> Change<'_> {
+        let tables = self.tables.lock();
+
+        self.any.store(true, Relaxed);
+        // Pairs with the barrier in `sync_for_device()`: either that finds a table which is being
+        // mapped, or what the CPU wrote before is seen when it is mapped.
+        smp_mb();
+        Change {
+            tables,
+            any: &self.any,
+        }
+    }
+
+    /// Whether there is no table. What devices wrote by tables that were unmapped is visible then.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // Pairs with the drop of a `Change`: what was unmapped brought what its device wrote.
+        !self.any.load(Acquire)
+    }
+
+    /// Makes what devices have written to a part of the buffer visible to the CPU. May sleep.
+    pub(crate) fn sync_for_cpu(&self, part: &Range<usize>) {
+        let tables = self.tables.lock();
+
+        // Before bounce buffers are copied: to invalidate the caches afterwards would lose what has
+        // been copied.
+        sync_direct(
+            mapped(&tables).filter(|table| table.is_written()),
+            |table| table.sync_for_cpu(part),
+        );
+        let mut is_copied = false;
+        for table in mapped(&tables).filter(|table| table.is_copied()) {
+            table.sync_for_cpu(part);
+            is_copied = true;
+        }
+        if is_copied {
+            show_copied(&tables, part);
+        }
+    }
+
+    /// Makes what the CPU has written to a part of the buffer visible to the devices. May sleep.
+    #[inline]
+    pub(crate) fn sync_for_device(&self, part: &Range<usize>) {
+        // Pairs with the barrier in `change()`.
+        smp_mb();
+        if self.any.load(Relaxed) {
+            self.sync_all_for_device(part);
+        }
+    }
+
+    fn sync_all_for_device(&self, part: &Range<usize>) {
+        let tables = self.tables.lock();
+
+        sync_direct(mapped(&tables), |table| table.sync_for_device(part));
+        for table in mapped(&tables).filter(|table| !table.is_direct()) {
+            table.sync_for_device(part);
+        }
+    }
+}
+
+fn mapped(tables: &Tables) -> impl Iterator<Item = &MappedTable> {
+    tables
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .map(|table| &table.mapped)
+}
+
+/// Synchronises those of the tables that have no bounce buffers. One stands for the others that share
+/// memory with it: mostly that is all of them.
+fn sync_direct<'a>(tables: impl Iterator<Item = &'a MappedTable>, sync: impl Fn(&MappedTable)) {
+    let mut last: Option<&MappedTable> = None;
+
+    for table in tables.filter(|table| table.is_direct()) {
+        if !last.is_some_and(|last| last.shares_memory(table)) {
+            sync(table);
+            last = Some(table);
+        }
+    }
+}
+
+/// Makes what has been copied out of bounce buffers visible to other devices. It is in the caches, where
+/// a later invalidation would lose it.
+fn show_copied(tables: &Tables, part: &Range<usize>) {
+    sync_direct(mapped(tables), |table| table.sync_for_device(part));
+}
+
+/// A [`Maintained`] that is being changed. Brackets wait until it is dropped.
+pub(crate) struct Change<'a> {
+    tables: MutexGuard<'a, Tables>,
+    any: &'a Atomic<bool>,
+}
+
+impl Change<'_> {
+    /// Adds a table to the list.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn add(&mut self, table: Arc<Table>) -> Result {
+        self.tables
+            .get_or_insert_with(KVVec::new)
+            .push(table, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Removes a table from the list, and unmaps it. May sleep.
+    pub(crate) fn remove(&mut self, table: Arc<Table>) {
+        let copied = table.mapped.is_copied().then(|| 0..table.mapped.size());
+
+        if let Some(tables) = &mut *self.tables {
+            tables.retain(|other| !Arc::ptr_eq(other, &table));
+        }
+        // A bracket that does not find it must find what its device wrote.
+        drop(table);
+        if let Some(all) = copied {
+            show_copied(&self.tables, &all);
+        }
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let any = mapped(&self.tables).next().is_some();
+
+        self.any.store(any, Release);
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices as the DMA API sees them.
+//!
+//! C headers: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h),
+//! [`include/linux/dma-map-ops.h`](srctree/include/linux/dma-map-ops.h)
+
+use crate::{
+    bindings,
+    kernel::{
+        device::{
+            DeviceExt,
+            HasDriver, //
+        },
+        mm::page::Pages, //
+    },
+};
+use core::ops::{
+    Deref,
+    RangeInclusive, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    prelude::*, //
+};
+
+/// Attributes of a mapping, a set of `DMA_ATTR_*`.
+///
+/// Stands in for [`kernel::dma::Attrs`], whose value other crates cannot read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attrs(c_ulong);
+
+impl Attrs {
+    /// Fail with [`EOPNOTSUPP`] rather than map for a device that does not snoop, and fail rather
+    /// than bounce.
+    pub(crate) const REQUIRE_COHERENT: Self = Self(bindings::DMA_ATTR_REQUIRE_COHERENT as c_ulong);
+
+    /// Nothing but the mapping.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Leave the CPU caches alone: they hold nothing of the memory.
+    pub(crate) const SKIP_CPU_SYNC: Self = Self(bindings::DMA_ATTR_SKIP_CPU_SYNC as c_ulong);
+
+    /// The value for the C side.
+    #[inline]
+    pub(crate) fn as_raw(self) -> c_ulong {
+        self.0
+    }
+}
+
+/// A device that stays able to do DMA for `'a`, so that the DMA API may be asked about it.
+///
+/// # Invariants
+///
+/// Unbinding the device from its driver, if that has begun, does not end during `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct DmaDevice<'a>(&'a Device);
+
+impl<'a> DmaDevice<'a> {
+    /// Creates a [`DmaDevice`] from a raw pointer.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must point to a valid `struct device` that is neither released nor unbound from its
+    /// driver during `'a`.
+    #[inline]
+    pub(crate) unsafe fn from_raw(dev: *mut bindings::device) -> Self {
+        // INVARIANT: By this function's safety requirements.
+        // SAFETY: By this function's safety requirements.
+        Self(unsafe { Device::from_raw(dev) })
+    }
+
+    /// Returns whether the device snoops the CPU caches.
+    ///
+    /// This is the driver core's own bit, which all architectures keep: `dev_is_dma_coherent()` is
+    /// a constant on those where every device is expected to snoop.
+    #[inline]
+    pub(crate) fn is_dma_coherent(&self) -> bool {
+        // SAFETY: The device is valid.
+        unsafe { bindings::dmacoh_dev_dma_coherent(self.as_raw()) }
+    }
+
+    /// Returns whether the device has a DMA mask; without one it can map nothing, and the DMA API
+    /// warns of the attempt.
+    #[inline]
+    pub(crate) fn has_dma_mask(&self) -> bool {
+        // SAFETY: The device is valid, and its mask is not taken away while it is bound.
+        !unsafe { (*self.as_raw()).dma_mask }.is_null()
+    }
+
+    /// How many bits a DMA address of the device may have, as the device and the buses before it
+    /// state them; 0 without a DMA mask.
+    pub(crate) fn address_bits(&self) -> u32 {
+        // SAFETY: The device is valid, and its mask is not taken away while it is bound.
+        unsafe { bindings::dmacoh_address_bits(self.as_raw()) }
+    }
+
+    /// Returns whether an IOMMU translates the DMA of the device, with addresses from the DMA API,
+    /// and makes one piece of what the device maps.
+    #[inline]
+    pub(crate) fn has_iommu(&self) -> bool {
+        // SAFETY: The device is valid.
+        unsafe { bindings::dmacoh_dev_has_iommu(self.as_raw()) }
+    }
+
+    /// The longest segment that the device takes of a buffer of `size` bytes, in bytes: what its
+    /// driver has stated, or [`usize::MAX`].
+    #[inline]
+    pub(crate) fn longest_segment(&self, size: usize) -> usize {
+        // SAFETY: The device is valid, and what it states stays while it is bound.
+        unsafe { bindings::dmacoh_longest_segment(self.as_raw(), size) }
+    }
+
+    /// The longest piece that the DMA API can map for the device wherever it lies, in bytes: where
+    /// bounce buffers may be in between, what one of them holds.
+    #[inline]
+    pub(crate) fn max_mapping(&self) -> usize {
+        // SAFETY: The device is valid, and what the DMA API keeps for it stays meanwhile.
+        unsafe { bindings::dma_max_mapping_size(self.as_raw()) }
+    }
+
+    /// The mask of addresses whose multiples no segment may cross.
+    #[inline]
+    pub(crate) fn segment_boundary(&self) -> usize {
+        // SAFETY: As above.
+        unsafe { bindings::dmacoh_segment_boundary(self.as_raw()) }
+    }
+
+    /// Returns whether the device reaches all memory itself: the DMA API never puts a bounce buffer
+    /// in between.
+    #[inline]
+    pub(crate) fn reaches_all(&self) -> bool {
+        // SAFETY: The device is valid, and by the type invariants what the DMA API keeps for it,
+        // such as its range map, is not freed meanwhile.
+        unsafe { bindings::dmacoh_dev_reaches_all(self.as_raw()) }
+    }
+
+    /// Returns whether the DMA API has bounce buffers for memory that the device does not reach; else
+    /// it warns of the attempt.
+    pub(crate) fn can_bounce(&self) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::dmacoh_dev_can_bounce(self.as_raw()) }
+    }
+
+    /// Returns whether the device reaches this physical memory itself.
+    #[inline]
+    pub(crate) fn reaches(&self, memory: &RangeInclusive<u64>) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::dmacoh_dev_reaches(self.as_raw(), *memory.start(), *memory.end()) }
+    }
+
+    /// Returns whether the device reaches all of `pages` itself.
+    pub(crate) fn reaches_pages(&self, pages: &Pages) -> bool {
+        self.reaches_all()
+            || pages
+                .blocks()
+                .iter()
+                .all(|block| self.reaches(&block.physical()))
+    }
+}
+
+impl<'a> From<&'a Device<Bound>> for DmaDevice<'a> {
+    #[inline]
+    fn from(dev: &'a Device<Bound>) -> Self {
+        // INVARIANT: The type of `dev` says that it is bound during `'a`.
+        Self(dev)
+    }
+}
+
+impl<'a> From<HasDriver<'a>> for DmaDevice<'a> {
+    #[inline]
+    fn from(dev: HasDriver<'a>) -> Self {
+        // INVARIANT: The driver core keeps what the DMA API needs until unbinding ends, which by the
+        // invariants of `HasDriver` it does not during `'a`.
+        Self(dev.get())
+    }
+}
+
+impl Deref for DmaDevice<'_> {
+    type Target = Device;
+
+    #[inline]
+    fn deref(&self) -> &Device {
+        self.0
+    }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory cgroups.
+//!
+//! C header: [`include/linux/memcontrol.h`](srctree/include/linux/memcontrol.h)
+
+use crate::bindings;
+use core::ptr::NonNull;
+
+/// Tells a memory cgroup from all others that there are or have been. It keeps no reference, so the
+/// cgroup may have gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id(u64);
+
+impl Id {
+    /// That of memory which is charged to nobody, as is all of the root's.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// That of the current task's cgroup.
+    #[inline]
+    pub(crate) fn current() -> Self {
+        // SAFETY: Callable in any context.
+        Self(unsafe { bindings::dmacoh_current_memcg_id() })
+    }
+
+    /// That of the cgroup that a page is charged to: of the parent, if it has gone, and one that no
+    /// cgroup has, if it is going.
+    ///
+    /// # Safety
+    ///
+    /// The page must be valid, and not be freed meanwhile.
+    #[inline]
+    pub(crate) unsafe fn of_page(page: NonNull<bindings::page>) -> Self {
+        // SAFETY: Callable in any context; the page is valid by this function's safety requirements.
+        Self(unsafe { bindings::dmacoh_page_memcg_id(page.as_ptr()) })
+    }
+}
+
+/// A reference to a memory cgroup, or to none where the kernel has no such controller.
+///
+/// A cgroup that somebody has a reference to does not go away when it is removed. So keep one for as
+/// long as it takes to do something, and an [`Id`] otherwise.
+///
+/// # Invariants
+///
+/// Owns a reference to the cgroup unless the pointer is NULL.
+pub(crate) struct Memcg(*mut bindings::mem_cgroup);
+
+impl Memcg {
+    /// Whether there are memory cgroups. That does not change.
+    pub(crate) fn exist() -> bool {
+        // SAFETY: Callable in any context.
+        !unsafe { bindings::dmacoh_memcg_disabled() }
+    }
+
+    /// The cgroup of the current task.
+    pub(crate) fn current() -> Self {
+        // INVARIANT: The callee returns a reference.
+        // SAFETY: Callable in process context.
+        Self(unsafe { bindings::dmacoh_current_memcg() })
+    }
+
+    /// No cgroup: that of memory that is not charged.
+    pub(crate) fn none() -> Self {
+        // INVARIANT: The pointer is NULL.
+        Self(core::ptr::null_mut())
+    }
+
+    /// The C structure, or NULL.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::mem_cgroup {
+        self.0
+    }
+
+    /// Tells the cgroup from all others.
+    pub(crate) fn id(&self) -> Id {
+        // SAFETY: By the type invariants.
+        Id(unsafe { bindings::dmacoh_memcg_id(self.0) })
+    }
+}
+
+impl Drop for Memcg {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; this gives up the reference.
+        unsafe { bindings::dmacoh_memcg_put(self.0) };
+    }
+}

@@ -1,0 +1,806 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks of physically contiguous pages.
+//!
+//! C headers: [`include/linux/gfp.h`](srctree/include/linux/gfp.h),
+//! [`include/linux/mm.h`](srctree/include/linux/mm.h)
+//!
+//! [`kernel::page::Page`] is a single page. A [`PageBlock`] is any number of them in one physical
+//! piece, and [`Pages`] is the memory of one buffer: a sequence of blocks.
+
+use crate::{
+    bindings,
+    kernel::mm::memcg, //
+};
+use core::{
+    mem::{
+        size_of,
+        ManuallyDrop, //
+    },
+    ops::{
+        Deref,
+        Range,
+        RangeInclusive, //
+    },
+    ptr::NonNull, //
+};
+use kernel::{
+    error::to_result,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        UniqueArc, //
+    },
+};
+
+/// Where memory lies, and how much of it there is.
+#[derive(Clone)]
+pub(crate) struct Extent {
+    /// The physical addresses of the first and the last byte. There may be other memory in between.
+    pub(crate) bounds: RangeInclusive<u64>,
+    /// The size in bytes.
+    pub(crate) size: u64,
+}
+
+impl Extent {
+    /// None if there is no memory.
+    pub(crate) fn from_raw(raw: bindings::dmacoh_extent) -> Option<Self> {
+        (raw.size != 0).then_some(Self {
+            bounds: raw.first..=raw.last,
+            size: raw.size,
+        })
+    }
+
+    /// The memory below 4 GiB, if that is not all.
+    pub(crate) fn dma32() -> Option<Self> {
+        // SAFETY: Callable in any context.
+        Self::from_raw(unsafe { bindings::dmacoh_dma32_extent() })
+    }
+}
+
+/// Which memory the page allocator may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone {
+    /// Any.
+    All,
+    /// That below 4 GiB. See [`Extent::dma32`].
+    Dma32,
+}
+
+/// What tells blocks from the page allocator apart, besides their size.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Where they lie.
+    pub(crate) zone: Zone,
+    /// What they have been prepared for.
+    pub(crate) caching: Caching,
+}
+
+impl Kind {
+    /// Whether its pages may be taken for `zone`.
+    pub(crate) fn is_within(self, zone: Zone) -> bool {
+        zone == Zone::All || self.zone == zone
+    }
+}
+
+/// One `T` for each [`Kind`].
+pub(crate) struct PerKind<T>([T; 4]);
+
+impl<T> PerKind<T> {
+    /// Makes each by `f`.
+    pub(crate) fn new(f: impl Fn(Kind) -> T) -> Self {
+        let kind = |zone, caching| f(Kind { zone, caching });
+
+        Self([
+            kind(Zone::All, Caching::WriteBack),
+            kind(Zone::All, Caching::WriteCombining),
+            kind(Zone::Dma32, Caching::WriteBack),
+            kind(Zone::Dma32, Caching::WriteCombining),
+        ])
+    }
+
+    /// That of `kind`.
+    #[inline]
+    pub(crate) fn get(&self, kind: Kind) -> &T {
+        let [first, second, third, fourth] = &self.0;
+
+        match (kind.zone, kind.caching) {
+            (Zone::All, Caching::WriteBack) => first,
+            (Zone::All, Caching::WriteCombining) => second,
+            (Zone::Dma32, Caching::WriteBack) => third,
+            (Zone::Dma32, Caching::WriteCombining) => fourth,
+        }
+    }
+
+    /// That of `kind`, to be changed.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, kind: Kind) -> &mut T {
+        let [first, second, third, fourth] = &mut self.0;
+
+        match (kind.zone, kind.caching) {
+            (Zone::All, Caching::WriteBack) => first,
+            (Zone::All, Caching::WriteCombining) => second,
+            (Zone::Dma32, Caching::WriteBack) => third,
+            (Zone::Dma32, Caching::WriteCombining) => fourth,
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    /// All of those whose blocks may be taken for `zone`, the scarcest memory first, to be changed.
+    pub(crate) fn within(&mut self, zone: Zone) -> impl Iterator<Item = &mut T> {
+        let others = match zone {
+            Zone::All => 0,
+            Zone::Dma32 => 2,
+        };
+
+        self.0.iter_mut().skip(others).rev()
+    }
+}
+
+/// How hard the page allocator tries. None calls the OOM killer, and neither logs a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Take a block that is free now; reclaim nothing.
+    AtHand,
+    /// Take a block that is free now, and reclaim memory of the memory cgroup once so that it can be
+    /// charged.
+    Charge,
+    /// Reclaim memory for it, for as long as that makes progress.
+    Reclaim,
+}
+
+/// Where a block came from, and goes back to.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// The page allocator: one compound page if the number of pages is a power of two, else
+    /// `alloc_pages_exact()`.
+    Allocator,
+    /// A contiguous memory area.
+    Cma(NonNull<bindings::cma>),
+}
+
+/// An owned block of physically contiguous pages.
+///
+/// Blocks are part of the direct mapping, so they have a kernel address.
+///
+/// # Invariants
+///
+/// - `page` is the first of `nr_pages` pages from `origin` that nobody else frees.
+/// - The direct mapping of the pages is write-back if `kind` says so.
+///
+/// The first two fields are those of a `struct dmacoh_block`. Small, so that moving it is a matter of
+/// a few registers.
+#[repr(C)]
+pub(crate) struct PageBlock {
+    page: NonNull<bindings::page>,
+    nr_pages: usize,
+    /// In which page of a buffer it begins. Set by [`Pages::push`].
+    index: u32,
+    kind: Kind,
+    /// See [`PageBlock::spoil`].
+    is_spoilt: bool,
+    origin: Origin,
+}
+
+const _: () = assert!(size_of::<PageBlock>() == 32);
+
+// SAFETY: Pages belong to no task, and may be freed by any.
+unsafe impl Send for PageBlock {}
+
+// SAFETY: A shared `PageBlock` only tells where its pages are.
+unsafe impl Sync for PageBlock {}
+
+impl PageBlock {
+    /// Takes over pages of a contiguous memory area.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be the first of `nr_pages` pages that `cma_alloc()` has returned for `cma`, and
+    /// that are not in high memory. The caller must zero them before anybody else sees them.
+    pub(crate) unsafe fn from_cma(
+        page: NonNull<bindings::page>,
+        nr_pages: usize,
+        cma: NonNull<bindings::cma>,
+    ) -> Self {
+        // INVARIANT: By this function's safety requirements.
+        Self {
+            page,
+            nr_pages,
+            index: 0,
+            kind: Kind {
+                zone: Zone::All,
+                caching: Caching::WriteBack,
+            },
+            is_spoilt: false,
+            origin: Origin::Cma(cma),
+        }
+    }
+
+    /// Whether the page allocator has such a block now, which may be another's a moment later.
+    pub(crate) fn is_at_hand(nr_pages: usize, zone: Zone) -> bool {
+        let gfp = Self::gfp(zone, Effort::AtHand);
+
+        Self::alloc(nr_pages, zone, gfp).is_ok()
+    }
+
+    /// Allocates `nr_pages` zeroed pages of `zone` in one piece, charged to the memory cgroup of the
+    /// current task if `account` is set.
+    ///
+    /// Sleeps unless `effort` is [`Effort::AtHand`].
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `nr_pages` is 0.
+    /// - [`ENOMEM`] if there is no such block, or the memory cgroup is at its limit.
+    pub(crate) fn alloc_zeroed(
+        nr_pages: usize,
+        zone: Zone,
+        effort: Effort,
+        account: bool,
+    ) -> Result<Self> {
+        let mut gfp = Self::gfp(zone, effort) | bindings::__GFP_ZERO;
+
+        if account {
+            gfp |= bindings::DMACOH___GFP_ACCOUNT;
+        }
+        Self::alloc(nr_pages, zone, gfp)
+    }
+
+    fn gfp(zone: Zone, effort: Effort) -> bindings::gfp_t {
+        let mut gfp = bindings::DMACOH_GFP_USER | bindings::__GFP_NOWARN;
+
+        match effort {
+            Effort::AtHand => {
+                gfp |= bindings::DMACOH___GFP_NORETRY;
+                gfp &= !bindings::DMACOH___GFP_RECLAIM;
+            }
+            Effort::Charge => gfp |= bindings::DMACOH___GFP_NORETRY,
+            Effort::Reclaim => gfp |= bindings::DMACOH___GFP_RETRY_MAYFAIL,
+        }
+        if zone == Zone::Dma32 {
+            gfp |= bindings::DMACOH___GFP_DMA32;
+            // That memory may be on none of the nodes that the task is meant to allocate from.
+            gfp &= !bindings::DMACOH___GFP_HARDWALL;
+        }
+        gfp
+    }
+
+    fn alloc(nr_pages: usize, zone: Zone, gfp: bindings::gfp_t) -> Result<Self> {
+        let order = nr_pages.checked_ilog2().ok_or(EINVAL)?;
+        let page = if nr_pages.is_power_of_two() {
+            // SAFETY: An order that is too large is refused by returning NULL.
+            unsafe { bindings::alloc_pages(gfp | bindings::DMACOH___GFP_COMP, order) }
+        } else {
+            let size = nr_pages.checked_mul(PAGE_SIZE).ok_or(ENOMEM)?;
+            // SAFETY: As above, and `gfp` asks neither for a compound page nor for high memory.
+            let addr = unsafe { bindings::alloc_pages_exact_noprof(size, gfp) };
+            if addr.is_null() {
+                return Err(ENOMEM);
+            }
+            // SAFETY: `addr` is an address in the direct mapping.
+            unsafe { bindings::dmacoh_virt_to_page(addr) }
+        };
+
+        // INVARIANT: The pages have just been allocated in the way that the invariants name.
+        Ok(Self {
+            page: NonNull::new(page).ok_or(ENOMEM)?,
+            nr_pages,
+            index: 0,
+            kind: Kind {
+                zone,
+                caching: Caching::WriteBack,
+            },
+            is_spoilt: false,
+            origin: Origin::Allocator,
+        })
+    }
+
+    /// The size in bytes, a multiple of [`PAGE_SIZE`].
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.nr_pages << PAGE_SHIFT
+    }
+
+    /// The number of pages.
+    #[inline]
+    pub(crate) fn nr_pages(&self) -> usize {
+        self.nr_pages
+    }
+
+    /// The first `struct page`. The others follow it within the same memory section map.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut bindings::page {
+        self.page.as_ptr()
+    }
+
+    /// The page frame number of the first page.
+    #[inline]
+    pub(crate) fn pfn(&self) -> usize {
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { bindings::dmacoh_page_to_pfn(self.page.as_ptr()) }
+    }
+
+    /// The physical addresses of the first and the last byte.
+    #[inline]
+    pub(crate) fn physical(&self) -> RangeInclusive<u64> {
+        // CAST: To a type of the same size.
+        let start = (self.pfn() << PAGE_SHIFT) as u64;
+
+        start..=start + (self.size() as u64 - 1)
+    }
+
+    /// What the block has been prepared for.
+    #[inline]
+    pub(crate) fn caching(&self) -> Caching {
+        self.kind.caching
+    }
+
+    /// Fills some pages of a write-back block with zeroes, as far as it has them.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the block is write-combining: see [`Cleaner::zero`](crate::kernel::mm::cache::Cleaner::zero).
+    #[inline]
+    pub(crate) fn zero(&mut self, pages: Range<usize>) -> Result {
+        if self.caching() != Caching::WriteBack {
+            return Err(EINVAL);
+        }
+        // SAFETY: The CPU caches are where the data of such a block belongs.
+        unsafe { self.zero_in_cache(pages) };
+        Ok(())
+    }
+
+    /// Says that the block is only good for being freed: [`Pages::push`] and [`Stack::push`] refuse it.
+    pub(crate) fn spoil(&mut self) {
+        self.is_spoilt = true;
+    }
+
+    /// Fills some pages with zeroes, as far as the block has them. Callable in any context.
+    ///
+    /// # Safety
+    ///
+    /// The zeroes may be in the caches only, behind which is what the memory's last user wrote. So the
+    /// caller must clean the caches of a write-combining block before somebody else gets it, or
+    /// [spoil](Self::spoil) it.
+    pub(crate) unsafe fn zero_in_cache(&mut self, pages: Range<usize>) {
+        let end = pages.end.min(self.nr_pages);
+        let start = pages.start.min(end);
+        // The kernel's function clears one page at least.
+        if start == end {
+            return;
+        }
+
+        // SAFETY: The pages are ours and in the direct mapping; nobody else uses them.
+        unsafe {
+            bindings::dmacoh_clear_pages(
+                self.address().as_ptr().byte_add(start << PAGE_SHIFT),
+                // CAST: A block is far smaller than all memory.
+                (end - start) as u32,
+            )
+        };
+    }
+
+    /// Counts the block among the memory that the kernel can get back, or no longer.
+    #[inline]
+    pub(crate) fn set_reclaimable(&self, reclaimable: bool) {
+        // CAST: A block is far smaller than all memory.
+        let nr_pages = self.nr_pages as isize;
+        let change = if reclaimable { nr_pages } else { -nr_pages };
+
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { bindings::dmacoh_mod_reclaimable(self.page.as_ptr(), change) };
+    }
+
+    /// Whether the kernel's own mapping is of this kind.
+    #[inline]
+    pub(crate) fn is_mapped(&self, caching: Caching) -> bool {
+        self.kind.caching == caching && (caching == Caching::WriteBack || cfg!(CONFIG_X86))
+    }
+
+    /// The kind of a block from the page allocator.
+    #[inline]
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        matches!(self.origin, Origin::Allocator).then_some(self.kind)
+    }
+
+    /// The memory cgroup that the block is charged to: the parent, if that has gone, and one that no
+    /// cgroup has, if it is going.
+    #[inline]
+    pub(crate) fn memcg(&self) -> memcg::Id {
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { memcg::Id::of_page(self.page) }
+    }
+
+    /// The kernel address of the first byte.
+    #[inline]
+    pub(crate) fn address(&self) -> NonNull<c_void> {
+        // SAFETY: The page is valid by the type invariants.
+        let addr = unsafe { bindings::dmacoh_page_address(self.page.as_ptr()) };
+        // SAFETY: Directly mapped pages have an address, which is not NULL.
+        unsafe { NonNull::new_unchecked(addr) }
+    }
+}
+
+impl PageBlock {
+    /// Makes the kernel's own mapping of the pages write-combining where another mapping of them
+    /// may not differ, until they are freed: on x86. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if the kernel's page tables cannot be changed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::zero_in_cache`], of all pages. If this fails, the block must be freed or spoilt.
+    pub(crate) unsafe fn set_write_combining(&mut self) -> Result {
+        // INVARIANT: Even if this fails, part of it may have been done.
+        self.kind.caching = Caching::WriteCombining;
+        // SAFETY: The pages are ours and in the direct mapping.
+        to_result(unsafe {
+            bindings::dmacoh_set_memory_wc(self.address().addr().get(), self.nr_pages as c_int)
+        })
+    }
+}
+
+impl Drop for PageBlock {
+    fn drop(&mut self) {
+        if self.kind.caching == Caching::WriteCombining {
+            // SAFETY: The pages are ours and in the direct mapping.
+            let result = to_result(unsafe {
+                bindings::dmacoh_set_memory_wb(self.address().addr().get(), self.nr_pages as c_int)
+            });
+            if let Err(err) = result {
+                // Whoever got these pages next would have them uncached without knowing.
+                pr_err!(
+                    "{} pages are lost, as they cannot be made cacheable: {:?}\n",
+                    self.nr_pages,
+                    err
+                );
+                return;
+            }
+        }
+
+        let page = self.page.as_ptr();
+        match self.origin {
+            Origin::Allocator if self.nr_pages.is_power_of_two() => {
+                // SAFETY: By the type invariants this is the compound page that we own.
+                unsafe { bindings::__free_pages(page, self.nr_pages.trailing_zeros()) };
+            }
+            Origin::Allocator => {
+                // SAFETY: By the type invariants this came from `alloc_pages_exact()` with this
+                // size.
+                unsafe { bindings::free_pages_exact(self.address().as_ptr(), self.size()) };
+            }
+            Origin::Cma(cma) => {
+                // SAFETY: By the type invariants these came from `cma` in one piece.
+                unsafe { bindings::dmacoh_cma_release(cma.as_ptr(), page, self.nr_pages) };
+            }
+        }
+    }
+}
+
+/// How the CPU maps memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Cached.
+    WriteBack,
+    /// Not cached; writes are gathered.
+    WriteCombining,
+}
+
+impl Caching {
+    /// Adapts the protection bits of a mapping.
+    pub(crate) fn pgprot(self, prot: bindings::pgprot_t) -> bindings::pgprot_t {
+        match self {
+            Self::WriteBack => prot,
+            // SAFETY: This only computes.
+            Self::WriteCombining => unsafe { bindings::dmacoh_pgprot_writecombine(prot) },
+        }
+    }
+}
+
+/// Blocks on a stack that takes no memory: each is linked to the next by its own `struct page`.
+///
+/// # Invariants
+///
+/// `top` is the first page of a block of this kind that the stack owns, or there is none. Its link
+/// leads to the next such page and tells its size.
+pub(crate) struct Stack {
+    top: Option<NonNull<bindings::page>>,
+    kind: Kind,
+}
+
+// SAFETY: Blocks belong to no task.
+unsafe impl Send for Stack {}
+
+impl Stack {
+    /// Creates a stack for blocks of this kind.
+    pub(crate) const fn new(kind: Kind) -> Self {
+        Self { top: None, kind }
+    }
+
+    /// Adds a block. Gives it back if it is not one for this stack.
+    pub(crate) fn push(&mut self, block: PageBlock) -> Result<(), PageBlock> {
+        if block.is_spoilt || block.kind() != Some(self.kind) {
+            return Err(block);
+        }
+
+        let block = ManuallyDrop::new(block);
+        let next = self.top.map_or(core::ptr::null_mut(), NonNull::as_ptr);
+        // SAFETY: The page is ours, and so are these of its fields.
+        unsafe { bindings::dmacoh_page_set_link(block.as_ptr(), next, block.nr_pages) };
+        // INVARIANT: The block is as it has to be, and has just been linked.
+        self.top = Some(block.page);
+        Ok(())
+    }
+
+    /// Takes the block that was added last.
+    pub(crate) fn pop(&mut self) -> Option<PageBlock> {
+        let page = self.top?;
+        let mut nr_pages = 0;
+        // SAFETY: By the type invariants.
+        let next = unsafe { bindings::dmacoh_page_take_link(page.as_ptr(), &mut nr_pages) };
+
+        // INVARIANT: By this type's invariants, both for what is left and for what is taken.
+        self.top = NonNull::new(next);
+        Some(PageBlock {
+            page,
+            nr_pages,
+            index: 0,
+            kind: self.kind,
+            is_spoilt: false,
+            origin: Origin::Allocator,
+        })
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
+/// A list of blocks. To keep a single one, as for most buffers, takes no memory.
+#[derive(Default)]
+pub(crate) enum Blocks {
+    #[default]
+    None,
+    One(PageBlock),
+    Many(KVVec<PageBlock>),
+}
+
+impl Blocks {
+    /// Adds a block behind the others. So many more are expected, this one included.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for the list. The others stay on it.
+    fn push(&mut self, block: PageBlock, expected: usize) -> Result {
+        match self {
+            Self::None if expected == 1 => *self = Self::One(block),
+            Self::None | Self::One(_) => {
+                let flags = GFP_KERNEL | __GFP_NOWARN;
+                let mut blocks = KVVec::with_capacity(expected.saturating_add(1), flags)?;
+
+                if let Self::One(first) = core::mem::take(self) {
+                    blocks.push(first, GFP_KERNEL)?;
+                }
+                blocks.push(block, GFP_KERNEL)?;
+                *self = Self::Many(blocks);
+            }
+            Self::Many(blocks) => {
+                blocks.reserve(expected, GFP_KERNEL | __GFP_NOWARN)?;
+                blocks.push(block, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the last block.
+    pub(crate) fn pop(&mut self) -> Option<PageBlock> {
+        match self {
+            Self::None => None,
+            Self::One(_) => match core::mem::take(self) {
+                Self::One(block) => Some(block),
+                _ => None,
+            },
+            Self::Many(blocks) => blocks.pop(),
+        }
+    }
+
+    /// Keeps the blocks that `keep` wants, and frees the others.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&PageBlock) -> bool) {
+        match self {
+            Self::None => (),
+            Self::One(block) => {
+                if !keep(block) {
+                    *self = Self::None;
+                }
+            }
+            Self::Many(blocks) => blocks.retain(|block| keep(block)),
+        }
+    }
+}
+
+impl Deref for Blocks {
+    type Target = [PageBlock];
+
+    #[inline]
+    fn deref(&self) -> &[PageBlock] {
+        match self {
+            Self::None => &[],
+            Self::One(block) => core::slice::from_ref(block),
+            Self::Many(blocks) => blocks,
+        }
+    }
+}
+
+/// Takes blocks of buffers that have gone.
+pub(crate) trait Keeper: Send + Sync {
+    /// Takes the blocks of a buffer, and leaves those that are to be freed. May sleep.
+    fn keep(&self, blocks: &mut Blocks);
+
+    /// A [`Home`] has gone.
+    fn left(&self);
+}
+
+/// Where a buffer leaves its blocks.
+pub(crate) struct Home(Arc<dyn Keeper>);
+
+impl Home {
+    /// One of a buffer. The keeper is told when it goes.
+    pub(crate) fn new(keeper: Arc<dyn Keeper>) -> Self {
+        Self(keeper)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.0.left();
+    }
+}
+
+/// The memory of one buffer: blocks in the order of their offsets in it.
+///
+/// # Invariants
+///
+/// - Each block's `index` is the number of pages in all blocks before it.
+/// - Each block has been prepared for `caching`.
+pub(crate) struct Pages {
+    blocks: Blocks,
+    size: usize,
+    /// See [`Pages::largest_block`].
+    largest: usize,
+    /// See [`Pages::span`].
+    span: usize,
+    caching: Caching,
+    /// What takes the blocks when the buffer has gone, if they do not go back to where they came
+    /// from.
+    home: Option<Home>,
+}
+
+impl Pages {
+    /// Creates the memory of a buffer that has none yet. `home` gets its blocks in the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn new(caching: Caching, home: Option<Home>) -> Result<UniqueArc<Self>> {
+        // INVARIANT: There are no blocks.
+        UniqueArc::init(
+            init!(Self {
+                blocks: Blocks::None,
+                size: 0,
+                largest: 0,
+                span: 0,
+                caching,
+                home,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Adds a block behind the others. What it holds is what the user of the buffer will see. So
+    /// many more are expected, this one included.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the block has not been prepared for [`Pages::caching`] or is
+    ///   [spoilt](PageBlock::spoil), or there are 2^32 pages before it.
+    /// - [`ENOMEM`] if there is no memory for the list.
+    pub(crate) fn push(&mut self, mut block: PageBlock, expected: usize) -> Result {
+        if block.is_spoilt || block.caching() != self.caching {
+            return Err(EINVAL);
+        }
+        let start = block.pfn() << PAGE_SHIFT;
+        let size = block.size();
+
+        // INVARIANT: The blocks before it have so many pages.
+        block.index = (self.size >> PAGE_SHIFT).try_into()?;
+        self.blocks.push(block, expected)?;
+        self.size += size;
+        self.largest = self.largest.max(size);
+        self.span |= start ^ (start + size - 1);
+        Ok(())
+    }
+
+    /// The blocks, by rising offset.
+    #[inline]
+    pub(crate) fn blocks(&self) -> &[PageBlock] {
+        &self.blocks
+    }
+
+    /// The blocks from that with the page of this index on, and which of its pages that is. No
+    /// blocks, if it is beyond the end.
+    pub(crate) fn blocks_from(&self, index: usize) -> (&[PageBlock], usize) {
+        let start = |block: &PageBlock| block.index as usize;
+        let behind = self.blocks.partition_point(|block| start(block) <= index);
+
+        match behind.checked_sub(1).and_then(|i| self.blocks.get(i..)) {
+            Some(blocks @ [block, ..]) if index - start(block) < block.nr_pages => {
+                (blocks, index - start(block))
+            }
+            _ => (&[], 0),
+        }
+    }
+
+    /// The size of all blocks together, in bytes.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The size of the largest block, in bytes.
+    #[inline]
+    pub(crate) fn largest_block(&self) -> usize {
+        self.largest
+    }
+
+    /// The bits in which physical addresses of the same block differ.
+    #[inline]
+    pub(crate) fn span(&self) -> usize {
+        self.span
+    }
+
+    /// How the CPU is to map it.
+    #[inline]
+    pub(crate) fn caching(&self) -> Caching {
+        self.caching
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            home.0.keep(&mut self.blocks);
+        }
+    }
+}
+
+/// An estimate of the pages of `zone` that can be allocated, what can be reclaimed or swapped out
+/// included and contiguous memory not.
+pub(crate) fn available(zone: Zone) -> usize {
+    // SAFETY: Callable in any context.
+    let pages = unsafe {
+        match zone {
+            Zone::All => bindings::dmacoh_available_pages(),
+            Zone::Dma32 => bindings::dmacoh_available_dma32_pages(),
+        }
+    };
+
+    pages.try_into().unwrap_or(0)
+}
+
+/// The pages that the kernel manages.
+pub(crate) fn total() -> usize {
+    // SAFETY: Callable in any context.
+    unsafe { bindings::dmacoh_totalram_pages() }
+}

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scatter-gather tables over [`Pages`], mapped for a device.
+//!
+//! C header: [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
+//!
+//! [`kernel::scatterlist::SGTable`] owns vmalloc memory, takes no DMA attributes and is bound to
+//! its device by devres, none of which fits what a dma-buf exporter returns to an importer.
+
+use crate::{
+    bindings,
+    kernel::{
+        compat::eopnotsupp,
+        device::DeviceExt,
+        dma_mapping::{
+            Attrs,
+            DmaDevice, //
+        },
+        mm::page::{
+            PageBlock,
+            Pages, //
+        },
+    },
+};
+use core::ops::Range;
+use kernel::{
+    device::Device,
+    dma::DataDirection,
+    error::to_result,
+    page::{
+        PAGE_MASK,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+    types::Opaque, //
+};
+
+/// A `struct sg_table` that owns its entries, not the pages they name.
+#[repr(transparent)]
+struct RawTable(Opaque<bindings::sg_table>);
+
+/// What a device takes as one segment.
+struct Limits<'a> {
+    dev: DmaDevice<'a>,
+    /// The longest in any memory, in bytes.
+    longest: usize,
+    /// The longest in memory that the device does not reach, if there is any in the buffer, in bytes.
+    bounced: Option<usize>,
+    /// The mask of addresses whose multiples no segment may cross.
+    boundary: usize,
+}
+
+impl<'a> Limits<'a> {
+    fn of(dev: DmaDevice<'a>, pages: &Pages) -> Self {
+        Self {
+            dev,
+            longest: dev.longest_segment(pages.size()),
+            bounced: (!dev.reaches_pages(pages)).then(|| dev.max_mapping()),
+            boundary: dev.segment_boundary() | !PAGE_MASK,
+        }
+    }
+
+    /// The longest segment in `block`, in bytes: whole pages.
+    fn longest(&self, block: &PageBlock) -> usize {
+        let longest = match self.bounced {
+            Some(bounced) if !self.dev.reaches(&block.physical()) => self.longest.min(bounced),
+            _ => self.longest,
+        };
+
+        (longest.min(u32::MAX as usize) & PAGE_MASK).max(PAGE_SIZE)
+    }
+
+    /// The pieces of a block.
+    fn segments(&self, block: &PageBlock) -> impl Iterator<Item = bindings::dmacoh_block> {
+        let page = block.as_ptr();
+        let start = block.pfn() << PAGE_SHIFT;
+        let end = start + block.size();
+        let longest = self.longest(block);
+        let boundary = self.boundary;
+        let mut addr = start;
+
+        core::iter::from_fn(move || {
+            if addr == end {
+                return None;
+            }
+            // The last address before the boundary, and one further; 0 if that overflows.
+            let border = (addr | boundary).wrapping_add(1);
+            let limit = if border > addr {
+                border - addr
+            } else {
+                usize::MAX
+            };
+            let size = (end - addr).min(longest).min(limit);
+            let segment = bindings::dmacoh_block {
+                page: page.wrapping_add((addr - start) >> PAGE_SHIFT),
+                nr_pages: size >> PAGE_SHIFT,
+            };
+            addr += size;
+            Some(segment)
+        })
+    }
+
+    /// Whether each of the blocks is one segment.
+    fn take_all(&self, pages: &Pages) -> bool {
+        let longest = self.longest.min(self.bounced.unwrap_or(usize::MAX));
+
+        pages.largest_block() <= longest.min(u32::MAX as usize)
+            && pages.span() & !self.boundary == 0
+    }
+}
+
+impl RawTable {
+    /// Makes a table of all `pages`, with segments that the device takes. May sleep.
+    fn new(limits: &Limits<'_>, pages: &Pages) -> Result<Self> {
+        if limits.take_all(pages) {
+            // CAST: A `PageBlock` begins with a `struct dmacoh_block`.
+            let blocks = pages.blocks().as_ptr().cast();
+
+            // SAFETY: These are valid blocks, which the device takes as they are.
+            unsafe { Self::filled(blocks, size_of::<PageBlock>(), pages.blocks().len()) }
+        } else {
+            let mut segments = KVVec::new();
+            for block in pages.blocks() {
+                for segment in limits.segments(block) {
+                    segments.push(segment, GFP_KERNEL | __GFP_NOWARN)?;
+                }
+            }
+
+            // SAFETY: These are pieces of valid blocks.
+            unsafe {
+                Self::filled(
+                    segments.as_ptr(),
+                    size_of::<bindings::dmacoh_block>(),
+                    segments.len(),
+                )
+            }
+        }
+    }
+
+    /// Makes a table of `count` blocks, each `stride` bytes behind the other.
+    ///
+    /// # Safety
+    ///
+    /// The blocks must be valid for reading, their pages valid, and none larger than what a
+    /// segment can be.
+    unsafe fn filled(
+        blocks: *const bindings::dmacoh_block,
+        stride: usize,
+        count: usize,
+    ) -> Result<Self> {
+        let table = Opaque::zeroed();
+
+        // SAFETY: `table` is valid for writing; an empty table is refused by the C side.
+        to_result(unsafe {
+            bindings::sg_alloc_table(table.get(), count.try_into()?, bindings::GFP_KERNEL)
+        })?;
+        // SAFETY: The table has just been made, with `count` entries. The caller promises the rest.
+        unsafe { bindings::dmacoh_sg_fill(table.get(), blocks, stride) };
+
+        Ok(Self(table))
+    }
+}
+
+impl Drop for RawTable {
+    fn drop(&mut self) {
+        // SAFETY: The table was initialised by `sg_alloc_table()`.
+        unsafe { bindings::sg_free_table(self.0.get()) };
+    }
+}
+
+/// A table of all of [`Pages`], mapped for one device; unmapped when dropped.
+///
+/// Each is made anew: it is the importer's until it is unmapped, and there are importers that
+/// write to it.
+///
+/// # Invariants
+///
+/// - `table` is mapped for `dev` in direction `dir` with attributes `attrs`.
+/// - `dev` stays able to do DMA until `self` is dropped.
+///
+/// The table comes first, so that the address which the importer gets is that of the whole.
+#[repr(C)]
+pub(crate) struct MappedTable {
+    // The drop order matters: first `drop()` unmaps, then the table, then the pages go.
+    table: RawTable,
+    dev: ARef<Device>,
+    dir: DataDirection,
+    attrs: Attrs,
+    /// See [`Self::is_direct`].
+    is_direct: bool,
+    pages: Arc<Pages>,
+}
+
+// SAFETY: A mapping belongs to no task, and may be undone by any that may sleep.
+unsafe impl Send for MappedTable {}
+
+// SAFETY: A shared mapping can only be synchronised, which any number of tasks may do at once.
+unsafe impl Sync for MappedTable {}
+
+impl MappedTable {
+    /// Maps `pages` for `dev`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `pages` is empty or has more segments than the C side can count.
+    /// - [`EIO`] if `dev` does not reach all of the memory, and there are no bounce buffers, of which
+    ///   the DMA API would warn.
+    /// - [`ENOMEM`] if there is no memory for the table or the mapping.
+    /// - [`EOPNOTSUPP`] if `dev` has no DMA mask, of which the DMA API would warn, and call a table
+    ///   of no segments mapped; or if `attrs` is [`Attrs::REQUIRE_COHERENT`] and the device does not
+    ///   snoop or reach all of the memory, of which the DMA API would warn as well.
+    /// - Otherwise as `dma_map_sgtable()`.
+    ///
+    /// # Safety
+    ///
+    /// - `dir` must not be [`DataDirection::None`].
+    /// - `dev` must stay able to do DMA until the return value is dropped.
+    pub(crate) unsafe fn new(
+        dev: DmaDevice<'_>,
+        pages: Arc<Pages>,
+        dir: DataDirection,
+        attrs: Attrs,
+    ) -> Result<Self> {
+        if !dev.has_dma_mask() {
+            return Err(eopnotsupp());
+        }
+        let limits = Limits::of(dev, &pages);
+        if attrs == Attrs::REQUIRE_COHERENT && limits.bounced.is_some() {
+            return Err(eopnotsupp());
+        }
+        if limits.bounced.is_some() && !dev.can_bounce() {
+            return Err(EIO);
+        }
+        let table = RawTable::new(&limits, &pages)?;
+
+        // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
+        to_result(unsafe {
+            bindings::dma_map_sgtable(dev.as_raw(), table.0.get(), dir.into(), attrs.as_raw())
+        })?;
+
+        // INVARIANT: The table has just been mapped in this way; the caller promises the rest.
+        Ok(Self {
+            table,
+            dev: (&*dev).into(),
+            dir,
+            attrs,
+            is_direct: limits.bounced.is_none() && !dev.is_dma_coherent(),
+            pages,
+        })
+    }
+}
+
+impl MappedTable {
+    /// The size of the memory, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.pages.size()
+    }
+
+    /// Whether the device may write to the memory.
+    #[inline]
+    pub(crate) fn is_written(&self) -> bool {
+        self.dir != DataDirection::ToDevice
+    }
+
+    /// Whether the device works on the memory itself and does not snoop, so that to synchronise it is
+    /// a matter of the caches alone.
+    #[inline]
+    pub(crate) fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
+    /// Whether what the device writes has to be copied out of bounce buffers.
+    #[inline]
+    pub(crate) fn is_copied(&self) -> bool {
+        !self.is_direct && self.is_written()
+    }
+
+    /// Whether both are of the same memory, so that to synchronise one of them does all for the
+    /// other, if both are [direct](Self::is_direct).
+    #[inline]
+    pub(crate) fn shares_memory(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pages, &other.pages)
+    }
+
+    /// Whether synchronising it does anything. That does not change, as a mapping bounces from its
+    /// beginning or never.
+    pub(crate) fn needs_sync(&self) -> bool {
+        // SAFETY: The device is valid.
+        unsafe { bindings::dmacoh_dev_need_sync(self.dev.as_raw()) }
+    }
+
+    /// Makes what the device has written to a part of the memory visible to the CPU, if
+    /// [`Self::needs_sync`]. The part is in bytes from the beginning of all pages.
+    #[inline]
+    pub(crate) fn sync_for_cpu(&self, part: &Range<usize>) {
+        let table = self.table.0.get();
+
+        if !self.is_all(part) {
+            // SAFETY: By the type invariants the table is mapped for this device and direction.
+            self.pieces(part, |addr, size| unsafe {
+                bindings::__dma_sync_single_for_cpu(self.dev.as_raw(), addr, size, self.dir.into())
+            });
+            return;
+        }
+        // SAFETY: As above.
+        unsafe {
+            bindings::__dma_sync_sg_for_cpu(
+                self.dev.as_raw(),
+                (*table).sgl,
+                // CAST: As `dma_sync_sgtable_for_cpu()` does, which asks once more if it has to.
+                (*table).orig_nents as c_int,
+                self.dir.into(),
+            )
+        };
+    }
+
+    /// Makes what the CPU has written to a part of the memory visible to the device, as
+    /// [`Self::sync_for_cpu`] does for what the device has written.
+    #[inline]
+    pub(crate) fn sync_for_device(&self, part: &Range<usize>) {
+        let table = self.table.0.get();
+
+        if !self.is_all(part) {
+            // SAFETY: As above.
+            self.pieces(part, |addr, size| unsafe {
+                bindings::__dma_sync_single_for_device(
+                    self.dev.as_raw(),
+                    addr,
+                    size,
+                    self.dir.into(),
+                )
+            });
+            return;
+        }
+        // SAFETY: As above.
+        unsafe {
+            bindings::__dma_sync_sg_for_device(
+                self.dev.as_raw(),
+                (*table).sgl,
+                // CAST: As above.
+                (*table).orig_nents as c_int,
+                self.dir.into(),
+            )
+        };
+    }
+
+    fn is_all(&self, part: &Range<usize>) -> bool {
+        part.start == 0 && part.end == self.size()
+    }
+
+    /// Calls `sync` with the DMA address and the size of each piece of `part`, which lies in one piece
+    /// both in memory and for the device. The entries before it cost a few instructions each.
+    fn pieces(&self, part: &Range<usize>, sync: impl Fn(bindings::dma_addr_t, usize)) {
+        let table = self.table.0.get();
+        // What the device sees as one segment is one entry of the memory or several, in their order.
+        //
+        // SAFETY: The table is valid, and has an entry.
+        let (mut entry, mut segment) = unsafe { ((*table).sgl, (*table).sgl) };
+        let (mut start, mut segment_start) = (0_usize, 0_usize);
+
+        while start < part.end && !entry.is_null() && !segment.is_null() {
+            // SAFETY: Both are entries of the table.
+            let (size, segment_size, segment_addr) = unsafe {
+                (
+                    (*entry).length as usize,
+                    bindings::sg_dma_len(segment) as usize,
+                    bindings::sg_dma_address(segment),
+                )
+            };
+            if start == segment_start.wrapping_add(segment_size) {
+                // SAFETY: As above.
+                segment = unsafe { bindings::sg_next(segment) };
+                segment_start = start;
+                continue;
+            }
+
+            let from = part.start.max(start);
+            let to = part.end.min(start + size);
+            if from < to {
+                sync(
+                    segment_addr.wrapping_add((from - segment_start) as u64),
+                    to - from,
+                );
+            }
+            start += size;
+            // SAFETY: As above.
+            entry = unsafe { bindings::sg_next(entry) };
+        }
+    }
+}
+
+impl Drop for MappedTable {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the table is mapped with just these arguments.
+        unsafe {
+            bindings::dma_unmap_sgtable(
+                self.dev.as_raw(),
+                self.table.0.get(),
+                self.dir.into(),
+                self.attrs.as_raw(),
+            )
+        };
+    }
+}
