@@ -19,7 +19,7 @@ check_kbuild = kdir=$(CHECK_KDIR) && vars=$$(tools/kdir $$kdir) && mkdir -p $(CH
 check_test_modules = $(call check_kbuild,$(1),KBUILD_EXTRA_SYMBOLS=$(CHECK_MO)/Module.symvers $(2),$(TEST_MODULES))
 
 .PHONY: lint
-lint: clippy rustfmt-check checkpatch rustdoc ## All of the next four
+lint: clippy rustfmt-check checkpatch layers rustdoc ## All of the next five
 
 # A warning fails it: clippy's exit status alone would not say so.
 without_warnings = log=$$({ $(1); } 2>&1) && ! echo "$$log" | grep -q 'warning' || \
@@ -40,10 +40,14 @@ rustfmt-check: ## Check the layout of the Rust code
 	@$(CARGO) fmt --all --check
 
 .PHONY: checkpatch
-# Functions in Rust are exported by helpers.c, so none stands before its export.
+# Functions in Rust are exported by module.c, so none stands before its export.
 checkpatch: ## Check C, Rust, documents and makefiles against the kernel's rules of style
 	@ksrc=$(CHECK_KSRC) && git ls-files '*.c' '*.h' '*.rs' '*.rst' Kbuild 'Makefile' '*.mk' tools/kdir tools/rust-metadata tools/packaging/deb tools/packaging/dkms-build | \
 		xargs $$ksrc/scripts/checkpatch.pl --no-tree --quiet --ignore EXPORT_SYMBOL --file
+
+.PHONY: layers
+layers: ## Check that the abstractions know nothing of the module, and that no files name each other
+	@$(CARGO) test --quiet --locked --package policy --test layers
 
 .PHONY: rustdoc
 rustdoc: ## Build the documentation of the kernel code
