@@ -7,6 +7,7 @@ use crate::heap::{Access, Heap};
 use crate::ioctl::{self, AllocationData};
 use crate::map::Mapped;
 use crate::query::{Answer, query};
+use crate::system::System;
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -69,12 +70,12 @@ impl Allocator {
                 Errno::ACCESS | Errno::PERM => Error::Denied {
                     node: heap.node.clone(),
                     access: match &heap.access {
-                        // The file system, or a policy, has the last word.
-                        Access::Allowed => Access::Denied { group: None },
+                        // It was so when the heap was looked at.
+                        Access::Allowed => Access::refused(&System::new(), &heap.node),
                         access => access.clone(),
                     },
                 },
-                Errno::NOENT => Error::Denied {
+                Errno::NOENT | Errno::NODEV | Errno::NXIO => Error::Denied {
                     node: heap.node.clone(),
                     access: Access::NoNode,
                 },

@@ -134,6 +134,10 @@ pub(crate) fn denied(node: &Path, access: &Access) -> String {
             "you may not open {node}: join the group {group} (usermod -aG {group} USER, then log in \
              again)"
         ),
+        Access::Forbidden => format!(
+            "you may not open {node}, though its mode allows it: a sandbox, a container's rules for \
+             devices or another security policy is in the way"
+        ),
         Access::NoNode => format!("there is no {node}: is /dev mounted, and this no container?"),
         _ => format!(
             "only root may open {node}: a udev rule can give it to a group, as the one that `make \

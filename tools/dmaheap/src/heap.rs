@@ -3,12 +3,11 @@
 //! Heaps and what is known of them.
 
 use crate::buffer::Allocator;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::system::{System, attribute, base_name, entries};
-use rustix::fs::{Access as Mode, access};
+use rustix::fs::{Access as May, AtFlags, CWD, Mode, OFlags, accessat, open, stat};
+use rustix::io::{Errno, retry_on_intr};
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A DMA heap. What the kernel does not tell is `None`.
@@ -87,7 +86,7 @@ impl CpuMapping {
     }
 }
 
-/// Whether the caller may open a node.
+/// Whether the caller may open a heap's node. It was tried: nothing else tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -102,6 +101,9 @@ pub enum Access {
         /// The group that may; if there is none, only root may.
         group: Option<String>,
     },
+    /// It may by the node's mode, and something else forbids it: a sandbox, a container's rules for
+    /// devices, another security policy.
+    Forbidden,
     /// There is no node.
     NoNode,
 }
@@ -145,7 +147,7 @@ impl Heap {
     }
 
     /// What the system tells of the heap of this name.
-    pub(crate) fn read(system: &System, name: String) -> Self {
+    fn read(system: &System, name: String) -> Result<Self> {
         let class = system.sys("class/dma_heap");
         let number_of = |heap: &str, file| attribute(&class.join(heap).join(file))?.parse().ok();
         let number = |file| number_of(&name, file);
@@ -157,12 +159,12 @@ impl Heap {
             buffers: number("buffers"),
             bytes: number("bytes"),
             limit: number("limit").filter(|limit: &u64| *limit > 0),
-            access: Access::of(system, &node),
+            access: Access::of(system, &node)?,
             ..Self::new(&name, node)
         };
         let is_module_s = |heap| number_of(heap, "dma_coherent").is_some();
         let contiguous = |heap| Some(number_of(heap, "contiguous")? != 0);
-        if is_module_s(&name) {
+        Ok(if is_module_s(&name) {
             let cpu_mapping = match text("cpu_mapping").as_deref() {
                 Some("write-back") => Some(CpuMapping::WriteBack),
                 Some("write-combining") => Some(CpuMapping::WriteCombining),
@@ -187,7 +189,7 @@ impl Heap {
             }
         } else {
             heap
-        }
+        })
     }
 
     /// Whether the module links devices to it without being told to.
@@ -226,24 +228,32 @@ pub(crate) fn all(system: &System) -> Result<Vec<Heap>> {
     let directories = [system.sys("class/dma_heap"), system.dev("dma_heap")];
     let paths = directories.iter().flat_map(|directory| entries(directory));
     let names: BTreeSet<_> = paths.map(|path| base_name(&path)).collect();
-    Ok(names
-        .into_iter()
-        .map(|name| Heap::read(system, name))
-        .collect())
+    let names = names.into_iter();
+    names.map(|name| Heap::read(system, name)).collect()
 }
 
 impl Access {
-    /// Whether this process may open a node for reading, which is what allocating takes.
-    fn of(system: &System, node: &Path) -> Self {
-        let Ok(metadata) = fs::metadata(node) else {
-            return Self::NoNode;
-        };
-        if access(node, Mode::READ_OK).is_ok() {
-            return Self::Allowed;
+    /// Whether this process may open a node for reading, which is what allocating takes. access(2)
+    /// asks for the real user, and neither security modules nor what a container may not open.
+    fn of(system: &System, node: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        match retry_on_intr(|| open(node, flags, Mode::empty())) {
+            Ok(_) => Ok(Self::Allowed),
+            Err(Errno::ACCESS | Errno::PERM) => Ok(Self::refused(system, node)),
+            Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Ok(Self::NoNode),
+            Err(errno) => Err(Error::file(node)(errno)),
         }
-        let by_group = metadata.mode() & 0o040 != 0 && metadata.gid() != 0;
+    }
+
+    /// Why a node could not be opened.
+    pub(crate) fn refused(system: &System, node: &Path) -> Self {
+        if accessat(CWD, node, May::READ_OK, AtFlags::EACCESS).is_ok() {
+            return Self::Forbidden;
+        }
+        let stat = stat(node).ok();
+        let by_group = stat.filter(|stat| stat.st_mode & 0o040 != 0 && stat.st_gid != 0);
         Self::Denied {
-            group: by_group.then(|| system.group(metadata.gid())),
+            group: by_group.map(|stat| system.group(stat.st_gid)),
         }
     }
 

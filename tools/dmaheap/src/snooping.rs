@@ -3,8 +3,7 @@
 //! Whether a device's DMA sees the CPU caches. The module says so in a file; where that is not there,
 //! as the module is not loaded or older, there is some evidence.
 
-use crate::heap::Heap;
-use crate::system::System;
+use crate::system::{System, attribute};
 use std::fs;
 use std::path::Path;
 
@@ -65,5 +64,6 @@ impl Snooping {
 }
 
 fn is_strict(system: &System, heap: &str) -> bool {
-    Heap::read(system, heap.into()).dma_coherent == Some(true)
+    let file = system.sys("class/dma_heap").join(heap).join("dma_coherent");
+    attribute(&file).as_deref() == Some("1")
 }

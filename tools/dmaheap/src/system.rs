@@ -38,6 +38,11 @@ impl System {
     }
 
     /// All heaps, by name. None is no failure.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], if it cannot be said whether a heap's node may be opened, as this process
+    /// has too many open files.
     pub fn heaps(&self) -> Result<Vec<Heap>> {
         heap::all(self)
     }

@@ -62,6 +62,7 @@ fn may_use(access: &Access) -> Cell {
     let no = match access {
         Access::Denied { group: Some(group) } => format!("group {group}"),
         Access::Denied { group: None } => "root".into(),
+        Access::Forbidden => "policy".into(),
         _ => "no node".into(),
     };
     Cell::judged(Some(access.is_allowed()), "yes", &no)
