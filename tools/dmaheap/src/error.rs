@@ -138,7 +138,10 @@ pub(crate) fn denied(node: &Path, access: &Access) -> String {
             "you may not open {node}, though its mode allows it: a sandbox, a container's rules for \
              devices or another security policy is in the way"
         ),
-        Access::NoNode => format!("there is no {node}: is /dev mounted, and this no container?"),
+        Access::NoNode => format!(
+            "no node has the heap's device number, neither {node} nor another: is /dev mounted, and \
+             this no container?"
+        ),
         _ => format!(
             "only root may open {node}: a udev rule can give it to a group, as the one that `make \
              install` of dmabuf-coherency puts in place does for its heaps"

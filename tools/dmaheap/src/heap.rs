@@ -5,9 +5,8 @@
 use crate::buffer::Allocator;
 use crate::error::{Error, Result};
 use crate::system::{System, attribute, base_name, entries};
-use rustix::fs::{Access as May, AtFlags, CWD, Mode, OFlags, accessat, open, stat};
+use rustix::fs::{Access as May, AtFlags, CWD, Mode, OFlags, accessat, major, minor, open, stat};
 use rustix::io::{Errno, retry_on_intr};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A DMA heap. What the kernel does not tell is `None`.
@@ -15,9 +14,9 @@ use std::path::{Path, PathBuf};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Heap {
-    /// Its name below `/dev/dma_heap`.
+    /// The kernel's name for it, which links and buffers have too.
     pub name: String,
-    /// Its device node.
+    /// Its device node: what has its device number, by whatever name.
     pub node: PathBuf,
     /// Whose it is, as far as one can see.
     pub exporter: Exporter,
@@ -111,10 +110,18 @@ pub enum Access {
 impl Heap {
     /// A heap of which no more than this is known.
     pub fn new(name: impl Into<String>, node: impl Into<PathBuf>) -> Self {
-        let name = name.into();
-        let known = KERNEL_HEAPS.iter().find(|(known, _)| *known == name);
-        let heap = Self {
-            node: node.into(),
+        let heap = Self::unknown(name.into(), node.into());
+        let known = KERNEL_HEAPS.iter().find(|(known, _)| *known == heap.name);
+        match known {
+            Some((_, contiguous)) => heap.in_tree(Some(*contiguous)),
+            None => heap,
+        }
+    }
+
+    /// A heap of which not even the name tells what it is like.
+    fn unknown(name: String, node: PathBuf) -> Self {
+        Self {
+            node,
             exporter: Exporter::Other,
             dma_coherent: None,
             refuses_snooping: None,
@@ -127,10 +134,6 @@ impl Heap {
             limit: None,
             access: Access::Allowed,
             name,
-        };
-        match known {
-            Some((_, contiguous)) => heap.in_tree(Some(*contiguous)),
-            None => heap,
         }
     }
 
@@ -146,26 +149,31 @@ impl Heap {
         }
     }
 
-    /// What the system tells of the heap of this name.
-    fn read(system: &System, name: String) -> Result<Self> {
+    /// What the system tells of the heap of this name, which sysfs has.
+    fn read(system: &System, name: &str, nodes: &[Node]) -> Result<Self> {
         let class = system.sys("class/dma_heap");
-        let number_of = |heap: &str, file| attribute(&class.join(heap).join(file))?.parse().ok();
-        let number = |file| number_of(&name, file);
-        let text = |file| attribute(&class.join(&name).join(file));
+        let text_of = |heap: &str, file| attribute(&class.join(heap).join(file));
+        let number_of = |heap: &str, file| text_of(heap, file)?.parse().ok();
+        let number = |file| number_of(name, file);
         let maintained = format!("{name}-noncoherent");
-        let node = system.dev("dma_heap").join(&name);
         let heap = Self {
             refused: number("refused"),
             buffers: number("buffers"),
             bytes: number("bytes"),
             limit: number("limit").filter(|limit: &u64| *limit > 0),
-            access: Access::of(system, &node)?,
-            ..Self::new(&name, node)
+            ..Self::new(name, system.dev("dma_heap").join(name))
+        };
+        let heap = match Node::of(nodes, &heap.node, text_of(name, "dev")) {
+            Some(node) => heap.at(system, node)?,
+            None => Self {
+                access: Access::NoNode,
+                ..heap
+            },
         };
         let is_module_s = |heap| number_of(heap, "dma_coherent").is_some();
         let contiguous = |heap| Some(number_of(heap, "contiguous")? != 0);
-        Ok(if is_module_s(&name) {
-            let cpu_mapping = match text("cpu_mapping").as_deref() {
+        Ok(if is_module_s(name) {
+            let cpu_mapping = match text_of(name, "cpu_mapping").as_deref() {
                 Some("write-back") => Some(CpuMapping::WriteBack),
                 Some("write-combining") => Some(CpuMapping::WriteCombining),
                 _ => None,
@@ -176,7 +184,7 @@ impl Heap {
                 refuses_snooping: cpu_mapping
                     .map(|mapping| mapping == CpuMapping::WriteCombining && !system.is_x86()),
                 cpu_mapping,
-                contiguous: contiguous(&name),
+                contiguous: contiguous(name),
                 capacity: number("capacity"),
                 ..heap
             }
@@ -189,6 +197,15 @@ impl Heap {
             }
         } else {
             heap
+        })
+    }
+
+    /// The same with this node.
+    fn at(self, system: &System, node: &Node) -> Result<Self> {
+        Ok(Self {
+            access: Access::of(system, &node.path)?,
+            node: node.path.clone(),
+            ..self
         })
     }
 
@@ -223,13 +240,51 @@ const KERNEL_HEAPS: [(&str, bool); 4] = [
 /// Names of default_cma_region in older kernels.
 const FORMER_NAMES: [&str; 2] = ["linux,cma", "reserved"];
 
-/// All heaps, by name: those in sysfs, and where that is not mounted those with nodes.
+/// All heaps, by name.
 pub(crate) fn all(system: &System) -> Result<Vec<Heap>> {
-    let directories = [system.sys("class/dma_heap"), system.dev("dma_heap")];
-    let paths = directories.iter().flat_map(|directory| entries(directory));
-    let names: BTreeSet<_> = paths.map(|path| base_name(&path)).collect();
-    let names = names.into_iter();
-    names.map(|name| Heap::read(system, name)).collect()
+    let nodes = Node::all(system);
+    let class = system.sys("class/dma_heap");
+    if class.is_dir() {
+        let heaps = entries(&class).into_iter();
+        return heaps
+            .map(|heap| Heap::read(system, &base_name(&heap), &nodes))
+            .collect();
+    }
+    // Without sysfs nobody says what a device number stands for. A node's name alone may be
+    // anybody's choice.
+    let heaps = nodes.iter();
+    heaps
+        .map(|node| Heap::unknown(base_name(&node.path), PathBuf::new()).at(system, node))
+        .collect()
+}
+
+/// What is below `/dev/dma_heap`.
+struct Node {
+    path: PathBuf,
+    /// Its device number, as sysfs writes it.
+    number: String,
+}
+
+impl Node {
+    fn all(system: &System) -> Vec<Self> {
+        let paths = entries(&system.dev("dma_heap")).into_iter();
+        paths
+            .filter_map(|path| {
+                let number = stat(&path).ok()?.st_rdev;
+                let number = format!("{}:{}", major(number), minor(number));
+                Some(Self { path, number })
+            })
+            .collect()
+    }
+
+    /// That of the heap with this number: if there are several, the one that has its name.
+    fn of<'a>(nodes: &'a [Self], usual: &Path, number: Option<String>) -> Option<&'a Self> {
+        let number = number?;
+        let nodes = || nodes.iter().filter(|node| node.number == number);
+        nodes()
+            .find(|node| node.path == usual)
+            .or_else(|| nodes().next())
+    }
 }
 
 impl Access {

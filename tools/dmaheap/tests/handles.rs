@@ -366,7 +366,7 @@ fn heaps_tell_what_they_are() {
         tree.system().heap("system").unwrap().exporter,
         Exporter::Kernel
     );
-    tree.file("dev/dma_heap/vendor", "");
+    tree.heap("vendor");
     let vendor = tree.system().heap("vendor").unwrap();
     assert_eq!(
         (vendor.exporter, vendor.dma_coherent),
@@ -389,13 +389,13 @@ fn heaps_of_the_kernel_are_known_by_those_beside_them() {
     assert_eq!(heap("reserved"), (Exporter::Kernel, Some(true), None));
 
     tree.module_heap("camera", "noncoherent", true, 8 << 20);
-    tree.file("dev/dma_heap/camera", "");
+    tree.heap("camera");
     let camera = (Exporter::Kernel, Some(true), Some(8 << 20));
     assert_eq!(heap("camera"), camera);
 
     // What is beside it is another driver's.
-    tree.file("dev/dma_heap/vendor", "");
-    tree.file("dev/dma_heap/vendor-noncoherent", "");
+    tree.heap("vendor");
+    tree.heap("vendor-noncoherent");
     assert_eq!(heap("vendor"), (Exporter::Other, None, None));
 }
 
@@ -410,6 +410,6 @@ fn uncached_heaps_refuse_devices_that_snoop_except_on_x86() {
         assert_eq!(refuses("system-coherent"), Some(false), "{arch}");
         assert_eq!(refuses("system"), Some(false), "{arch}");
     }
-    tree.file("dev/dma_heap/vendor", "");
+    tree.heap("vendor");
     assert_eq!(refuses("vendor"), None);
 }

@@ -1,16 +1,55 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 
-//! Nodes of heaps: who may open them.
+//! Nodes of heaps: which heap they are, and who may open them.
 
 mod tree;
 
-use dmaheap::Access;
+use dmaheap::{Access, CpuMapping, Exporter};
 use rustix::process::{Uid, geteuid};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities, set_thread_res_uid};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::thread;
 use tree::Tree;
+
+#[test]
+fn a_heap_is_what_its_device_number_says() {
+    let tree = Tree::new();
+    let node = tree.path("dev/dma_heap/system");
+    fs::remove_file(&node).unwrap();
+    symlink("/dev/null", &node).unwrap();
+    tree.number("system-uncached", "1:3");
+    let heap = tree.system().heap("system-uncached").unwrap();
+    assert_eq!(heap.node, node);
+    assert_eq!(heap.cpu_mapping, Some(CpuMapping::WriteCombining));
+    assert!(heap.access.is_allowed());
+
+    tree.number("system", "252:0");
+    let heap = tree.system().heap("system").unwrap();
+    assert_eq!((&heap.node, heap.access), (&node, Access::NoNode));
+}
+
+#[test]
+fn another_name_of_a_node_is_no_other_heap() {
+    let tree = Tree::new();
+    let names = || -> Vec<_> {
+        let heaps = tree.system().heaps().unwrap().into_iter();
+        heaps.map(|heap| (heap.name, heap.node)).collect()
+    };
+    let before = names();
+    tree.link("dev/dma_heap/linux,cma", "dev/dma_heap/system-noncoherent");
+    assert_eq!(names(), before);
+}
+
+#[test]
+fn without_sysfs_a_name_tells_nothing() {
+    let tree = Tree::new();
+    fs::remove_dir_all(tree.path("sys")).unwrap();
+    let heap = tree.system().heap("system").unwrap();
+    assert_eq!(heap.exporter, Exporter::Other);
+    assert_eq!((heap.cpu_mapping, heap.contiguous), (None, None));
+    assert!(heap.access.is_allowed());
+}
 
 /// What a thread may do with the node of a heap, which `prepare` has changed what it may do.
 fn access(tree: &Tree, prepare: impl FnOnce() + Send) -> Access {

@@ -74,12 +74,20 @@ impl Tree {
         symlink(target, path).unwrap();
     }
 
-    fn heap(&self, name: &str) -> PathBuf {
+    /// A heap of which nothing is known. A file, such as its node is here, has device number 0:0.
+    pub fn heap(&self, name: &str) -> PathBuf {
         let device = format!("sys/devices/virtual/dma_heap/{name}");
         let path = self.directory(&device);
+        self.number(name, "0:0");
         self.link(format!("sys/class/dma_heap/{name}"), &device);
         self.file(format!("dev/dma_heap/{name}"), "");
         path
+    }
+
+    /// Gives a heap this device number.
+    pub fn number(&self, heap: &str, number: &str) {
+        let path = format!("sys/devices/virtual/dma_heap/{heap}/dev");
+        self.file(path, &format!("{number}\n"));
     }
 
     /// A heap of the module.
