@@ -16,6 +16,8 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A buffer that is mapped, and unmapped when dropped.
 ///
@@ -25,26 +27,18 @@ use std::ptr::{self, NonNull};
 /// readable, and writable if `writable` says so.
 #[derive(Debug)]
 pub struct Mapped {
-    start: NonNull<u8>,
+    pub(crate) start: NonNull<u8>,
     writable: bool,
-    parts: Parts,
+    /// The module's node, which opens and closes brackets around parts, if it is there.
+    node: OnceLock<Option<OwnedFd>>,
+    /// It does not do it for this buffer, which is another exporter's; or the module is old.
+    whole_only: AtomicBool,
     buffer: Buffer,
-}
-
-/// How brackets around a part of a buffer are opened and closed.
-#[derive(Debug)]
-enum Parts {
-    /// Nobody has asked yet.
-    Unknown,
-    /// By this node of the module.
-    Node(OwnedFd),
-    /// By brackets around the whole: there is no such node, or the buffer is another exporter's.
-    Whole,
 }
 
 // SAFETY: The mapping belongs to this value, and all threads see the same memory.
 unsafe impl Send for Mapped {}
-// SAFETY: Nothing can be done with the memory through a shared reference.
+// SAFETY: Nothing is done with the memory through a shared reference.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
@@ -61,7 +55,8 @@ impl Mapped {
         Ok(Self {
             start: NonNull::new(start).expect("the kernel maps nothing at address 0"),
             writable,
-            parts: Parts::Unknown,
+            node: OnceLock::new(),
+            whole_only: AtomicBool::new(false),
             buffer,
         })
     }
@@ -126,19 +121,49 @@ impl Mapped {
         &self.buffer
     }
 
-    fn sync(&self, flags: u64) -> Result<()> {
+    /// Opens a bracket around all bytes, or around a part of them.
+    pub(crate) fn begin(&self, direction: u64, part: Option<&Range<usize>>) -> Result<()> {
+        if direction & Write::FLAGS != 0 && !self.writable {
+            let what = "writing to a dma-buf whose descriptor is read-only";
+            return Err(Error::io(what)(Errno::ACCESS));
+        }
+        if let Some(part) = part {
+            let (offset, len, size) = (part.start, part.len(), self.buffer.size());
+            if len == 0 || part.end > size {
+                let within = 0..size;
+                return Err(Error::OutOfBounds {
+                    offset,
+                    len,
+                    within,
+                });
+            }
+        }
+        self.sync(direction, part)
+    }
+
+    /// Closes it.
+    pub(crate) fn end(&self, direction: u64, part: Option<&Range<usize>>) -> Result<()> {
+        self.sync(direction | ioctl::DMA_BUF_SYNC_END, part)
+    }
+
+    fn sync(&self, flags: u64, part: Option<&Range<usize>>) -> Result<()> {
+        match part {
+            Some(part) => self.sync_part(flags, part),
+            None => self.sync_whole(flags),
+        }
+    }
+
+    fn sync_whole(&self, flags: u64) -> Result<()> {
         let mut flags = flags;
         // SAFETY: The argument is of the type that the ioctl is for.
         unsafe { ioctl::call(&self.buffer, ioctl::DMA_BUF_IOCTL_SYNC, &mut flags) }
             .map_err(Error::io("DMA_BUF_IOCTL_SYNC"))
     }
 
-    fn sync_part(&mut self, flags: u64, part: &Range<usize>) -> Result<()> {
-        if let Parts::Unknown = self.parts {
-            self.parts = query::node().map_or(Parts::Whole, Parts::Node);
-        }
-        let Parts::Node(node) = &self.parts else {
-            return self.sync(flags);
+    fn sync_part(&self, flags: u64, part: &Range<usize>) -> Result<()> {
+        let node = self.node.get_or_init(|| query::node().ok()).as_ref();
+        let Some(node) = node.filter(|_| !self.whole_only.load(Ordering::Relaxed)) else {
+            return self.sync_whole(flags);
         };
         let mut sync = ioctl::Sync {
             size: size_of::<ioctl::Sync>() as u32,
@@ -149,10 +174,9 @@ impl Mapped {
         };
         // SAFETY: The argument is of the type that the ioctl is for, and says how large it is.
         match unsafe { ioctl::call(node, ioctl::DMABUF_COHERENCY_IOCTL_SYNC, &mut sync) } {
-            // Another exporter's buffer, or an old module.
             Err(Errno::OPNOTSUPP | Errno::NOTTY) => {
-                self.parts = Parts::Whole;
-                self.sync(flags)
+                self.whole_only.store(true, Ordering::Relaxed);
+                self.sync_whole(flags)
             }
             result => result.map_err(Error::io("DMABUF_COHERENCY_IOCTL_SYNC")),
         }
@@ -277,35 +301,12 @@ pub struct CpuAccess<'a, D: Direction> {
 
 impl<'a, D: Direction> CpuAccess<'a, D> {
     fn begin(mapped: &'a mut Mapped, part: Option<Range<usize>>) -> Result<Self> {
-        if D::FLAGS & Write::FLAGS != 0 && !mapped.writable {
-            let what = "writing to a dma-buf whose descriptor is read-only";
-            return Err(Error::io(what)(rustix::io::Errno::ACCESS));
-        }
-        if let Some(part) = &part {
-            let (offset, len, size) = (part.start, part.len(), mapped.buffer.size());
-            if len == 0 || part.end > size {
-                let within = 0..size;
-                return Err(Error::OutOfBounds {
-                    offset,
-                    len,
-                    within,
-                });
-            }
-        }
-        let mut access = ManuallyDrop::new(Self {
+        mapped.begin(D::FLAGS, part.as_ref())?;
+        Ok(Self {
             mapped,
             part,
             direction: PhantomData,
-        });
-        access.sync(D::FLAGS)?;
-        Ok(ManuallyDrop::into_inner(access))
-    }
-
-    fn sync(&mut self, flags: u64) -> Result<()> {
-        match &self.part {
-            Some(part) => self.mapped.sync_part(flags, part),
-            None => self.mapped.sync(flags),
-        }
+        })
     }
 
     /// Where the bytes `offset..offset + len` of the buffer are.
@@ -334,7 +335,7 @@ impl<'a, D: Direction> CpuAccess<'a, D> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.sync(D::FLAGS | ioctl::DMA_BUF_SYNC_END)
+        self.mapped.end(D::FLAGS, self.part.as_ref())
     }
 }
 
