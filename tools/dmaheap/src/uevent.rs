@@ -3,12 +3,13 @@
 //! The kernel's events about devices.
 
 use crate::error::{Error, Result};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::path::PathBuf;
+
+const READING: &str = "reading the kernel's events";
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,17 +48,21 @@ impl Uevents {
         Ok(Self { socket })
     }
 
-    /// Whether there is an event already, for which nobody has to wait.
+    /// Takes all events that are there already, and waits for none. Says whether there were any.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn is_pending(&self) -> Result<bool> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let at_once = Timespec::default();
-        match rustix::event::poll(&mut fds, Some(&at_once)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(errno) => Err(Error::io("reading the kernel's events")(errno)),
+    pub fn drain(&self) -> Result<bool> {
+        let mut any = false;
+        loop {
+            match rustix::net::recv(&self.socket, &mut [0; 1], RecvFlags::DONTWAIT) {
+                // The rest of it is lost, and so may others be.
+                Ok(_) | Err(Errno::NOBUFS) => any = true,
+                Err(Errno::AGAIN) => return Ok(any),
+                Err(Errno::INTR) => (),
+                Err(errno) => return Err(Error::io(READING)(errno)),
+            }
         }
     }
 
@@ -78,7 +83,7 @@ impl Uevents {
                 }
                 Err(Errno::NOBUFS) => return Ok(None),
                 Err(Errno::INTR) => (),
-                Err(errno) => return Err(Error::io("reading the kernel's events")(errno)),
+                Err(errno) => return Err(Error::io(READING)(errno)),
             }
         }
     }

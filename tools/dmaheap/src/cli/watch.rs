@@ -55,9 +55,7 @@ pub fn run(system: &System, output: &Output) -> Result<()> {
     loop {
         // Whatever has happened, and if events were lost, looking tells.
         events.wait()?;
-        while events.is_pending()? {
-            events.wait()?;
-        }
+        events.drain()?;
         let now = linked(system)?;
         for (change, device) in differences(&known, &now) {
             tell(output, change, device)?;
