@@ -30,7 +30,7 @@ clippy: ## Lint the Rust code, with the kernel's rules and with cargo's
 	@rm -f $(CHECK_MO)/rust/dmabuf_coherency.o $(CHECK_MO)/$(TEST_MODULES)/*/*.o
 	@$(call without_warnings,$(call check_kbuild,modules,CLIPPY=1))
 	@$(call without_warnings,$(call check_test_modules,modules,CLIPPY=1))
-	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings
 
 .PHONY: rustfmt-check
 rustfmt-check: ## Check the layout of the Rust code

@@ -44,7 +44,7 @@ pub struct Choice {
     fits: Vec<Fit>,
     objections: Vec<Objection>,
     /// Which of those that fit is the best that may be opened, or why none is.
-    best: Result<usize, Unfit>,
+    pub(crate) best: Result<usize, Unfit>,
 }
 
 /// A heap that fits.

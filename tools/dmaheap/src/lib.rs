@@ -34,6 +34,8 @@
 
 mod buffer;
 mod bufinfo;
+#[cfg(feature = "capi")]
+mod capi;
 mod choice;
 mod constraints;
 mod device;

@@ -442,7 +442,7 @@ fn without_cc(directory: &Path) -> Result<std::path::PathBuf> {
 fn run() -> Result<Vec<Case>> {
     let cargo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vm/cargo");
     let output = Command::new(cargo)
-        .args(["test", "--locked", "--workspace"])
+        .args(["test", "--locked", "--workspace", "--all-features"])
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("running {cargo}"))?;
