@@ -24,8 +24,9 @@ SRC_DIR := /usr/src/dmabuf_coherency/include
 RULES := 60-dmabuf-coherency.rules
 RULES_DIR := /usr/lib/udev/rules.d
 
-# Where the command dmaheap goes, its man pages and its completions.
+# Where the command dmaheap goes, its man pages and its completions; and libdmaheap.
 prefix ?= /usr
+libdir ?= $(prefix)/lib
 
 # The kernel of the demonstration's guests: a test kernel, or `debian` for Debian's own.
 DEMO_KERNEL ?= default
@@ -43,6 +44,10 @@ cargo = command -v cc >/dev/null || { \
 		echo 'There is no cc, which links dmaheap: install gcc and libc6-dev.' >&2; exit 1; } && \
 	env -u RUSTC $(CARGO)
 
+# The library for C, which is for this machine as well.
+capi = env -u RUSTC $(MAKE) --no-print-directory -C tools/dmaheap/capi CC=cc \
+	DESTDIR='$(abspath $(DESTDIR))' prefix='$(prefix)' libdir='$(libdir)'
+
 # Fails if programs for this machine would not run where KDIR's kernel does.
 tools_fit = host=$$(uname -m); other=; \
 	! grep -qs ^CONFIG_X86_64=y '$(KDIR)/include/config/auto.conf' || [ $$host = x86_64 ] || other=x86_64; \
@@ -57,8 +62,9 @@ all: ## Build dmabuf_coherency.ko for the kernel in KDIR
 	@$(call kbuild,$(KDIR)) modules
 
 .PHONY: tools
-tools: ## Build the command dmaheap, for this machine
+tools: ## Build the command dmaheap and libdmaheap, for this machine
 	@$(cargo) build --quiet --release --locked --package dmaheap
+	@$(capi)
 
 .PHONY: install
 install: ## Build and install the module and the tools (DESTDIR, prefix)
@@ -72,10 +78,11 @@ modules_install: all ## Build and install the module, with the modules of the ke
 		INSTALL_MOD_DIR='$(INSTALL_MOD_DIR)' DEPMOD='$(DEPMOD)' modules_install
 
 .PHONY: tools_install
-tools_install: ## Build and install the command dmaheap; headers and the udev rule (DESTDIR, prefix)
+tools_install: ## Build and install dmaheap and libdmaheap; headers and the udev rule (DESTDIR, prefix)
 	@$(tools_fit)
 	@$(cargo) run --quiet --release --locked --package dmaheap -- install '$(DESTDIR)$(prefix)'
 	$(if $(DMAHEAP),install -m 755 '$(DMAHEAP)' '$(DESTDIR)$(prefix)/bin/dmaheap')
+	@$(if $(DMAHEAP),echo 'libdmaheap is left out: it would be for this machine.',$(capi) install)
 	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' tools/udev/$(RULES)
 	@$(MAKE) --no-print-directory headers_install
 
@@ -106,10 +113,11 @@ modules_uninstall: ## Remove the module
 	fi
 
 .PHONY: tools_uninstall
-tools_uninstall: ## Remove the command, headers and the udev rule
+tools_uninstall: ## Remove the command, libdmaheap, headers and the udev rule
 	rm -f $(addprefix $(DESTDIR)$(prefix)/,bin/dmaheap share/man/man1/dmaheap.1 share/man/man1/dmaheap-*.1 \
 		share/bash-completion/completions/dmaheap share/fish/vendor_completions.d/dmaheap.fish \
 		share/zsh/site-functions/_dmaheap)
+	@$(capi) uninstall
 	rm -f $(DESTDIR)$(UAPI_DIR)/$(notdir $(UAPI)) $(DESTDIR)$(RULES_DIR)/$(RULES)
 	rm -f $(addprefix $(DESTDIR)$(SRC_DIR)/,uapi/linux/$(notdir $(UAPI)) linux/dmabuf_coherency.h)
 	@[ ! -d $(DESTDIR)$(dir $(SRC_DIR)) ] || find $(DESTDIR)$(dir $(SRC_DIR)) -type d -empty -delete
@@ -167,7 +175,8 @@ help: ## Show this
 	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
 	@echo '  DESTDIR=<path>    install below that, to be copied to where it is used'
 	@echo '  INSTALL_MOD_PATH= root of the system to install the module in (default: DESTDIR)'
-	@echo '  prefix=<path>     where the command goes (default: /usr)'
+	@echo '  prefix=<path>     where the command and libdmaheap go (default: /usr)'
+	@echo '  libdir=<path>     where libdmaheap itself goes (default: lib below prefix)'
 	@echo '  OUT=<directory>   where archives and packages go (default: out)'
 	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
 	@echo '  DEMO_KERNEL=...   what guests of the demo run (default: default; or: debian)'

@@ -159,7 +159,13 @@ impl Trial {
         self.installed(NEXT)?;
         self.boot("boot_upgraded", NEXT)?;
 
-        let names = ["dmabuf-coherency-dkms", "dmabuf-coherency-dev", "dmaheap"];
+        let names = [
+            "dmabuf-coherency-dkms",
+            "dmabuf-coherency-dev",
+            "dmaheap",
+            "libdmaheap-dev",
+            "libdmaheap0",
+        ];
         self.enter(&[&["apt-get", "remove", "-y"], &names[..]].concat())?;
         self.judge("remove", None);
         let left = self.enter(&["dkms", "status", "dmabuf-coherency"])?;

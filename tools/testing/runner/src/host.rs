@@ -199,13 +199,27 @@ fn unless_refused(output: &Output, expected: &str) -> Option<String> {
 
 /// What is installed beside the module and the manual pages, with its mode, and
 /// the file in the source that it is a copy of.
-const INSTALLED: [(&str, u32, Option<&str>); 8] = [
+const INSTALLED: [(&str, u32, Option<&str>); 15] = [
     ("usr/bin/dmaheap", 0o755, None),
+    (
+        "usr/include/dmaheap.h",
+        0o644,
+        Some("tools/dmaheap/capi/dmaheap.h"),
+    ),
     (
         "usr/include/linux/dmabuf_coherency.h",
         0o644,
         Some("include/uapi/linux/dmabuf_coherency.h"),
     ),
+    ("usr/lib/libdmaheap.a", 0o644, None),
+    ("usr/lib/libdmaheap.so", 0o644, None),
+    ("usr/lib/libdmaheap.so.0", 0o644, None),
+    (
+        concat!("usr/lib/libdmaheap.so.", env!("CARGO_PKG_VERSION")),
+        0o644,
+        None,
+    ),
+    ("usr/lib/pkgconfig/libdmaheap.pc", 0o644, None),
     (
         "usr/lib/udev/rules.d/60-dmabuf-coherency.rules",
         0o644,
@@ -216,6 +230,11 @@ const INSTALLED: [(&str, u32, Option<&str>); 8] = [
         "usr/share/fish/vendor_completions.d/dmaheap.fish",
         0o644,
         None,
+    ),
+    (
+        "usr/share/man/man3/libdmaheap.3",
+        0o644,
+        Some("tools/dmaheap/capi/libdmaheap.3"),
     ),
     ("usr/share/zsh/site-functions/_dmaheap", 0o644, None),
     (
