@@ -48,7 +48,10 @@ pub use crate::{
     image::{Add, Image},
     kernel::{DEFAULT, Kernel, kernel, list},
     module::{attacks, checkout, module},
-    program::{c_program, c_program_32, rust_program, rust_program_32, selftest_dmabuf_heaps},
+    program::{
+        c_program, c_program_32, c_program_with_libdmaheap, rust_program, rust_program_32,
+        selftest_dmabuf_heaps,
+    },
     run::Stream,
     series::{older as older_series, table as series},
     setup::setup,

@@ -57,6 +57,19 @@ fn build_rust(
     package: &str,
     name: &str,
 ) -> Result<PathBuf> {
+    let arguments = ["build", "--release", "--package", package];
+    let (cargo, built) = cargo(target, cc, has_library, &arguments)?;
+    progress::run(&format!("building {package} for {name}"), &cargo, 0)?;
+    Ok(built.join("release").join(package))
+}
+
+/// Cargo for static programs, and the directory that has what it builds.
+fn cargo(
+    target: &str,
+    cc: &str,
+    has_library: bool,
+    arguments: &[&str],
+) -> Result<(Command, PathBuf)> {
     toolchain::get_library_source()?;
     let output = cache::subdir(format!("programs/{}", checkout_key()))?;
     let variable = |suffix: &str| {
@@ -67,15 +80,8 @@ fn build_rust(
     };
     let mut cargo = Command::new("cargo");
     cargo
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--target",
-            target,
-            "--package",
-            package,
-        ])
+        .args(arguments)
+        .args(["--locked", "--target", target])
         .arg("--manifest-path")
         .arg(checkout().join("tools/Cargo.toml"))
         .arg("--target-dir")
@@ -91,28 +97,48 @@ fn build_rust(
             cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", source);
         }
     }
-    progress::run(&format!("building {package} for {name}"), &cargo, 0)?;
-    Ok(output.join(target).join("release").join(package))
+    Ok((cargo, output.join(target)))
 }
 
 /// Builds a static program for guests from one file in C, `source` below the
 /// checkout, and says where it is. A warning is an error.
 pub fn c_program(arch: Arch, source: &str) -> Result<PathBuf> {
-    build_c(&arch.cc(), source, &arch.to_string())
+    build_c(&arch.cc(), source, &arch.to_string(), &[])
+}
+
+/// The same of a program that uses libdmaheap.
+pub fn c_program_with_libdmaheap(arch: Arch, source: &str) -> Result<PathBuf> {
+    let arguments = [
+        "rustc",
+        "--profile=library",
+        "--package=dmaheap",
+        "--lib",
+        "--crate-type=staticlib",
+        "--no-default-features",
+        "--features=capi",
+    ];
+    let (target, cc) = (arch.rust_target(), arch.cc());
+    let (cargo, built) = cargo(&target, &cc, arch.is_host(), &arguments)?;
+    progress::run(&format!("building libdmaheap for {arch}"), &cargo, 0)?;
+    let include = checkout().join("tools/dmaheap/capi");
+    let include = format!("-I{}", include.display());
+    let library = built.join("library/libdmaheap.a").display().to_string();
+    build_c(&cc, source, &arch.to_string(), &[&include, &library])
 }
 
 /// The same of 32 bits.
 pub fn c_program_32(arch: Arch, source: &str) -> Result<PathBuf> {
-    build_c(cc_32(arch)?, source, arch.rust_target_32())
+    build_c(cc_32(arch)?, source, arch.rust_target_32(), &[])
 }
 
-fn build_c(cc: &str, source: &str, name: &str) -> Result<PathBuf> {
+fn build_c(cc: &str, source: &str, name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let source = checkout().join(source);
     let directory = cache::subdir(format!("programs/{}/c-{name}", checkout_key()))?;
     let program = directory.join(source.file_stem().unwrap_or_default());
     let mut cc = Command::new(cc);
     cc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .args([&program, &source]);
+        .args([&program, &source])
+        .args(arguments);
     progress::run(&format!("building {} for {name}", source.display()), &cc, 0)?;
     Ok(program)
 }

@@ -5,8 +5,8 @@
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
-    attacks, bench, board, client, configs, deb, host, kernel_selftest, pipeline, stock, suite,
-    survey, vm_tool,
+    attacks, bench, board, client, configs, deb, host, kernel_selftest, libdmaheap, pipeline,
+    stock, suite, survey, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -30,7 +30,7 @@ pub enum Choice {
 }
 
 /// The usual ones.
-const USUAL: [&str; 18] = [
+const USUAL: [&str; 19] = [
     "x86_64-whole",
     "arm64-whole",
     "x86_64-bounce",
@@ -40,6 +40,7 @@ const USUAL: [&str; 18] = [
     "arm64-noncoherent",
     "arm64-dmaheap",
     "x86_64-dmaheap",
+    "x86_64-libdmaheap",
     "arm64-pipeline",
     "x86_64-dmabuf-heaps",
     "arm64-dmabuf-heaps",
@@ -104,6 +105,7 @@ fn all(kernel: &str) -> Vec<Group> {
         groups.extend(bench::groups());
         groups.extend(stock::groups());
         groups.extend(host::groups());
+        groups.extend(libdmaheap::groups());
         groups.extend(configs::groups());
         groups.extend(deb::groups());
     }

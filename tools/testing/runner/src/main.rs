@@ -17,6 +17,7 @@ mod host;
 mod kernel_selftest;
 mod kit;
 mod ktap;
+mod libdmaheap;
 mod noise;
 mod pictures;
 mod pipeline;
