@@ -405,7 +405,7 @@ fn the_examples_of_the_readme_compile() {
 
     // Those of Rust are lines of the documentation, which is compiled.
     let library = include_str!("../src/lib.rs");
-    for path in ["../../README.md"] {
+    for path in ["../../README.md", "README.md"] {
         let block = readme(path, "rust");
         for line in block.lines().filter(|line| !line.is_empty()) {
             assert!(library.contains(&format!("//! {line}\n")), "{line}");
