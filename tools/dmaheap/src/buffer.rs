@@ -65,26 +65,23 @@ impl Request {
 impl Allocator {
     pub(crate) fn open(heap: &Heap) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd =
-            rustix::fs::open(&heap.node, flags, Mode::empty()).map_err(|errno| match errno {
-                Errno::ACCESS | Errno::PERM => Error::Denied {
-                    node: heap.node.clone(),
-                    access: match &heap.access {
-                        // It was so when the heap was looked at.
-                        Access::Allowed => Access::refused(&System::new(), &heap.node),
-                        access => access.clone(),
-                    },
-                },
-                Errno::NOENT | Errno::NODEV | Errno::NXIO => Error::Denied {
-                    node: heap.node.clone(),
-                    access: Access::NoNode,
-                },
-                errno => Error::file(&heap.node)(errno),
-            })?;
-        Ok(Self {
-            heap: heap.name.clone(),
-            fd,
-        })
+        let denied = |access| Error::Denied {
+            node: heap.node.clone(),
+            access,
+        };
+        match rustix::fs::open(&heap.node, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self {
+                heap: heap.name.clone(),
+                fd,
+            }),
+            Err(Errno::ACCESS | Errno::PERM) => Err(denied(match &heap.access {
+                // It was so when the heap was looked at.
+                Access::Allowed => Access::refused(&System::new(), &heap.node)?,
+                access => access.clone(),
+            })),
+            Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Err(denied(Access::NoNode)),
+            Err(errno) => Err(Error::file(&heap.node)(errno)),
+        }
     }
 
     /// Allocates a buffer. Its size is rounded up to whole pages, and all bytes are zero.

@@ -2,7 +2,8 @@
 
 //! The kernel's list of all dma-bufs and the devices attached to each, in debugfs.
 
-use crate::system::System;
+use crate::error::{Error, Result};
+use crate::system::{System, if_there};
 use std::fs;
 use std::io::ErrorKind;
 
@@ -35,12 +36,15 @@ pub(crate) struct Listed {
 }
 
 /// All dma-bufs, if the caller may see that.
-pub(crate) fn list(system: &System) -> (Vec<Listed>, Debugfs) {
-    match fs::read_to_string(system.sys("kernel/debug/dma_buf/bufinfo")) {
-        Ok(text) => (parse(&text), Debugfs::Read),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => (Vec::new(), Debugfs::Denied),
-        Err(_) => (Vec::new(), Debugfs::NotMounted),
-    }
+pub(crate) fn list(system: &System) -> Result<(Vec<Listed>, Debugfs)> {
+    let path = system.sys("kernel/debug/dma_buf/bufinfo");
+    let read = fs::read_to_string(&path);
+    let denied = matches!(&read, Err(error) if error.kind() == ErrorKind::PermissionDenied);
+    Ok(match if_there(read.map_err(Error::file(&path)))? {
+        Some(text) => (parse(&text), Debugfs::Read),
+        None if denied => (Vec::new(), Debugfs::Denied),
+        None => (Vec::new(), Debugfs::NotMounted),
+    })
 }
 
 fn parse(text: &str) -> Vec<Listed> {

@@ -2,6 +2,7 @@
 
 //! What a device needs of a buffer, as the module tells it beside the links.
 
+use crate::error::Result;
 use crate::system::attribute;
 use std::fmt;
 use std::path::Path;
@@ -56,18 +57,32 @@ impl Pieces {
 impl Constraints {
     /// Reads the files in a directory `dma_heaps`; a module from before there were constraints has
     /// none of them.
-    pub(crate) fn read(directory: &Path) -> Option<Self> {
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>> {
         let value = |file: &str| attribute(&directory.join(file));
-        let flag = |file: &str| match value(file)?.as_str() {
+        Ok(Self::parse(
+            value("snoops")?,
+            value("address_bits")?,
+            value("iommu")?,
+            value("pieces")?,
+        ))
+    }
+
+    fn parse(
+        snoops: Option<String>,
+        address_bits: Option<String>,
+        iommu: Option<String>,
+        pieces: Option<String>,
+    ) -> Option<Self> {
+        let flag = |value: Option<String>| match value?.as_str() {
             "0" => Some(false),
             "1" => Some(true),
             _ => None,
         };
         Some(Self {
-            snoops: flag("snoops")?,
-            address_bits: value("address_bits")?.parse().ok()?,
-            iommu: flag("iommu")?,
-            pieces: match value("pieces")?.as_str() {
+            snoops: flag(snoops)?,
+            address_bits: address_bits?.parse().ok()?,
+            iommu: flag(iommu)?,
+            pieces: match pieces?.as_str() {
                 "one" => Pieces::One,
                 "any" => Pieces::Any,
                 _ => Pieces::Unknown,

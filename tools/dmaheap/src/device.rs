@@ -5,7 +5,7 @@
 use crate::constraints::Constraints;
 use crate::error::Result;
 use crate::snooping::Snooping;
-use crate::system::{System, attribute, base_name, entries, target_name};
+use crate::system::{System, attribute, base_name, entries, entries_of_all, target_name};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,15 +65,16 @@ impl Device {
     }
 
     /// Reads all that there is to know of the device with this directory.
-    pub(crate) fn read(system: &System, path: PathBuf) -> Self {
+    pub(crate) fn read(system: &System, path: PathBuf) -> Result<Self> {
         let bus = target_name(&path.join("subsystem"));
         let driver = target_name(&path.join("driver"));
         let links = path.join("dma_heaps");
-        let order = fs::read_to_string(links.join("order")).ok();
-        let order = order.map(|order| order.split_whitespace().map(str::to_owned).collect());
-        let constraints = Constraints::read(&links);
-        let nodes = nodes(system, &path);
-        Self {
+        let order = attribute(&links.join("order"))?;
+        let order: Option<Vec<_>> =
+            order.map(|order| order.split_whitespace().map(str::to_owned).collect());
+        let constraints = Constraints::read(&links)?;
+        let nodes = nodes(system, &path)?;
+        Ok(Self {
             snooping: match constraints {
                 Some(constraints) => {
                     let file = links.join("snoops");
@@ -85,12 +86,13 @@ impl Device {
                     &path,
                     bus.as_deref(),
                     order.as_deref().unwrap_or(&[]),
-                ),
+                )?,
             },
             constraints,
-            rule: driver
-                .as_deref()
-                .and_then(|driver| heaps_by_rule(system, driver)),
+            rule: match &driver {
+                Some(driver) => heaps_by_rule(system, driver)?,
+                None => None,
+            },
             unlinked: if !system.module_is_loaded() {
                 "the module dmabuf_coherency is not loaded (modprobe dmabuf_coherency)"
             } else if driver.is_none() {
@@ -107,7 +109,7 @@ impl Device {
             driver,
             nodes,
             order,
-        }
+        })
     }
 
     /// The heap that suits it best.
@@ -117,52 +119,49 @@ impl Device {
 }
 
 /// The heaps that the module was told to link the devices of a driver to, if it was told any.
-fn heaps_by_rule(system: &System, driver: &str) -> Option<Vec<String>> {
+fn heaps_by_rule(system: &System, driver: &str) -> Result<Option<Vec<String>>> {
     let rules = attribute(&system.sys("module/dmabuf_coherency/parameters/links"))?;
+    let rules = rules.unwrap_or_default();
     let mut rules = rules.split(',').filter_map(|rule| rule.split_once('='));
-    let (_, rule) = rules.find(|(named, _)| *named == driver)?;
+    let rule = rules.find(|(named, _)| *named == driver);
     // What has a slash in it is a constraint.
-    let heaps = rule.split(':').filter(|element| !element.contains('/'));
+    let heaps = rule.into_iter().flat_map(|(_, rule)| rule.split(':'));
+    let heaps = heaps.filter(|element| !element.contains('/'));
     let heaps: Vec<_> = heaps.map(str::to_owned).collect();
-    (!heaps.is_empty()).then_some(heaps)
+    Ok((!heaps.is_empty()).then_some(heaps))
 }
 
 /// The nodes of a device that import buffers.
-fn nodes(system: &System, path: &Path) -> Vec<PathBuf> {
-    let classes = NODE_CLASSES.iter().map(|class| path.join(class));
-    let class_devices = classes.flat_map(|class| entries(&class));
-    class_devices
+fn nodes(system: &System, path: &Path) -> Result<Vec<PathBuf>> {
+    let mut nodes = Vec::new();
+    for class_device in entries_of_all(NODE_CLASSES.map(|class| path.join(class)))? {
         // DRM has links of former names to some nodes.
-        .filter(|class_device| class_device.join("dev").exists() && !class_device.is_symlink())
-        .filter_map(|class_device| {
-            let event = attribute(&class_device.join("uevent"))?;
-            let name = event
-                .lines()
-                .find_map(|line| line.strip_prefix("DEVNAME="))?;
-            Some(system.dev(name))
-        })
-        .collect()
+        if class_device.join("dev").exists() && !class_device.is_symlink() {
+            let event = attribute(&class_device.join("uevent"))?.unwrap_or_default();
+            let mut lines = event.lines();
+            let name = lines.find_map(|line| line.strip_prefix("DEVNAME="));
+            nodes.extend(name.map(|name| system.dev(name)));
+        }
+    }
+    Ok(nodes)
 }
 
 /// All devices that have such a node, or links.
 pub(crate) fn all(system: &System) -> Result<Vec<Device>> {
-    let nodes = NODE_CLASSES
-        .iter()
-        .flat_map(|class| entries(&system.sys("class").join(class)));
-    let behind = nodes
+    let classes = NODE_CLASSES.map(|class| system.sys("class").join(class));
+    let behind = entries_of_all(classes)?
+        .into_iter()
         .filter(|node| node.join("dev").exists())
         .map(|node| node.join("device"));
     // A driver may ask for links of a device without a node.
-    let linked = entries(&system.sys("bus"))
+    let buses = entries(&system.sys("bus"))?.into_iter();
+    let linked = entries_of_all(buses.map(|bus| bus.join("devices")))?
         .into_iter()
-        .flat_map(|bus| entries(&bus.join("devices")))
         .filter(|device| device.join("dma_heaps").exists());
     let paths: BTreeSet<_> = behind
         .chain(linked)
         .filter_map(|path| fs::canonicalize(path).ok())
         .collect();
-    Ok(paths
-        .into_iter()
-        .map(|path| Device::read(system, path))
-        .collect())
+    let paths = paths.into_iter();
+    paths.map(|path| Device::read(system, path)).collect()
 }

@@ -4,6 +4,7 @@
 
 use crate::choice::Unfit;
 use crate::heap::Access;
+use rustix::io::Errno;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -101,7 +102,7 @@ pub enum Error {
     )]
     NoQuery,
     /// A system call failed.
-    #[error("{what}: {cause}")]
+    #[error("{what}: {cause}{}", advice(.cause))]
     Io {
         /// What was being done.
         what: String,
@@ -122,7 +123,17 @@ impl Error {
 
     /// The same for a file.
     pub(crate) fn file<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Self {
-        Self::io(path.display().to_string())
+        move |cause| Self::io(path.display().to_string())(cause)
+    }
+}
+
+/// What to do about what the kernel says, if that is not plain.
+fn advice(cause: &io::Error) -> &'static str {
+    match Errno::from_io_error(cause) {
+        Some(Errno::MFILE) => {
+            ". This process has as many as it may: close some, or raise the limit (ulimit -n)"
+        }
+        _ => "",
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::device::{Device, NODE_CLASSES};
 use crate::error::{Error, Result};
-use crate::system::{System, attribute, base_name, entries, target_name};
+use crate::system::{System, attribute, base_name, entries, entries_of_all, target_name};
 use rustix::fd::{AsRawFd as _, BorrowedFd};
 use rustix::fs::{FileType, Stat, fstat, major, minor, stat};
 use rustix::io::Errno;
@@ -73,9 +73,9 @@ fn by_name(system: &System, name: &str) -> Result<Device> {
     if ["", ".", ".."].contains(&name) {
         return Err(Error::NoSuchDevice(name.into()));
     }
-    let found = named(system, name);
+    let found = named(system, name)?;
     let found = if found.is_empty() {
-        driven(system, name)
+        driven(system, name)?
     } else {
         found
     };
@@ -95,37 +95,39 @@ fn by_name(system: &System, name: &str) -> Result<Device> {
 }
 
 /// The devices of this name on any bus, and the nodes of this name.
-fn named(system: &System, name: &str) -> BTreeSet<PathBuf> {
-    let buses = entries(&system.sys("bus")).into_iter();
+fn named(system: &System, name: &str) -> Result<BTreeSet<PathBuf>> {
+    let buses = entries(&system.sys("bus"))?.into_iter();
     let on_buses = buses.map(|bus| bus.join("devices").join(name));
     let short_pci = system.sys("bus/pci/devices").join(format!("0000:{name}"));
     let nodes = NODE_CLASSES.map(|class| system.sys("class").join(class).join(name));
     let paths = on_buses.chain([short_pci]).chain(nodes);
-    paths
+    Ok(paths
         .filter_map(|path| fs::canonicalize(path).ok())
-        .collect()
+        .collect())
 }
 
 /// The devices that are bound to the driver, or to a driver of the module, of this name.
-fn driven(system: &System, name: &str) -> BTreeSet<PathBuf> {
+fn driven(system: &System, name: &str) -> Result<BTreeSet<PathBuf>> {
     // A module's file may have dashes in its name, the module has not.
     let module = Some(name.replace('-', "_"));
-    let buses = entries(&system.sys("bus")).into_iter();
-    let drivers = buses.flat_map(|bus| entries(&bus.join("drivers")));
-    drivers
-        .filter(|driver| base_name(driver) == name || target_name(&driver.join("module")) == module)
-        .flat_map(|driver| entries(&driver))
-        .filter(|link| {
-            link.is_symlink() && link.join("uevent").exists() && link.join("driver").exists()
-        })
+    let buses = entries(&system.sys("bus"))?.into_iter();
+    let drivers = entries_of_all(buses.map(|bus| bus.join("drivers")))?.into_iter();
+    let drivers = drivers.filter(|driver| {
+        base_name(driver) == name || target_name(&driver.join("module")) == module
+    });
+    let links = entries_of_all(drivers)?.into_iter();
+    let devices = links.filter(|link| {
+        link.is_symlink() && link.join("uevent").exists() && link.join("driver").exists()
+    });
+    Ok(devices
         .filter_map(|device| fs::canonicalize(device).ok())
-        .collect()
+        .collect())
 }
 
 /// From what was found to the device that has the links.
 fn settle(system: &System, shown: &str, found: PathBuf) -> Result<Device> {
     let subsystem = target_name(&found.join("subsystem"));
-    let event = attribute(&found.join("uevent")).unwrap_or_default();
+    let event = attribute(&found.join("uevent"))?.unwrap_or_default();
     let candidates = match subsystem.as_deref() {
         _ if found.join("dma_heaps").exists() => vec![found],
         // Media controllers are on a bus of their own.
@@ -133,14 +135,16 @@ fn settle(system: &System, shown: &str, found: PathBuf) -> Result<Device> {
         // It is the PCI device, or the like, that does the DMA.
         Some("virtio") => found.parent().map(Path::to_owned).into_iter().collect(),
         // Drivers are bound to interfaces, and so are nodes.
-        Some("usb") if event.lines().any(|line| line == "DEVTYPE=usb_device") => interfaces(&found),
+        Some("usb") if event.lines().any(|line| line == "DEVTYPE=usb_device") => {
+            interfaces(&found)?
+        }
         _ => match fs::canonicalize(found.join("device")) {
             Ok(device) if found.join("dev").exists() => vec![device],
             _ => vec![found],
         },
     };
     match <[PathBuf; 1]>::try_from(candidates) {
-        Ok([path]) => Ok(Device::read(system, path)),
+        Ok([path]) => Device::read(system, path),
         Err(several) => Err(Error::Ambiguous {
             handle: shown.into(),
             found: several.iter().map(|path| base_name(path)).collect(),
@@ -149,14 +153,14 @@ fn settle(system: &System, shown: &str, found: PathBuf) -> Result<Device> {
 }
 
 /// The interfaces of a USB device that have nodes, else the device itself.
-fn interfaces(device: &Path) -> Vec<PathBuf> {
+fn interfaces(device: &Path) -> Result<Vec<PathBuf>> {
     let has_node = |path: &PathBuf| NODE_CLASSES.iter().any(|class| path.join(class).exists());
-    let found: Vec<_> = entries(device).into_iter().filter(has_node).collect();
-    if found.is_empty() {
+    let found: Vec<_> = entries(device)?.into_iter().filter(has_node).collect();
+    Ok(if found.is_empty() {
         vec![device.into()]
     } else {
         found
-    }
+    })
 }
 
 fn not_a_device(shown: &str, what: &'static str) -> Error {

@@ -153,46 +153,50 @@ impl Heap {
     fn read(system: &System, name: &str, nodes: &[Node]) -> Result<Self> {
         let class = system.sys("class/dma_heap");
         let text_of = |heap: &str, file| attribute(&class.join(heap).join(file));
-        let number_of = |heap: &str, file| text_of(heap, file)?.parse().ok();
+        let number_of = |heap: &str, file| -> Result<Option<u64>> {
+            Ok(text_of(heap, file)?.and_then(|text| text.parse().ok()))
+        };
         let number = |file| number_of(name, file);
         let maintained = format!("{name}-noncoherent");
         let heap = Self {
-            refused: number("refused"),
-            buffers: number("buffers"),
-            bytes: number("bytes"),
-            limit: number("limit").filter(|limit: &u64| *limit > 0),
+            refused: number("refused")?,
+            buffers: number("buffers")?,
+            bytes: number("bytes")?,
+            limit: number("limit")?.filter(|limit| *limit > 0),
             ..Self::new(name, system.dev("dma_heap").join(name))
         };
-        let heap = match Node::of(nodes, &heap.node, text_of(name, "dev")) {
+        let heap = match Node::of(nodes, &heap.node, text_of(name, "dev")?) {
             Some(node) => heap.at(system, node)?,
             None => Self {
                 access: Access::NoNode,
                 ..heap
             },
         };
-        let is_module_s = |heap| number_of(heap, "dma_coherent").is_some();
-        let contiguous = |heap| Some(number_of(heap, "contiguous")? != 0);
-        Ok(if is_module_s(name) {
-            let cpu_mapping = match text_of(name, "cpu_mapping").as_deref() {
+        let flag = |heap, file| -> Result<Option<bool>> {
+            Ok(number_of(heap, file)?.map(|number| number != 0))
+        };
+        Ok(if let Some(coherent) = flag(name, "dma_coherent")? {
+            let cpu_mapping = match text_of(name, "cpu_mapping")?.as_deref() {
                 Some("write-back") => Some(CpuMapping::WriteBack),
                 Some("write-combining") => Some(CpuMapping::WriteCombining),
                 _ => None,
             };
+            let is_x86 = system.is_x86()?;
             Self {
                 exporter: Exporter::Module,
-                dma_coherent: number("dma_coherent").map(|coherent| coherent != 0),
+                dma_coherent: Some(coherent),
                 refuses_snooping: cpu_mapping
-                    .map(|mapping| mapping == CpuMapping::WriteCombining && !system.is_x86()),
+                    .map(|mapping| mapping == CpuMapping::WriteCombining && !is_x86),
                 cpu_mapping,
-                contiguous: contiguous(name),
-                capacity: number("capacity"),
+                contiguous: flag(name, "contiguous")?,
+                capacity: number("capacity")?,
                 ..heap
             }
-        } else if is_module_s(&maintained) {
+        } else if flag(&maintained, "dma_coherent")?.is_some() {
             // It is the kernel's heap of the same region.
-            let contiguous = contiguous(&maintained).or(heap.contiguous);
+            let contiguous = flag(&maintained, "contiguous")?.or(heap.contiguous);
             Self {
-                capacity: number_of(&maintained, "capacity"),
+                capacity: number_of(&maintained, "capacity")?,
                 ..heap.in_tree(contiguous)
             }
         } else {
@@ -242,10 +246,10 @@ const FORMER_NAMES: [&str; 2] = ["linux,cma", "reserved"];
 
 /// All heaps, by name.
 pub(crate) fn all(system: &System) -> Result<Vec<Heap>> {
-    let nodes = Node::all(system);
+    let nodes = Node::all(system)?;
     let class = system.sys("class/dma_heap");
     if class.is_dir() {
-        let heaps = entries(&class).into_iter();
+        let heaps = entries(&class)?.into_iter();
         return heaps
             .map(|heap| Heap::read(system, &base_name(&heap), &nodes))
             .collect();
@@ -266,15 +270,14 @@ struct Node {
 }
 
 impl Node {
-    fn all(system: &System) -> Vec<Self> {
-        let paths = entries(&system.dev("dma_heap")).into_iter();
-        paths
-            .filter_map(|path| {
-                let number = stat(&path).ok()?.st_rdev;
-                let number = format!("{}:{}", major(number), minor(number));
-                Some(Self { path, number })
-            })
-            .collect()
+    fn all(system: &System) -> Result<Vec<Self>> {
+        let paths = entries(&system.dev("dma_heap"))?.into_iter();
+        let nodes = paths.filter_map(|path| {
+            let number = stat(&path).ok()?.st_rdev;
+            let number = format!("{}:{}", major(number), minor(number));
+            Some(Self { path, number })
+        });
+        Ok(nodes.collect())
     }
 
     /// That of the heap with this number: if there are several, the one that has its name.
@@ -294,22 +297,23 @@ impl Access {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         match retry_on_intr(|| open(node, flags, Mode::empty())) {
             Ok(_) => Ok(Self::Allowed),
-            Err(Errno::ACCESS | Errno::PERM) => Ok(Self::refused(system, node)),
+            Err(Errno::ACCESS | Errno::PERM) => Self::refused(system, node),
             Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Ok(Self::NoNode),
             Err(errno) => Err(Error::file(node)(errno)),
         }
     }
 
     /// Why a node could not be opened.
-    pub(crate) fn refused(system: &System, node: &Path) -> Self {
+    pub(crate) fn refused(system: &System, node: &Path) -> Result<Self> {
         if accessat(CWD, node, May::READ_OK, AtFlags::EACCESS).is_ok() {
-            return Self::Forbidden;
+            return Ok(Self::Forbidden);
         }
         let stat = stat(node).ok();
         let by_group = stat.filter(|stat| stat.st_mode & 0o040 != 0 && stat.st_gid != 0);
-        Self::Denied {
-            group: by_group.map(|stat| system.group(stat.st_gid)),
-        }
+        let group = by_group.map(|stat| system.group(stat.st_gid));
+        Ok(Self::Denied {
+            group: group.transpose()?,
+        })
     }
 
     /// Whether it is [`Access::Allowed`].

@@ -7,11 +7,13 @@ pub use crate::bufinfo::Debugfs;
 use crate::error::{Error, Result};
 use crate::heap::Heap;
 use crate::query::query;
-use crate::system::{System, attribute, base_name, entries};
+use crate::system::{System, attribute, base_name, entries, if_there};
 use rustix::fd::OwnedFd;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -73,8 +75,12 @@ pub(crate) fn look(system: &System, pid: Option<u32>) -> Result<Holders> {
         found: BTreeMap::new(),
     };
     let mut hidden_processes = 0;
-    for pid in pid.map_or_else(|| processes(system), |pid| vec![pid]) {
-        if search.process(pid).is_err() {
+    let pids = match pid {
+        Some(pid) => vec![pid],
+        None => processes(system)?,
+    };
+    for pid in pids {
+        if !search.process(pid)? {
             hidden_processes += 1;
         }
     }
@@ -89,7 +95,7 @@ pub(crate) fn look(system: &System, pid: Option<u32>) -> Result<Holders> {
             ))(denied));
         }
     }
-    let debugfs = search.add_listed(pid.is_none());
+    let debugfs = search.add_listed(pid.is_none())?;
     let mut buffers: Vec<_> = search.found.into_values().collect();
     let heaps = system.heaps()?;
     for buffer in &mut buffers {
@@ -102,13 +108,13 @@ pub(crate) fn look(system: &System, pid: Option<u32>) -> Result<Holders> {
     })
 }
 
-fn processes(system: &System) -> Vec<u32> {
-    let mut pids: Vec<u32> = entries(&system.proc(""))
+fn processes(system: &System) -> Result<Vec<u32>> {
+    let mut pids: Vec<u32> = entries(&system.proc(""))?
         .iter()
         .filter_map(|path| base_name(path).parse().ok())
         .collect();
     pids.sort_unstable();
-    pids
+    Ok(pids)
 }
 
 struct Search<'a> {
@@ -117,12 +123,17 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Looks into a process. It may end meanwhile: that is as if it held nothing more.
-    fn process(&mut self, pid: u32) -> std::io::Result<()> {
+    /// Looks into a process; says whether that is allowed. It may end meanwhile: that is as if it
+    /// held nothing more.
+    fn process(&mut self, pid: u32) -> Result<bool> {
         let directory = self.system.proc(pid.to_string());
-        let descriptors = match fs::read_dir(directory.join("fd")) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            descriptors => descriptors?,
+        let descriptors = directory.join("fd");
+        let descriptors = match fs::read_dir(&descriptors) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            entries => if_there(entries.map_err(Error::file(&descriptors)))?,
+        };
+        let Some(descriptors) = descriptors else {
+            return Ok(false);
         };
         for entry in descriptors.flatten() {
             let link = entry.path();
@@ -137,17 +148,17 @@ impl Search<'_> {
                 continue;
             };
             let buffer = self.buffer(metadata.ino());
-            buffer.add_fdinfo(&directory.join("fdinfo").join(fd.to_string()));
+            buffer.add_fdinfo(&directory.join("fdinfo").join(fd.to_string()))?;
             if buffer.dma_coherent.is_none() {
-                buffer.dma_coherent = ask(pid, fd);
+                buffer.dma_coherent = if_there(ask(pid, fd))?.flatten();
             }
-            buffer.holder(pid, &directory).descriptors.push(fd);
+            buffer.holder(pid, &directory)?.descriptors.push(fd);
         }
-        let maps = fs::read_to_string(directory.join("maps")).unwrap_or_default();
+        let maps = attribute(&directory.join("maps"))?.unwrap_or_default();
         for inode in maps.lines().filter_map(mapped_inode) {
-            self.buffer(inode).holder(pid, &directory).mappings += 1;
+            self.buffer(inode).holder(pid, &directory)?.mappings += 1;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn buffer(&mut self, inode: u64) -> &mut Held {
@@ -158,8 +169,8 @@ impl Search<'_> {
     }
 
     /// Adds what debugfs knows, of `all` buffers or of those that are known.
-    fn add_listed(&mut self, all: bool) -> Debugfs {
-        let (listed, debugfs) = bufinfo::list(self.system);
+    fn add_listed(&mut self, all: bool) -> Result<Debugfs> {
+        let (listed, debugfs) = bufinfo::list(self.system)?;
         for listed in listed {
             if all || self.found.contains_key(&listed.inode) {
                 let buffer = self.buffer(listed.inode);
@@ -170,13 +181,13 @@ impl Search<'_> {
                 buffer.attached = Some(listed.attached);
             }
         }
-        debugfs
+        Ok(debugfs)
     }
 }
 
 impl Held {
-    fn add_fdinfo(&mut self, path: &Path) {
-        let text = fs::read_to_string(path).unwrap_or_default();
+    fn add_fdinfo(&mut self, path: &Path) -> Result<()> {
+        let text = attribute(path)?.unwrap_or_default();
         for (key, value) in text.lines().filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             match key {
@@ -187,6 +198,7 @@ impl Held {
                 _ => (),
             }
         }
+        Ok(())
     }
 
     /// Where nobody could be asked about the buffer, its heap tells, if it is one of the module's.
@@ -200,28 +212,32 @@ impl Held {
         }
     }
 
-    fn holder(&mut self, pid: u32, directory: &Path) -> &mut Holder {
+    fn holder(&mut self, pid: u32, directory: &Path) -> Result<&mut Holder> {
         let known = self.holders.iter().position(|holder| holder.pid == pid);
-        let index = known.unwrap_or_else(|| {
-            self.holders.push(Holder {
-                pid,
-                command: attribute(&directory.join("comm")).unwrap_or_default(),
-                ..Holder::default()
-            });
-            self.holders.len() - 1
-        });
-        &mut self.holders[index]
+        let index = match known {
+            Some(index) => index,
+            None => {
+                self.holders.push(Holder {
+                    pid,
+                    command: attribute(&directory.join("comm"))?.unwrap_or_default(),
+                    ..Holder::default()
+                });
+                self.holders.len() - 1
+            }
+        };
+        Ok(&mut self.holders[index])
     }
 }
 
 /// Asks the module about a buffer of another process, which takes the right to trace it.
-fn ask(pid: u32, fd: u32) -> Option<bool> {
-    let pid = Pid::from_raw(pid.try_into().ok()?)?;
-    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    let buffer: OwnedFd =
-        rustix::process::pidfd_getfd(process, fd.try_into().ok()?, PidfdGetfdFlags::empty())
-            .ok()?;
-    query(buffer).ok()?.dma_coherent
+fn ask(pid: u32, fd: u32) -> Result<Option<bool>> {
+    let asking = || Error::io("asking about another process's dma-buf");
+    let pid = pid.try_into().ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(Errno::SRCH).map_err(asking())?;
+    let fd = fd.try_into().map_err(|_| Errno::BADF).map_err(asking())?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(asking())?;
+    let buffer: OwnedFd = pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).map_err(asking())?;
+    Ok(query(buffer)?.dma_coherent)
 }
 
 /// What the kernel calls a dma-buf in `/proc`: this, and its name behind it.

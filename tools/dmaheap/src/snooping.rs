@@ -3,6 +3,7 @@
 //! Whether a device's DMA sees the CPU caches. The module says so in a file; where that is not there,
 //! as the module is not loaded or older, there is some evidence.
 
+use crate::error::Result;
 use crate::system::{System, attribute};
 use std::fs;
 use std::path::Path;
@@ -26,19 +27,29 @@ impl Snooping {
     }
 
     /// Looks at what evidence there is, the most certain first.
-    pub(crate) fn guess(system: &System, path: &Path, bus: Option<&str>, order: &[String]) -> Self {
-        if let Some(heap) = order.iter().find(|name| is_strict(system, name)) {
+    pub(crate) fn guess(
+        system: &System,
+        path: &Path,
+        bus: Option<&str>,
+        order: &[String],
+    ) -> Result<Self> {
+        for heap in order {
             // The kernel never links a device to a heap that would refuse it.
-            return Self::new(Some(true), format!("it is linked to {heap}"));
+            if is_strict(system, heap)? {
+                return Ok(Self::new(Some(true), format!("it is linked to {heap}")));
+            }
         }
         if bus == Some("usb") {
-            return Self::new(None, "USB: its driver copies the data with the CPU");
+            let evidence = "USB: its driver copies the data with the CPU";
+            return Ok(Self::new(None, evidence));
         }
-        match fs::canonicalize(system.sys("firmware/devicetree/base")) {
-            Ok(tree) => Self::by_device_tree(&tree, path, bus),
-            Err(_) if system.is_x86() => Self::new(Some(true), "all devices do on x86"),
-            Err(_) => Self::new(None, "ACPI knows, and shows it to nobody"),
-        }
+        Ok(
+            match fs::canonicalize(system.sys("firmware/devicetree/base")) {
+                Ok(tree) => Self::by_device_tree(&tree, path, bus),
+                Err(_) if system.is_x86()? => Self::new(Some(true), "all devices do on x86"),
+                Err(_) => Self::new(None, "ACPI knows, and shows it to nobody"),
+            },
+        )
     }
 
     /// In a device tree `dma-coherent` holds for a node and all below it, unless one of those has
@@ -63,7 +74,7 @@ impl Snooping {
     }
 }
 
-fn is_strict(system: &System, heap: &str) -> bool {
+fn is_strict(system: &System, heap: &str) -> Result<bool> {
     let file = system.sys("class/dma_heap").join(heap).join("dma_coherent");
-    attribute(&file).as_deref() == Some("1")
+    Ok(attribute(&file)?.as_deref() == Some("1"))
 }

@@ -9,6 +9,7 @@ use crate::heap::{self, Heap};
 use crate::holders::{self, Holders};
 use crate::{device, find};
 use rustix::fd::AsFd;
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,8 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], if it cannot be said whether a heap's node may be opened, as this process
-    /// has too many open files.
+    /// [`Error::Io`], if this process has too many open files to look, or no memory. So it is with
+    /// all that reads the system.
     pub fn heaps(&self) -> Result<Vec<Heap>> {
         heap::all(self)
     }
@@ -134,11 +135,11 @@ impl System {
     }
 
     /// Whether its architecture is x86: by default that which this program was built for.
-    pub(crate) fn is_x86(&self) -> bool {
-        match attribute(&self.proc("sys/kernel/arch")) {
+    pub(crate) fn is_x86(&self) -> Result<bool> {
+        Ok(match attribute(&self.proc("sys/kernel/arch"))? {
             Some(arch) => arch == "x86_64" || arch.ends_with("86"),
             None => cfg!(any(target_arch = "x86", target_arch = "x86_64")),
-        }
+        })
     }
 
     /// A file below `/sys`.
@@ -157,28 +158,51 @@ impl System {
     }
 
     /// The name of a group.
-    pub(crate) fn group(&self, id: u32) -> String {
-        let groups = fs::read_to_string(self.root.join("etc/group")).unwrap_or_default();
+    pub(crate) fn group(&self, id: u32) -> Result<String> {
+        let groups = attribute(&self.root.join("etc/group"))?.unwrap_or_default();
         let fields = groups.lines().map(|line| line.split(':'));
         let mut named = fields.filter_map(|mut field| {
             let name = field.next()?;
             (field.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
         });
-        named.next().unwrap_or_else(|| id.to_string())
+        Ok(named.next().unwrap_or_else(|| id.to_string()))
+    }
+}
+
+/// What could be had of the system, `None` where there is nothing. That this process cannot look,
+/// as it has no descriptor or no memory left, is another matter.
+pub(crate) fn if_there<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::Io { what, cause }) => match Errno::from_io_error(&cause) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Err(Error::Io { what, cause }),
+            _ => Ok(None),
+        },
+        result => Ok(result.ok()),
     }
 }
 
 /// The entries of a directory, sorted; none if it is not there.
-pub(crate) fn entries(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = if_there(fs::read_dir(directory).map_err(Error::file(directory)))?;
+    let entries = entries.into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
     paths.sort();
-    paths
+    Ok(paths)
+}
+
+/// The entries of each of these directories.
+pub(crate) fn entries_of_all(
+    directories: impl IntoIterator<Item = PathBuf>,
+) -> Result<Vec<PathBuf>> {
+    let directories = directories.into_iter();
+    let entries = directories.map(|directory| entries(&directory));
+    Ok(entries.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// What stands in a file of sysfs, if there is one.
-pub(crate) fn attribute(path: &Path) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+pub(crate) fn attribute(path: &Path) -> Result<Option<String>> {
+    let text = if_there(fs::read_to_string(path).map_err(Error::file(path)))?;
+    Ok(text.map(|text| text.trim().to_owned()))
 }
 
 /// The last part of a path.

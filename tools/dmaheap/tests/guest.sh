@@ -354,6 +354,16 @@ alloc() {
 	is "$(cat "/sys/class/dma_heap/$(cat "$tmp/out")/contiguous")" 1
 }
 
+# One descriptor opens the heap, and none is left for the buffer.
+out_of_descriptors() {
+	status 3 sh -c 'ulimit -n 4; exec /dmaheap alloc --heap system-coherent --size 1M'
+	silent out
+	says err 'allocating from the heap system-coherent: '
+	says err 'close some, or raise the limit (ulimit -n)'
+	is "$(cat /sys/class/dma_heap/system-coherent/buffers)" 0
+	status 0 sh -c 'ulimit -n 5; exec /dmaheap alloc --heap system-coherent --size 1M'
+}
+
 # The kernel's own account of live buffers.
 live() {
 	head -n 1 "/sys/kernel/debug/dma_buf/bufinfo" >/dev/null
@@ -482,7 +492,7 @@ run without_module
 run without_heaps
 insmod "$DMABUF_COHERENCY_KO"
 for test in list devices constraints pick handles explain none_fits pieces size without_brackets \
-	bad_input gone alloc buffers permission watch graph json example_in_c; do
+	bad_input gone alloc out_of_descriptors buffers permission watch graph json example_in_c; do
 	run $test
 done
 echo "1..$number"
