@@ -280,7 +280,7 @@ void dmaheap_allocator_free(struct dmaheap_allocator *allocator);
 /*
  * Allocates a buffer of zeroes. Returns the descriptor of a dma-buf, which is the
  * caller's to close and is closed on exec. The size is rounded up to whole pages.
- * The name of up to 31 bytes, in UTF-8, shows in /proc and debugfs; it may be NULL.
+ * The name of up to 31 bytes shows in /proc and debugfs; it may be NULL.
  * Blocks for as long as the kernel takes.
  * -ENOMEM: there is not enough memory. -EINVAL: the size is 0, the name too long, or
  * a flag not known.

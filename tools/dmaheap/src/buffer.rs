@@ -11,7 +11,8 @@ use crate::system::System;
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 
 /// A heap that is open for allocation.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct Request {
     size: u64,
     read_only: bool,
     heap_flags: u64,
-    name: Option<String>,
+    name: Option<OsString>,
 }
 
 impl Request {
@@ -53,8 +54,8 @@ impl Request {
         Self { heap_flags, ..self }
     }
 
-    /// A name, up to 31 bytes long, that shows in `/proc/<pid>/fdinfo` and in debugfs.
-    pub fn name(self, name: impl Into<String>) -> Self {
+    /// A name, up to 31 bytes of anything but NUL, that shows in `/proc/<pid>/fdinfo` and in debugfs.
+    pub fn name(self, name: impl Into<OsString>) -> Self {
         Self {
             name: Some(name.into()),
             ..self
@@ -147,8 +148,8 @@ fn total_memory() -> u64 {
 /// The file system of dma-bufs, by `linux/magic.h`.
 const DMA_BUF_MAGIC: u64 = 0x444d_4142;
 
-fn checked_name(name: &str) -> Result<CString> {
-    CString::new(name)
+fn checked_name(name: &OsStr) -> Result<CString> {
+    CString::new(name.as_bytes())
         .ok()
         .filter(|name| name.as_bytes_with_nul().len() <= ioctl::DMA_BUF_NAME_LEN)
         .ok_or_else(|| Error::BadName(name.into()))
@@ -182,13 +183,13 @@ impl Buffer {
         self.size
     }
 
-    /// Gives it a name, up to 31 bytes long.
+    /// Gives it a name, as [`Request::name`] does.
     ///
     /// # Errors
     ///
     /// [`Error::BadName`].
-    pub fn set_name(&self, name: &str) -> Result<()> {
-        self.set_c_name(&checked_name(name)?)
+    pub fn set_name(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.set_c_name(&checked_name(name.as_ref())?)
     }
 
     fn set_c_name(&self, name: &CString) -> Result<()> {

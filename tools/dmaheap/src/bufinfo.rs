@@ -38,15 +38,17 @@ pub(crate) struct Listed {
 /// All dma-bufs, if the caller may see that.
 pub(crate) fn list(system: &System) -> Result<(Vec<Listed>, Debugfs)> {
     let path = system.sys("kernel/debug/dma_buf/bufinfo");
-    let read = fs::read_to_string(&path);
+    let read = fs::read(&path);
     let denied = matches!(&read, Err(error) if error.kind() == ErrorKind::PermissionDenied);
     Ok(match if_there(read.map_err(Error::file(&path)))? {
-        Some(text) => (parse(&text), Debugfs::Read),
+        Some(text) => (parse(&String::from_utf8_lossy(&text)), Debugfs::Read),
         None if denied => (Vec::new(), Debugfs::Denied),
         None => (Vec::new(), Debugfs::NotMounted),
     })
 }
 
+/// A buffer's name has anything in it, also ends of lines. It is too short for all of another
+/// buffer's line, and stands before the devices, so that the last list of them is the real one.
 fn parse(text: &str) -> Vec<Listed> {
     let mut buffers: Vec<Listed> = Vec::new();
     let mut in_devices = false;
@@ -56,6 +58,9 @@ fn parse(text: &str) -> Vec<Listed> {
             in_devices = false;
         } else if line == "\tAttached Devices:" {
             in_devices = true;
+            if let Some(buffer) = buffers.last_mut() {
+                buffer.attached.clear();
+            }
         } else if let (true, Some(device), Some(buffer)) =
             (in_devices, line.strip_prefix('\t'), buffers.last_mut())
         {
@@ -67,12 +72,17 @@ fn parse(text: &str) -> Vec<Listed> {
     buffers
 }
 
-/// A line with the columns size, flags, mode, count, exp_name, ino and name.
+/// A line with the columns size, flags, mode, count, exp_name, ino and name. The numbers have eight
+/// digits or more.
 fn parse_buffer(line: &str) -> Option<Listed> {
-    let fields: Vec<&str> = line.split('\t').map(str::trim).collect();
-    let [size, _flags, _mode, references, exporter, inode, name] = fields[..] else {
+    let fields: Vec<&str> = line.splitn(7, '\t').collect();
+    let [size, flags, mode, references, exporter, inode, name] = fields[..] else {
         return None;
     };
+    let numbers = [size, flags, mode, references, inode];
+    if numbers.iter().any(|number| number.len() < 8) {
+        return None;
+    }
     Some(Listed {
         size: size.parse().ok()?,
         references: references.parse().ok()?,
@@ -109,5 +119,26 @@ mod tests {
         assert_eq!(coherent.attached, ["vgem", "0000:00:02.0"]);
         assert_eq!(system.name.as_deref(), Some("frame"));
         assert!(system.attached.is_empty());
+    }
+
+    #[test]
+    fn names_forge_neither_buffers_nor_devices() {
+        let row = "00004096\t00000002\t00080007\t00000001\tsystem\t00000018";
+        let tail = "\tAttached Devices:\n\tvgem\nTotal 1 devices attached\n\n";
+        for (name, first_line) in [
+            ("a\tb", "a\tb"),
+            ("x\n1\t2\t3\t4\tsystem\t5\tforged", "x"),
+            ("x\n\tAttached Devices:\n\tforged", "x"),
+            ("\nTotal 0 devices attached\n\n", ""),
+        ] {
+            assert!(name.len() < 32);
+            let text = format!("{row}\t{name}\n{tail}{row}\t<none>\n");
+            let [buffer, next] = &parse(&text)[..] else {
+                panic!("expected two buffers of {name:?}");
+            };
+            assert_eq!(buffer.name.as_deref(), Some(first_line));
+            assert_eq!(buffer.attached, ["vgem"], "{name:?}");
+            assert!(next.attached.is_empty());
+        }
     }
 }

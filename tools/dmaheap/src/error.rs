@@ -5,6 +5,7 @@
 use crate::choice::Unfit;
 use crate::heap::Access;
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ pub enum Error {
     },
     /// The name is too long, or has a NUL in it.
     #[error("a buffer's name has at most 31 bytes and no NUL: {0:?} does not fit")]
-    BadName(String),
+    BadName(OsString),
     /// Access beyond the end of a buffer, or of the part that a bracket is about; or a bracket around
     /// no bytes.
     #[error("{len} bytes at {offset} are not within bytes {} to {}", within.start, within.end)]

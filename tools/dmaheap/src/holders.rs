@@ -89,10 +89,9 @@ pub(crate) fn look(system: &System, pid: Option<u32>) -> Result<Holders> {
             return Err(Error::NoSuchProcess(pid));
         }
         if hidden_processes > 0 {
-            let denied = rustix::io::Errno::ACCESS;
             return Err(Error::io(format!(
                 "looking into process {pid}, which is not yours: try as root"
-            ))(denied));
+            ))(Errno::ACCESS));
         }
     }
     let debugfs = search.add_listed(pid.is_none())?;
@@ -148,7 +147,8 @@ impl Search<'_> {
                 continue;
             };
             let buffer = self.buffer(metadata.ino());
-            buffer.add_fdinfo(&directory.join("fdinfo").join(fd.to_string()))?;
+            let fdinfo = attribute(&directory.join("fdinfo").join(fd.to_string()))?;
+            buffer.add_fdinfo(&fdinfo.unwrap_or_default());
             if buffer.dma_coherent.is_none() {
                 buffer.dma_coherent = if_there(ask(pid, fd))?.flatten();
             }
@@ -176,7 +176,8 @@ impl Search<'_> {
                 let buffer = self.buffer(listed.inode);
                 buffer.size = Some(listed.size);
                 buffer.exporter = Some(listed.exporter);
-                buffer.name = listed.name;
+                // This is its first line, and fdinfo has all of it.
+                buffer.name = buffer.name.take().or(listed.name);
                 buffer.references = Some(listed.references);
                 buffer.attached = Some(listed.attached);
             }
@@ -186,19 +187,22 @@ impl Search<'_> {
 }
 
 impl Held {
-    fn add_fdinfo(&mut self, path: &Path) -> Result<()> {
-        let text = attribute(path)?.unwrap_or_default();
-        for (key, value) in text.lines().filter_map(|line| line.split_once(':')) {
+    /// The name stands last, and has anything in it, such as what looks like another line.
+    fn add_fdinfo(&mut self, text: &str) {
+        let (fields, name) = match text.split_once("\nname:\t") {
+            Some((fields, name)) => (fields, Some(name.to_owned())),
+            None => (text, None),
+        };
+        self.name = name;
+        for (key, value) in fields.lines().filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             match key {
                 "size" => self.size = value.parse().ok(),
                 "count" => self.references = value.parse().ok(),
                 "exp_name" => self.exporter = Some(value.into()),
-                "name" => self.name = Some(value.into()),
                 _ => (),
             }
         }
-        Ok(())
     }
 
     /// Where nobody could be asked about the buffer, its heap tells, if it is one of the module's.
@@ -254,7 +258,7 @@ fn mapped_inode(line: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::mapped_inode;
+    use super::{Held, mapped_inode};
 
     #[test]
     fn mappings_of_dma_bufs_are_found() {
@@ -265,5 +269,16 @@ mod tests {
             None
         );
         assert_eq!(mapped_inode("7f00-7f10 rw-p 00000000 00:00 0"), None);
+    }
+
+    #[test]
+    fn a_name_forges_no_other_field() {
+        let mut buffer = Held::default();
+        buffer.add_fdinfo("pos:\t0\nsize:\t4096\nexp_name:\tsystem\nname:\tx\nsize:\t1\nname:\ty");
+        assert_eq!(buffer.size, Some(4096));
+        assert_eq!(buffer.exporter.as_deref(), Some("system"));
+        assert_eq!(buffer.name.as_deref(), Some("x\nsize:\t1\nname:\ty"));
+        buffer.add_fdinfo("size:\t4096\ncount:\t2");
+        assert_eq!((buffer.name, buffer.references), (None, Some(2)));
     }
 }

@@ -199,10 +199,10 @@ pub(crate) fn entries_of_all(
     Ok(entries.collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// What stands in a file of sysfs, if there is one.
+/// What stands in a file of sysfs or the like, if there is one. What is no UTF-8 is replaced.
 pub(crate) fn attribute(path: &Path) -> Result<Option<String>> {
-    let text = if_there(fs::read_to_string(path).map_err(Error::file(path)))?;
-    Ok(text.map(|text| text.trim().to_owned()))
+    let text = if_there(fs::read(path).map_err(Error::file(path)))?;
+    Ok(text.map(|text| String::from_utf8_lossy(&text).trim().to_owned()))
 }
 
 /// The last part of a path.

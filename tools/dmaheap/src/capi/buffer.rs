@@ -3,7 +3,7 @@
 //! Allocation, access of the CPU, and the query.
 
 use super::heap::{CHeap, cpu_mapping};
-use super::{Failure, Freed, Out, Result};
+use super::{Freed, Out, Result};
 use super::{answer, borrow_fd, c_string, check_flags, make, number, os_str, pointer};
 use crate::buffer::{Allocator, Buffer, Request};
 use crate::error::Error;
@@ -11,7 +11,7 @@ use crate::ioctl;
 use crate::map::Mapped;
 use crate::query::{Answer, query};
 use rustix::fd::{IntoRawFd as _, OwnedFd};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::fcntl_dupfd_cloexec;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ops::Range;
 
@@ -43,9 +43,7 @@ pub unsafe extern "C" fn dmaheap_alloc(
         }
         if !name.is_null() {
             // SAFETY: By the contract of this function.
-            let name = unsafe { os_str(name) }.to_str();
-            let not_utf_8 = || Failure::new(Errno::INVAL, "a buffer's name is in UTF-8");
-            request = request.name(name.ok_or_else(not_utf_8)?);
+            request = request.name(unsafe { os_str(name) });
         }
         let buffer = allocator.alloc(&request)?;
         Ok(OwnedFd::from(buffer).into_raw_fd())

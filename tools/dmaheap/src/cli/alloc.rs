@@ -10,7 +10,7 @@ use dmaheap::{Error, Heap, Request, System};
 use rustix::fd::{AsFd as _, AsRawFd as _};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -45,8 +45,9 @@ pub fn run(system: &System, output: &Output, alloc: &Alloc) -> Result<()> {
     let buffer = heap.open()?.alloc(&request)?;
     let size = buffer.size();
     if output.is_json() {
+        let name = alloc.name.as_deref().map(OsStr::to_string_lossy);
         output.value(json!({ "buffer": {
-            "heap": heap.name, "size": size, "name": alloc.name, "read_only": alloc.read_only,
+            "heap": heap.name, "size": size, "name": name, "read_only": alloc.read_only,
         } }))?;
     }
     let Some((program, arguments)) = alloc.command.split_first() else {

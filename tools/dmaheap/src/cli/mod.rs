@@ -155,7 +155,7 @@ struct Alloc {
     size: u64,
     /// A name of up to 31 bytes, which shows in /proc and debugfs
     #[arg(long)]
-    name: Option<String>,
+    name: Option<OsString>,
     /// Nobody can map it for writing through this descriptor
     #[arg(long)]
     read_only: bool,
