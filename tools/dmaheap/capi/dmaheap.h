@@ -76,10 +76,11 @@ void dmaheap_heaps_free(struct dmaheap_heaps *heaps);
 const struct dmaheap_heap *dmaheap_heaps_get(const struct dmaheap_heaps *heaps, size_t index);
 
 /*
- * The heap of this name.
- * -ENOENT: there is none of this name. -ENODEV: there is none at all.
+ * The heap that a handle stands for: its name ("system"), the path of its node, or
+ * of a link to that, or the name of either below /dev/dma_heap.
+ * -ENOENT: there is no such heap. -ENODEV: there is none at all.
  */
-int dmaheap_heap_new(const struct dmaheap_system *system, const char *name,
+int dmaheap_heap_new(const struct dmaheap_system *system, const char *handle,
 		     struct dmaheap_heap **heap);
 void dmaheap_heap_free(struct dmaheap_heap *heap);
 

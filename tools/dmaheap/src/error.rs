@@ -22,7 +22,7 @@ pub enum Error {
         "this kernel has no DMA heaps: it needs CONFIG_DMABUF_HEAPS, and sysfs mounted on /sys"
     )]
     NoHeaps,
-    /// There is no heap of this name.
+    /// There is no heap by this handle.
     #[error("there is no heap {name}: there are {}", list(.known))]
     NoSuchHeap {
         /// What was asked for.

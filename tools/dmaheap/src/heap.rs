@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 use crate::system::{System, attribute, base_name, entries};
 use rustix::fs::{Access as May, AtFlags, CWD, Mode, OFlags, accessat, major, minor, open, stat};
 use rustix::io::{Errno, retry_on_intr};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// A DMA heap. What the kernel does not tell is `None`.
@@ -260,6 +262,23 @@ pub(crate) fn all(system: &System) -> Result<Vec<Heap>> {
     heaps
         .map(|node| Heap::unknown(base_name(&node.path), PathBuf::new()).at(system, node))
         .collect()
+}
+
+/// Which of these heaps a handle stands for.
+pub(crate) fn position(system: &System, heaps: &[Heap], handle: &OsStr) -> Option<usize> {
+    let path = match handle.as_bytes().contains(&b'/') {
+        true => PathBuf::from(handle),
+        false => system.dev("dma_heap").join(handle),
+    };
+    let find = |is_it: &dyn Fn(&Heap) -> bool| heaps.iter().position(is_it);
+    find(&|heap| heap.name.as_str() == handle)
+        .or_else(|| find(&|heap| heap.node == path))
+        .or_else(|| {
+            // What is no device has number 0.
+            let device = |path: &Path| stat(path).ok().map(|stat| stat.st_rdev);
+            let number = device(&path).filter(|number| *number != 0)?;
+            find(&|heap| device(&heap.node) == Some(number))
+        })
 }
 
 /// What is below `/dev/dma_heap`.

@@ -48,18 +48,20 @@ impl System {
         heap::all(self)
     }
 
-    /// The heap of this name.
+    /// The heap that a handle stands for: its name, the path of its node, or of a link to that; or
+    /// the name of either below `/dev/dma_heap`, such as a udev rule gives it.
     ///
     /// # Errors
     ///
     /// [`Error::NoSuchHeap`], or [`Error::NoHeaps`] if there is none at all.
-    pub fn heap(&self, name: &str) -> Result<Heap> {
+    pub fn heap(&self, handle: impl AsRef<OsStr>) -> Result<Heap> {
+        let handle = handle.as_ref();
         let mut heaps = self.heaps()?;
-        match heaps.iter().position(|heap| heap.name == name) {
+        match heap::position(self, &heaps, handle) {
             Some(found) => Ok(heaps.swap_remove(found)),
             None if heaps.is_empty() => Err(Error::NoHeaps),
             None => Err(Error::NoSuchHeap {
-                name: name.into(),
+                name: handle.to_string_lossy().into_owned(),
                 known: heaps.into_iter().map(|heap| heap.name).collect(),
             }),
         }

@@ -347,6 +347,8 @@ alloc() {
 	says out "exp_name:	$heap"
 	says out "name:	frame"
 	says out "8388608 of $heap"
+	is "$(/dmaheap alloc --heap "$(/dmaheap pick vivid)" --size 1 -- sh -c 'echo $DMABUF_HEAP')" \
+		"$(basename "$(/dmaheap pick vivid)")"
 	status 7 /dmaheap alloc --for vivid --size 1 -- sh -c 'exit 7'
 	status 127 /dmaheap alloc --for vivid --size 1 -- /nonesuch
 	status 126 /dmaheap alloc --for vivid --size 1 -- /etc

@@ -4,7 +4,7 @@
 
 mod tree;
 
-use dmaheap::{Access, CpuMapping, Exporter};
+use dmaheap::{Access, CpuMapping, Error, Exporter};
 use rustix::process::{Uid, geteuid};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities, set_thread_res_uid};
 use std::fs::{self, Permissions};
@@ -39,6 +39,32 @@ fn another_name_of_a_node_is_no_other_heap() {
     let before = names();
     tree.link("dev/dma_heap/linux,cma", "dev/dma_heap/system-noncoherent");
     assert_eq!(names(), before);
+}
+
+#[test]
+fn a_heap_has_the_handles_of_its_node() {
+    let tree = Tree::new();
+    let node = tree.path("dev/dma_heap/system");
+    let name = |handle: &dyn AsRef<std::ffi::OsStr>| tree.system().heap(handle).unwrap().name;
+    assert_eq!(name(&"system"), "system");
+    assert_eq!(name(&node), "system");
+
+    // The number of /dev/null, which no other heap has.
+    fs::remove_file(&node).unwrap();
+    symlink("/dev/null", &node).unwrap();
+    tree.number("system", "1:3");
+    tree.link("dev/dma_heap/linux,cma", "dev/dma_heap/system");
+    tree.link("elsewhere", "dev/dma_heap/system");
+    for handle in ["dev/dma_heap/linux,cma", "elsewhere"] {
+        assert_eq!(name(&tree.path(handle)), "system", "{handle}");
+    }
+    assert_eq!(name(&"linux,cma"), "system");
+    assert_eq!(name(&"/dev/null"), "system");
+
+    for handle in ["nonesuch", "/dev/zero", "/dev/dma_heap", "", "/"] {
+        let problem = tree.system().heap(handle);
+        assert!(matches!(problem, Err(Error::NoSuchHeap { .. })), "{handle}");
+    }
 }
 
 #[test]

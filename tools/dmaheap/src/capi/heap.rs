@@ -51,17 +51,16 @@ pub extern "C" fn dmaheap_heaps_get(heaps: &CHeaps, index: usize) -> Option<&CHe
 
 /// # Safety
 ///
-/// As [`os_str`] for `name`.
+/// As [`os_str`] for `handle`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dmaheap_heap_new(
     system: &System,
-    name: *const c_char,
+    handle: *const c_char,
     out: Out<'_, CHeap>,
 ) -> c_int {
     make(out, || {
         // SAFETY: By the contract of this function.
-        let name = unsafe { os_str(name) }.to_string_lossy();
-        Ok(CHeap::new(system.heap(&name)?))
+        Ok(CHeap::new(system.heap(unsafe { os_str(handle) })?))
     })
 }
 

@@ -147,9 +147,10 @@ struct Alloc {
     #[arg(long = "for", value_name = "DEVICE", num_args = 1.., required_unless_present = "heap",
           value_hint = ValueHint::AnyPath)]
     devices: Vec<OsString>,
-    /// The heap's name, instead of devices
-    #[arg(long, conflicts_with_all = ["devices", "contiguous", "without_brackets"])]
-    heap: Option<String>,
+    /// The heap's name, or the path of its node as `pick` prints it, instead of devices
+    #[arg(long, conflicts_with_all = ["devices", "contiguous", "without_brackets"],
+          value_hint = ValueHint::FilePath)]
+    heap: Option<OsString>,
     /// The size in bytes, or with K, M, G or T behind it (powers of 1024)
     #[arg(long, value_parser = size::parse)]
     size: u64,
