@@ -39,7 +39,7 @@ fn run(command: &mut Command) -> Output {
 }
 
 fn text(output: &Output) -> &str {
-    str::from_utf8(&output.stdout).expect("UTF-8")
+    std::str::from_utf8(&output.stdout).expect("UTF-8")
 }
 
 /// The prefix below which it is installed.
