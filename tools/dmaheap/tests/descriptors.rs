@@ -21,7 +21,7 @@ fn without_descriptors_nothing_is_taken_for_absent() {
     let usual = getrlimit(Resource::Nofile);
     let none = Rlimit {
         current: Some(0),
-        ..usual.clone()
+        ..usual
     };
     setrlimit(Resource::Nofile, none).unwrap();
     let results = [
