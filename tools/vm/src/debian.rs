@@ -67,6 +67,11 @@ impl Apt {
         Self::new(&["trixie-backports"], arch)
     }
 
+    /// Newer programs for this machine, if it runs Debian 12.
+    pub(crate) fn bookworm_backports() -> Result<Self> {
+        Self::new(&["bookworm-backports"], Arch::X86_64)
+    }
+
     /// The suite that guests are made from.
     pub(crate) fn stable(arch: Arch) -> Result<Self> {
         Self::new(&["trixie"], arch)
@@ -298,6 +303,11 @@ pub(crate) fn families() -> Vec<String> {
     let fields = ["ID", "ID_LIKE"].map(|field| release(field).unwrap_or_default());
     let words = fields.iter().flat_map(|field| field.split_whitespace());
     words.map(str::to_owned).collect()
+}
+
+/// Whether it runs Debian 12.
+pub(crate) fn is_bookworm() -> bool {
+    is_host() && release("VERSION_CODENAME").is_some_and(|name| name == "bookworm")
 }
 
 /// A field of os-release.

@@ -20,6 +20,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use crate::{
     arch::{Arch, Iommu},
     console::Report,
+    emulator,
     image::{self, Add, Image},
     kvm, progress,
     run::{Run, Stream},
@@ -68,6 +69,7 @@ pub struct Guest {
     pci_noncoherent: bool,
     reserved_areas: bool,
     iommu: Option<Iommu>,
+    plugins: bool,
     timeout: Option<Duration>,
     accelerator: Option<Accelerator>,
     interactive: bool,
@@ -153,6 +155,7 @@ impl Guest {
             pci_noncoherent: false,
             reserved_areas: false,
             iommu: None,
+            plugins: false,
             timeout: None,
             accelerator: None,
             interactive: false,
@@ -214,6 +217,13 @@ impl Guest {
         self
     }
 
+    /// Takes a QEMU whose plugins see registers and values, which comes from Debian if this
+    /// machine's is older. Only for arm64.
+    pub fn plugins(mut self, yes: bool) -> Self {
+        self.plugins = yes;
+        self
+    }
+
     /// How long the guest may take, the boot included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -238,6 +248,9 @@ impl Guest {
             bail!("only machines of arm64 have a device tree to change");
         }
         let arch = self.image.kernel.arch;
+        if self.plugins && arch != Arch::Arm64 {
+            bail!("only for arm64 there is another QEMU");
+        }
         if self.iommu.is_some_and(|iommu| !iommu.is_for(arch)) {
             bail!("no machine of this architecture has that IOMMU: virtio is for all");
         }
@@ -339,7 +352,10 @@ impl Guest {
     /// QEMU with all that the machine's device tree depends on.
     fn machine(&self) -> Result<Command> {
         let arch = self.image.kernel.arch;
-        let mut qemu = Command::new(arch.qemu());
+        let mut qemu = match self.plugins {
+            true => emulator::command()?,
+            false => Command::new(arch.qemu()),
+        };
         qemu.args([
             "-machine",
             arch.machine(),

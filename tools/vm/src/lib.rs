@@ -21,6 +21,7 @@ mod client;
 mod console;
 mod coverage;
 mod debian;
+mod emulator;
 mod guest;
 mod image;
 mod kernel;
@@ -44,13 +45,14 @@ pub use crate::{
     console::{Kind, Report},
     coverage::{Line, blocks},
     debian::mirror as debian_mirror,
+    emulator::no_plugins,
     guest::{Guest, Outcome},
     image::{Add, Image},
     kernel::{DEFAULT, Kernel, kernel, list},
-    module::{attacks, checkout, module},
+    module::{Change, attacks, checkout, module, variant},
     program::{
-        c_program, c_program_32, c_program_with_libdmaheap, rust_program, rust_program_32,
-        selftest_dmabuf_heaps,
+        c_program, c_program_32, c_program_with_libdmaheap, qemu_plugin, rust_program,
+        rust_program_32, selftest_dmabuf_heaps,
     },
     run::Stream,
     series::{older as older_series, table as series},

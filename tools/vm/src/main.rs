@@ -127,6 +127,9 @@ struct GuestArgs {
     /// More parameters for the kernel
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     append: Vec<String>,
+    /// Take a QEMU with plugins that see registers and values (arm64 only)
+    #[arg(long)]
+    plugins: bool,
     /// One more argument for QEMU
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu: Vec<OsString>,
@@ -157,7 +160,8 @@ impl GuestArgs {
             .qemu(&self.qemu)
             .pci_noncoherent(self.pci_noncoherent)
             .reserved_areas(self.reserved_areas)
-            .iommu(self.iommu);
+            .iommu(self.iommu)
+            .plugins(self.plugins);
         for parameters in &self.append {
             guest = guest.append(parameters);
         }

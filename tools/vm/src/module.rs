@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::{cache, kernel::Kernel, progress};
 
@@ -32,6 +32,60 @@ pub fn module(kernel: &Kernel) -> Result<PathBuf> {
 /// has it, and says where the output is.
 pub fn attacks(kernel: &Kernel) -> Result<PathBuf> {
     make(kernel, checkout(), "attacks", Some("ATTACK=guest".into()))
+}
+
+/// A change of the module's code: the path of a file below the checkout, what stands in it
+/// once, and what it becomes.
+pub type Change = (&'static str, &'static str, &'static str);
+
+/// What the module is built from.
+const SOURCES: [&str; 5] = [
+    "Kbuild",
+    "include",
+    "rust",
+    "tools/Cargo.toml",
+    "tools/version.mk",
+];
+
+/// Builds our module with some of its code changed, and says where it is.
+pub fn variant(kernel: &Kernel, name: &str, changes: &[Change]) -> Result<PathBuf> {
+    let directory = cache::subdir(format!("variants/{}-{name}", checkout_key()))?;
+    for path in SOURCES {
+        copy(Path::new(path), &directory, changes)?;
+    }
+    let output = make(kernel, &directory, name, None)?;
+    Ok(output.join("dmabuf_coherency.ko"))
+}
+
+/// Copies a file of the checkout, or all in a directory, as changed. What is the same already stays,
+/// so that nothing is built anew for it.
+fn copy(path: &Path, directory: &Path, changes: &[Change]) -> Result<()> {
+    let (from, to) = (checkout().join(path), directory.join(path));
+    if from.is_dir() {
+        for entry in fs::read_dir(from)? {
+            copy(&path.join(entry?.file_name()), directory, changes)?;
+        }
+        return Ok(());
+    }
+    let mut text = fs::read_to_string(&from).with_context(|| from.display().to_string())?;
+    for (_, before, after) in changes
+        .iter()
+        .filter(|(changed, ..)| path == Path::new(changed))
+    {
+        let count = text.matches(before).count();
+        if count != 1 {
+            bail!(
+                "{} should have this once, and has it {count} times: {before}",
+                path.display()
+            );
+        }
+        text = text.replace(before, after);
+    }
+    if fs::read_to_string(&to).ok().as_ref() != Some(&text) {
+        fs::create_dir_all(to.parent().unwrap_or(directory))?;
+        fs::write(to, text)?;
+    }
+    Ok(())
 }
 
 /// Builds our module and those that only tests need.

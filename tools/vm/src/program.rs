@@ -50,6 +50,22 @@ fn cc_32(arch: Arch) -> Result<&'static str> {
     Ok(cc)
 }
 
+/// Builds a plugin for this machine's QEMU from a package of the workspace in
+/// `tools`, and says where it is.
+pub fn qemu_plugin(package: &str) -> Result<PathBuf> {
+    let output = cache::subdir(format!("programs/{}", checkout_key()))?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--locked", "--release", "--package", package])
+        .arg("--manifest-path")
+        .arg(checkout().join("tools/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&output)
+        .env_remove("RUSTFLAGS");
+    progress::run(&format!("building {package}"), &cargo, 0)?;
+    Ok(output.join("release").join(format!("lib{package}.so")))
+}
+
 fn build_rust(
     target: &str,
     cc: &str,

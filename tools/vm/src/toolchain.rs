@@ -138,7 +138,7 @@ pub(crate) fn get_bindgen() -> Result<()> {
 }
 
 /// The release of rustc, as in `1.95.0`.
-fn rustc_release() -> Result<String> {
+pub(crate) fn rustc_release() -> Result<String> {
     let version = output(Command::new("rustc").arg("--version"))?;
     let release = version
         .split_whitespace()
