@@ -5,19 +5,29 @@
  */
 
 #include <linux/device.h>
+#include <linux/dma-buf.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dmabuf_coherency.h>
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
+#include <linux/preempt.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
+#include <linux/sprintf.h>
 
+#include "cachecheck.h"
 #include "helpers.h"
 
 void importer_assign_dma_coherent(struct device *dev, bool snoops)
 {
 	dev_assign_dma_coherent(dev, snoops);
+}
+
+/* Whether @dev sees memory by the direct mapping: no faux device is behind an IOMMU. */
+static bool is_direct(struct device *dev)
+{
+	return !get_dma_ops(dev) && !dev_dma_iommu(dev);
 }
 
 /*
@@ -28,21 +38,34 @@ static void *dma_to_virt(struct device *dev, dma_addr_t addr)
 {
 	phys_addr_t phys;
 
-	/* Anything but the direct mapping: no faux device is behind an IOMMU. */
-	if (get_dma_ops(dev) || dev_dma_iommu(dev))
+	if (!is_direct(dev))
 		return NULL;
 
 	phys = dma_to_phys(dev, addr);
 	return pfn_valid(PHYS_PFN(phys)) ? phys_to_virt(phys) : NULL;
 }
 
+/* As the device, whose accesses are told to who may be checking them. */
+static void copy(struct device *dev, void *to, const void *from, size_t len,
+		 void *memory, unsigned int flags)
+{
+	if (dev_is_dma_coherent(dev))
+		flags |= CACHECHECK_SNOOPS;
+
+	preempt_disable();
+	cachecheck_dma(virt_to_phys(memory), len, flags);
+	memcpy(to, from, len);
+	cachecheck_dma_end();
+	preempt_enable();
+}
+
 int importer_dma_read(struct device *dev, dma_addr_t addr, void *to, size_t len)
 {
-	const void *from = dma_to_virt(dev, addr);
+	void *from = dma_to_virt(dev, addr);
 
 	if (!from)
 		return -ENXIO;
-	memcpy(to, from, len);
+	copy(dev, to, from, len, from, 0);
 	return 0;
 }
 
@@ -53,8 +76,28 @@ int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
 
 	if (!to)
 		return -ENXIO;
-	memcpy(to, from, len);
+	copy(dev, to, from, len, to, CACHECHECK_WRITES);
 	return 0;
+}
+
+/* Says which buffer is at the addresses of @table. */
+void importer_tell(struct device *dev, const struct dma_buf *buf,
+		   struct sg_table *table)
+{
+	struct scatterlist *sg;
+	u64 offset = 0;
+	char name[48];
+	int i;
+
+	if (!is_direct(dev))
+		return;
+	snprintf(name, sizeof(name), "%s %llu", buf->exp_name,
+		 (u64)file_inode(buf->file)->i_ino);
+	for_each_sgtable_dma_sg(table, sg, i) {
+		cachecheck_buffer(dma_to_phys(dev, sg_dma_address(sg)),
+				  sg_dma_len(sg), name, offset);
+		offset += sg_dma_len(sg);
+	}
 }
 
 /* The driver core frees what this allocates when it unbinds @dev. */

@@ -18,6 +18,8 @@ int importer_dma_read(struct device *dev, dma_addr_t addr, void *to,
 		      size_t len);
 int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
 		       size_t len);
+void importer_tell(struct device *dev, const struct dma_buf *buf,
+		   struct sg_table *table);
 int importer_set_offset(struct device *dev, u64 offset);
 void importer_measure(struct device *dev, struct sg_table *table, u32 *segments,
 		      u32 *crossing, u64 *length, u64 *largest);

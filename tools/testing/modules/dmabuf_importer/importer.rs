@@ -400,6 +400,15 @@ impl Mapping {
         pinned.dismiss();
         drop(reservation);
 
+        // SAFETY: Device and buffer are valid, and the table was mapped for the device.
+        unsafe {
+            bindings::importer_tell(
+                attachment.device.as_raw(),
+                attachment.buf.as_raw(),
+                table.as_ptr(),
+            )
+        };
+
         // INVARIANT: The attachment has been pinned and mapped.
         Ok(Self {
             table,
