@@ -67,6 +67,8 @@ pub struct Boot {
     /// What the guest is to have besides the test programs.
     pub adds: Vec<Add>,
     pub iommu: Option<Iommu>,
+    /// Whether to take a QEMU whose plugins see registers and values. Only for arm64.
+    pub plugins: bool,
     /// Whether to look for pages that the module still holds in the end, where the
     /// kernel knows. That takes minutes.
     pub check_pages: bool,
@@ -87,6 +89,7 @@ impl Boot {
             qemu: Vec::new(),
             adds: Vec::new(),
             iommu: None,
+            plugins: false,
             check_pages: false,
             timeout: GUEST_TIMEOUT,
         }
@@ -123,6 +126,7 @@ impl Boot {
             .pci_noncoherent(self.pci_noncoherent)
             .reserved_areas(self.reserved_areas)
             .iommu(self.iommu)
+            .plugins(self.plugins)
             .smp(self.smp)
             .qemu(&self.qemu)
             .timeout(self.timeout * slower);
@@ -202,6 +206,9 @@ impl Boot {
         }
         if let Some(iommu) = self.iommu {
             line += &format!(" --iommu {iommu}");
+        }
+        if self.plugins {
+            line += " --plugins";
         }
         for argument in &self.qemu {
             line += &format!(" --qemu={argument}");

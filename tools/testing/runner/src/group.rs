@@ -5,8 +5,8 @@
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
-    attacks, bench, board, client, configs, deb, host, kernel_selftest, libdmaheap, pipeline,
-    stock, suite, survey, vm_tool,
+    attacks, bench, board, cachecheck, client, configs, deb, host, kernel_selftest, libdmaheap,
+    pipeline, stock, suite, survey, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -103,6 +103,7 @@ fn all(kernel: &str) -> Vec<Group> {
     if usual {
         groups.extend(vm_tool::groups());
         groups.extend(bench::groups());
+        groups.extend(cachecheck::groups());
         groups.extend(stock::groups());
         groups.extend(host::groups());
         groups.extend(libdmaheap::groups());

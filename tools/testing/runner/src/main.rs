@@ -6,6 +6,7 @@ mod attacks;
 mod bench;
 mod board;
 mod boot;
+mod cachecheck;
 mod client;
 mod command;
 mod configs;
@@ -71,6 +72,8 @@ enum Command {
     },
     /// Does random things with buffers for a long time, in a guest of each architecture
     Stress(stress::Stress),
+    /// Looks for missing cache maintenance in a guest of arm64, and shows what it finds
+    Cachecheck(cachecheck::Options),
     /// Shows which devices may attach to a buffer of the heap, and the ways of a
     /// frame from a camera to a display
     Demo {
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
             ..
         } => test(groups, verbose, &Kits::new(&kernel, coverage), &filters),
         Command::Stress(stress) => stress.run(&Kits::new(&stress.kernel, false)),
+        Command::Cachecheck(options) => options.run(),
         Command::Demo { kernel } => demo::run(&Kits::new(&kernel, false)),
     };
     match run() {

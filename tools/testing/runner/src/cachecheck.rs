@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guests whose cache maintenance is checked, by a plugin of QEMU that has a model
+//! of the caches which QEMU itself has not.
+
+use crate::boot::{Boot, LOAD, VIVID_MAPS, text};
+use crate::group::Group;
+use crate::kit::{Kits, SELFTEST};
+use crate::ktap::Output;
+use crate::results::{Case, Verdict};
+use anyhow::{Context as _, Result};
+use cachecheck::{Counts, Finding, Findings, Kind, Symbols};
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use vm::{Add, Arch, Change, Outcome, Stream};
+
+/// The package of the plugin.
+const PLUGIN: &str = "cachecheck_plugin";
+
+/// What stands in a guest's output before the functions of its modules, or before the tests
+/// of a heap.
+const MARK: &str = "### ";
+
+/// Heaps in whose buffers caches have to be maintained, or must not be used.
+const HEAPS: [&str; 2] = ["system-noncoherent", "system-uncached"];
+
+/// The tests that are run on each of them: not all, to be done in minutes. And those that
+/// take all heaps by themselves.
+const TESTS: &str = "--rounds 4 importer.many_segments importer.cpu_access importer.uncached \
+    pool.reused pool.midway mmap.file_io mmap.block_borders parallel.";
+const TESTS_OF_ALL: &str = "matrix.";
+
+/// A mistake, and what has to be found if it is made.
+struct Control {
+    name: &'static str,
+    /// How the module has to be changed to make it, if it is the module's.
+    changes: &'static [Change],
+    /// The tests that make it.
+    tests: &'static str,
+    /// What has to be found: the kind, and parts of who was wrong and of who was before.
+    expected: (Kind, &'static str, &'static str),
+}
+
+const CONTROLS: &[Control] = &[
+    Control {
+        name: "no-sync-for-device",
+        changes: &[(
+            "rust/maintained.rs",
+            "sync_direct(mapped(&tables), |table| table.sync_for_device(part));",
+            "",
+        )],
+        tests: "--heap system-noncoherent --rounds 2 parallel.devices_read",
+        expected: (Kind::DirtyRead, "a device in ", "the CPU in "),
+    },
+    Control {
+        name: "no-sync-for-cpu",
+        changes: &[(
+            "rust/maintained.rs",
+            "|table| table.sync_for_cpu(part),",
+            "|_| (),",
+        )],
+        tests: "--heap system-noncoherent --rounds 2 parallel.device_writes",
+        expected: (Kind::StaleRead, "the CPU in user space", "a device in "),
+    },
+    Control {
+        name: "bracket-left-out",
+        changes: &[],
+        tests: "--heap system-noncoherent video.brackets",
+        expected: (Kind::StaleRead, "the CPU in user space", "a device in "),
+    },
+];
+
+/// One for the module as it is, and one for each mistake.
+pub fn groups() -> Vec<Group> {
+    let about = "cache maintenance, by a model of the caches: nothing is left out";
+    let mut groups = vec![group("arm64-cachecheck".into(), about, silent)];
+    groups.extend(CONTROLS.iter().map(|control| {
+        let name = format!("arm64-cachecheck-{}", control.name);
+        let about = "that the model of the caches finds what is left out";
+        group(name, about, |kits| Ok(vec![control.run(kits)?]))
+    }));
+    groups
+}
+
+fn group(
+    name: String,
+    about: &str,
+    run: impl Fn(&Kits) -> Result<Vec<Case>> + Send + Sync + 'static,
+) -> Group {
+    Group::new(name, about, move |kits| match vm::no_plugins() {
+        Some(reason) => Ok(vec![Case::new("cachecheck", Verdict::Skipped, reason)]),
+        None => run(kits),
+    })
+}
+
+/// What is assumed of the machine.
+#[derive(clap::Args)]
+struct Model {
+    /// Lines are fetched by accesses only, not by speculation, and what snooping
+    /// devices write does not stay in the caches
+    #[arg(long)]
+    no_speculation: bool,
+    /// PCI devices snoop, as they do on this machine unless it is told otherwise
+    #[arg(long)]
+    pci_snoops: bool,
+}
+
+/// What was found in a guest.
+struct Checked {
+    outcome: Outcome,
+    found: Vec<Finding>,
+    counts: Counts,
+}
+
+impl Checked {
+    fn describe(&self) -> String {
+        let found = self.found.iter().map(|finding| format!("{finding}\n"));
+        found.chain([format!("{:?}", self.counts)]).collect()
+    }
+}
+
+/// A guest of one CPU that runs a script, with the checker.
+struct Checker {
+    boot: Boot,
+    out: PathBuf,
+}
+
+impl Checker {
+    fn new(model: &Model, script: &str) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let out = std::env::temp_dir().join(format!("cachecheck.{}.{count}", process::id()));
+        let on_off = |yes| if yes { "on" } else { "off" };
+        let plugin = format!(
+            "{},out={},speculation={},edu_snoops={}",
+            vm::qemu_plugin(PLUGIN)?.display(),
+            out.display(),
+            on_off(!model.no_speculation),
+            on_off(model.pci_snoops)
+        );
+        let script = format!(
+            "({script}); status=$?; \
+             echo '{MARK}' >&2; grep ' [tT] .*]' /proc/kallsyms >&2; exit $status"
+        );
+        let mut boot = Boot {
+            smp: 1,
+            plugins: true,
+            // System.map tells where the kernel was linked to be.
+            append: "nokaslr",
+            pci_noncoherent: !model.pci_snoops,
+            ..Boot::new(Arch::Arm64, script)
+        };
+        // The model does not know more of a CPU than this one has.
+        let memory = format!("memory-backend-memfd,id=memory,share=on,size={}M", boot.mem);
+        boot.qemu = [
+            ["-accel", "tcg"],
+            ["-cpu", "cortex-a76"],
+            ["-object", &memory],
+            ["-machine", "memory-backend=memory"],
+            ["-plugin", &plugin],
+        ]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+        Ok(Self { boot, out })
+    }
+
+    /// Boots the guest, and gives what it says to `output`.
+    fn run(&self, kits: &Kits, output: impl FnMut(Stream, &[u8])) -> Result<Checked> {
+        let outcome = self.boot.run_with(kits, output)?;
+        let written = fs::read(&self.out).with_context(|| {
+            let repeat = self.boot.repeat(kits).unwrap_or_default();
+            format!("the plugin has written nothing: {outcome}\n{repeat}")
+        })?;
+        fs::remove_file(&self.out)?;
+        let findings: Findings = serde_json::from_slice(&written)?;
+        let errors = text(&outcome.stderr);
+        let (_, modules) = errors.rsplit_once(MARK).unwrap_or_default();
+        // Distributions keep it elsewhere, and addresses say enough then.
+        let kernel = kits.get(self.boot.arch)?.kernel.tree.join("System.map");
+        let kernel = fs::read_to_string(kernel).unwrap_or_default();
+        Ok(Checked {
+            found: Symbols::parse(&(kernel + modules)).translate(&findings),
+            counts: findings.counts,
+            outcome,
+        })
+    }
+}
+
+/// The model in which most is wrong, and PCI devices that do not snoop.
+const STRICT: Model = Model {
+    no_speculation: false,
+    pci_snoops: false,
+};
+
+/// The module as it is: the tests pass, and there is nothing to report.
+fn silent(kits: &Kits) -> Result<Vec<Case>> {
+    let on_each: String = HEAPS
+        .iter()
+        .map(|heap| format!("echo '{MARK}{heap}'; /{SELFTEST} --heap {heap} {TESTS}; "))
+        .collect();
+    let script = format!(
+        "{LOAD} {VIVID_MAPS} || exit; {on_each} echo '{MARK}all heaps'; /{SELFTEST} {TESTS_OF_ALL}"
+    );
+    let checker = Checker::new(&STRICT, &script)?;
+    let checked = checker.run(kits, |_, _| {})?;
+    let repeat = checker.boot.repeat(kits)?;
+    let mut cases = Vec::new();
+    let said = text(&checked.outcome.stdout);
+    for part in said.split(MARK).skip(1) {
+        let (heap, said) = part.split_once('\n').unwrap_or((part, ""));
+        let output = Output::parse(said);
+        let failed = output
+            .cases
+            .iter()
+            .filter(|case| case.verdict == Verdict::Failed);
+        let failed: String = failed
+            .map(|case| format!("{}: {}\n", case.name, case.text))
+            .collect();
+        let problem = output.problem().or((!failed.is_empty()).then_some(failed));
+        let problem = problem.map(|problem| format!("{problem}{repeat}"));
+        cases.push(Case::judged(
+            format!("cachecheck.tests_pass {heap}"),
+            problem,
+        ));
+    }
+    let wrong = !checked.found.is_empty();
+    let problem = wrong.then(|| format!("{}\n{repeat}", checked.describe()));
+    cases.push(Case::judged("cachecheck.nothing_found", problem));
+    let Counts {
+        accesses,
+        uncached,
+        unmapped,
+        maintenance,
+        dma,
+        snooping,
+    } = checked.counts;
+    let all = [accesses, uncached, maintenance, dma, snooping]
+        .iter()
+        .all(|&count| count > 0);
+    // What could not be looked at is next to nothing.
+    let problem = (!all || unmapped > accesses / 10_000).then(|| checked.describe());
+    cases.push(Case::judged("cachecheck.has_looked", problem));
+    cases.push(checker.boot.health(kits, &checked.outcome)?);
+    Ok(cases)
+}
+
+impl Control {
+    fn run(&self, kits: &Kits) -> Result<Case> {
+        let Self {
+            name,
+            changes,
+            tests,
+            expected,
+        } = self;
+        let (module, adds) = if changes.is_empty() {
+            ("$DMABUF_COHERENCY_KO", vec![])
+        } else {
+            let module = vm::variant(&kits.get(Arch::Arm64)?.kernel, name, changes)?;
+            (
+                "/changed/dmabuf_coherency.ko",
+                vec![Add::new(module, "/changed/")?],
+            )
+        };
+        let script = format!(
+            "insmod {module} && modprobe -a dmabuf_importer dmabuf_memtype && /{SELFTEST} {tests}"
+        );
+        let mut checker = Checker::new(&STRICT, &script)?;
+        checker.boot.adds = adds;
+        let checked = checker.run(kits, |_, _| {})?;
+        let (kind, by, after) = *expected;
+        let found = checked.found.iter().any(|finding| {
+            finding.kind == kind && finding.by.starts_with(by) && finding.after.starts_with(after)
+        });
+        let case = "cachecheck.finds_it";
+        if found {
+            return Ok(Case::new(case, Verdict::Passed, checked.describe()));
+        }
+        let problem = format!(
+            "expected a {kind}: {by}..., after {after}...; found:\n{}\n{}{}\n{}",
+            checked.describe(),
+            text(&checked.outcome.stdout),
+            checked.outcome,
+            checker.boot.repeat(kits)?
+        );
+        Ok(Case::judged(case, Some(problem)))
+    }
+}
+
+/// A guest for somebody who looks for mistakes.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    model: Model,
+    /// A file or directory that the guest is to have, in / unless DEST is given
+    #[arg(long, value_name = "FILE[:DEST]", value_parser = Add::parse)]
+    add: Vec<Add>,
+    /// The kernel of the guest, as for `test`
+    #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
+    kernel: String,
+    /// What the shell of the guest runs
+    script: String,
+}
+
+impl Options {
+    /// Whether nothing was found, and the script has succeeded.
+    pub fn run(self) -> Result<bool> {
+        let mut checker = Checker::new(&self.model, &self.script)?;
+        checker.boot.adds = self.add;
+        let checked = checker.run(&Kits::new(&self.kernel, false), |stream, bytes| {
+            if stream == Stream::Stdout {
+                // Whoever no longer listens does not stop the guest.
+                let _ = io::stdout().write_all(bytes);
+            }
+        })?;
+        println!("{}", checked.describe());
+        if !checked.outcome.is_healthy() {
+            println!("{}", checked.outcome);
+        }
+        Ok(checked.found.is_empty()
+            && checked.outcome.is_healthy()
+            && checked.outcome.status == Some(0))
+    }
+}
