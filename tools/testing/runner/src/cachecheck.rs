@@ -48,7 +48,7 @@ const CONTROLS: &[Control] = &[
     Control {
         name: "no-sync-for-device",
         changes: &[(
-            "rust/maintained.rs",
+            "rust/kernel/dma_buf/maintained.rs",
             "sync_direct(mapped(&tables), |table| table.sync_for_device(part));",
             "",
         )],
@@ -58,7 +58,7 @@ const CONTROLS: &[Control] = &[
     Control {
         name: "no-sync-for-cpu",
         changes: &[(
-            "rust/maintained.rs",
+            "rust/kernel/dma_buf/maintained.rs",
             "|table| table.sync_for_cpu(part),",
             "|_| (),",
         )],

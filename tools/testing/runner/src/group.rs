@@ -52,9 +52,9 @@ const USUAL: [&str; 19] = [
     "arm64-attacks",
 ];
 
-/// Parts of the names of those that run only where they are named: they fetch other kernels or systems than ours, and take
-/// a quarter of an hour each for it.
-const NAMED: [&str; 3] = ["-debian", "configs", "packages"];
+/// Parts of the names of those that run only where they are named: they fetch other kernels, systems
+/// or emulators than ours, and take a quarter of an hour each for it.
+const NAMED: [&str; 4] = ["-debian", "cachecheck", "configs", "packages"];
 
 /// Tests that belong together, most often because they need the same guest.
 pub struct Group {
