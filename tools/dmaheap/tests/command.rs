@@ -409,6 +409,45 @@ fn what_devices_need_is_part_of_the_explanation() {
     }
 }
 
+/// Names of buffers and of processes are other people's.
+#[test]
+fn names_neither_move_the_cursor_nor_forge_rows() {
+    let tree = machine();
+    let row = "00004096\t00000002\t00080007\t00000001\tsystem\t00000018";
+    let names = ["\x1b[2J\x1b[31m", "a\tb", "\u{9b}31m\r\x7f"];
+    let listed = names.map(|name| format!("{row}\t{name}\n\tAttached Devices:\n"));
+    for (number, listed) in listed.iter().enumerate() {
+        let inode = format!("0000001{number}");
+        let path = "sys/kernel/debug/dma_buf/bufinfo";
+        tree.file(path, &listed.replace("00000018", &inode));
+        let root = tree.path("");
+        let said = dmaheap(&root, &["buffers"]);
+        assert_eq!(said.out.lines().count(), 2, "{}", said.out);
+        let is_plain = |text: &str| text.lines().all(|line| !line.contains(char::is_control));
+        assert!(is_plain(&said.out), "{:?}", said.out);
+        let json = dmaheap(&root, &["--json", "buffers"]);
+        assert!(is_plain(&json.out), "{:?}", json.out);
+        let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        assert_eq!(value["buffers"][0]["name"], names[number]);
+        let error = dmaheap(&root, &["pick", names[number]]);
+        assert!(is_plain(&error.err), "{:?}", error.err);
+        assert_eq!(error.err.lines().count(), 1);
+    }
+    tree.file(
+        "sys/kernel/debug/dma_buf/bufinfo",
+        &format!("{row}\tframe\n"),
+    );
+    tree.file("proc/42/comm", "cam\n42 system\x1b[m\n");
+    tree.directory("proc/42/fd");
+    tree.file(
+        "proc/42/maps",
+        "7f00-7f10 rw-s 00000000 00:0c 18   /dmabuf:frame\n",
+    );
+    let said = dmaheap(&tree.path(""), &["buffers"]);
+    let held_by = r"cam\n42 system\u{1b}[m[42] mapped";
+    assert!(said.out.contains(held_by), "{}", said.out);
+}
+
 /// A hundred devices of four kinds.
 fn crowd() -> Tree {
     let tree = Tree::new();

@@ -401,6 +401,27 @@ buffers() {
 	return $got
 }
 
+# A name has anything in it: here an escape sequence, a tab, what is no UTF-8, and all that
+# tells another buffer's line in debugfs.
+names() {
+	name=$(printf '\033[31m\tx\377\n1\t2\t3\t4\tforged\t5\t')
+	/dmaheap alloc --heap system-coherent --size 1M --name "$name" -- sleep 1000 &
+	holder=$!
+	until grep -q forged /sys/kernel/debug/dma_buf/bufinfo; do usleep 10000; done
+	got=0
+	for debugfs in there gone; do
+		status 0 /dmaheap buffers --pid $holder && is "$(wc -l <"$tmp/out")" 2 &&
+			says out ' 1 MiB  system-coherent  \u{1b}[31m\tx' &&
+			! grep "$(printf '[\033\t]')" "$tmp/out" || got=1
+		status 0 /dmaheap buffers && ! grep -E '^ *5 ' "$tmp/out" || got=1
+		[ $debugfs = gone ] || umount /sys/kernel/debug
+	done
+	mount -t debugfs debugfs /sys/kernel/debug
+	kill $holder
+	wait $holder || true
+	return $got
+}
+
 # As a person without a shell on the machine's administration sees it.
 permission() {
 	for user in member outsider; do
@@ -494,7 +515,7 @@ run without_module
 run without_heaps
 insmod "$DMABUF_COHERENCY_KO"
 for test in list devices constraints pick handles explain none_fits pieces size without_brackets \
-	bad_input gone alloc out_of_descriptors buffers permission watch graph json example_in_c; do
+	bad_input gone alloc out_of_descriptors buffers names permission watch graph json example_in_c; do
 	run $test
 done
 echo "1..$number"

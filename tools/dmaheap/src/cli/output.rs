@@ -40,10 +40,18 @@ impl Output {
         }
     }
 
-    /// Prints an object as one line of JSON, with the version.
+    /// Prints an object as one line of JSON, with the version. All that a terminal may take for
+    /// more than a letter is in strings, and escaped there.
     pub fn value(&self, mut value: Value) -> Result<()> {
         value["version"] = VERSION.into();
-        self.line(&format!("{value}\n"))
+        let mut line = String::new();
+        for letter in value.to_string().chars() {
+            match letter.is_control() {
+                true => line += &format!("\\u{:04x}", u32::from(letter)),
+                false => line.push(letter),
+            }
+        }
+        self.line(&(line + "\n"))
     }
 
     /// Prints text as it is; colour only on a terminal.
@@ -56,7 +64,7 @@ impl Output {
     /// Tells a person something on the side. It is no loss if that fails.
     pub fn note(&self, text: &str) {
         if !self.json {
-            let _ = writeln!(anstream::stderr(), "dmaheap: {text}");
+            let _ = writeln!(anstream::stderr(), "dmaheap: {}", printable(text));
         }
     }
 
@@ -66,13 +74,42 @@ impl Output {
             let _ = self.value(json!({ "error": format!("{error:#}") }));
         } else {
             let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-            let _ = writeln!(anstream::stderr(), "{red}dmaheap{red:#}: {error:#}");
+            let text = printable(&format!("{error:#}"));
+            let _ = writeln!(anstream::stderr(), "{red}dmaheap{red:#}: {text}");
         }
     }
+}
+
+/// Text that others may have written, in one line that does nothing to a terminal: what is not to
+/// be seen as a letter is escaped.
+pub fn printable(text: &str) -> String {
+    let escape = |letter: char| match letter {
+        '\\' | '\'' | '"' => letter.to_string(),
+        _ => letter.escape_debug().to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Something of the library as JSON.
 pub fn to_json(value: &impl Serialize) -> Value {
     // Only maps whose keys are no strings could fail, and the library has none.
     serde_json::to_value(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        for (text, printed) in [
+            ("frame of \u{e9}\u{732b}", "frame of \u{e9}\u{732b}"),
+            (r#"it's "C:\x""#, r#"it's "C:\x""#),
+            ("\x1b[31mred", r"\u{1b}[31mred"),
+            ("a\tb\r\nc\0", r"a\tb\r\nc\0"),
+            ("\u{9b}31m\x7f\u{202e}", r"\u{9b}31m\u{7f}\u{202e}"),
+        ] {
+            assert_eq!(printable(text), printed);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 //! Tables for people.
 
+use super::output::printable;
 use anstyle::{AnsiColor, Style};
 use std::fmt;
 
@@ -61,6 +62,7 @@ fn wrap(f: &mut fmt::Formatter<'_>, what: &str, words: &[String]) -> fmt::Result
     let mut width = start.chars().count();
     f.write_str(&start)?;
     for word in words {
+        let word = printable(word);
         let length = word.chars().count();
         if width + 1 + length > WIDTH {
             write!(f, "\n{INDENT}{INDENT}")?;
@@ -69,16 +71,16 @@ fn wrap(f: &mut fmt::Formatter<'_>, what: &str, words: &[String]) -> fmt::Result
             f.write_str(" ")?;
             width += 1;
         }
-        f.write_str(word)?;
+        f.write_str(&word)?;
         width += length;
     }
     f.write_str("\n")
 }
 
 impl Cell {
-    /// Text, or `-` where there is none.
-    pub fn text(text: impl Into<String>) -> Self {
-        let text = text.into();
+    /// Text, or `-` where there is none. No text is another cell or row.
+    pub fn text(text: impl AsRef<str>) -> Self {
+        let text = printable(text.as_ref());
         Self {
             text: if text.is_empty() { "-".into() } else { text },
             style: Style::new(),
@@ -87,7 +89,7 @@ impl Cell {
     }
 
     /// Text that may not be known.
-    pub fn known(text: Option<impl Into<String>>) -> Self {
+    pub fn known(text: Option<impl AsRef<str>>) -> Self {
         text.map_or_else(|| Self::text(UNKNOWN), Self::text)
     }
 
