@@ -126,9 +126,13 @@ impl Allocator {
     }
 
     fn no_memory(&self, request: &Request) -> Error {
+        // What is in use by now.
+        let heap = System::new().heap(&self.heap).ok();
+        let limit = heap.and_then(|heap| heap.what_may_live());
         Error::NoMemory {
             heap: self.heap.clone(),
             size: request.size,
+            limit: limit.filter(|limit| limit.bytes.saturating_add(request.size) > limit.limit),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::constraints::{Constraints, Pieces};
 use crate::device::Device;
 use crate::error::denied;
 use crate::error::list;
-use crate::heap::{Access, CpuMapping, Heap};
+use crate::heap::{Access, CpuMapping, Heap, Limit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
@@ -73,6 +73,8 @@ pub struct Objection {
     pub driver: Option<String>,
     /// Why.
     pub reason: Reason,
+    /// The heap's limit, if that is the reason.
+    pub limit: Option<Limit>,
 }
 
 /// What is between a heap and a device, or between a heap and what was asked. If several things are
@@ -143,20 +145,20 @@ impl fmt::Display for Objection {
                 f,
                 "{device} does not reach all of its memory without bounce buffers"
             ),
-            Reason::LeftOutByRule => {
-                write!(
-                    f,
-                    "the parameter links has a rule for {device} that leaves it out"
-                )
-            }
+            Reason::LeftOutByRule => write!(
+                f,
+                "the parameter links has a rule for {device} that leaves it out"
+            ),
             Reason::NotOffered => write!(f, "{device} has no link to it"),
             Reason::NotContiguous => write!(f, "{device} is not known to be contiguous"),
             Reason::TooSmall => write!(f, "a buffer of this size exceeds its capacity"),
-            Reason::OverLimit => write!(
-                f,
-                "a buffer of this size exceeds its limit, which root can change (the heap's file \
-                 limit)"
-            ),
+            Reason::OverLimit => {
+                write!(f, "a buffer of this size exceeds its limit")?;
+                match &self.limit {
+                    Some(limit) => write!(f, ". {limit}"),
+                    None => Ok(()),
+                }
+            }
             Reason::NeedsBrackets => write!(
                 f,
                 "{device} does not snoop the CPU caches, so that bytes are wrong without brackets"
@@ -169,6 +171,10 @@ impl fmt::Display for Objection {
         }
     }
 }
+
+/// What to do about rules.
+const CHANGE_RULES: &str = "Change the rules, or remove them as root: `echo > \
+    /sys/module/dmabuf_coherency/parameters/links`, and for the next boot /etc/modprobe.d";
 
 /// How to make known that a driver takes more than one piece.
 fn say_pieces(driver: Option<&str>) -> String {
@@ -228,12 +234,26 @@ pub enum Unfit {
     NoneContiguous,
     /// There are some that all devices can use, and none has room for a buffer of this size.
     #[error(
-        "no heap that fits all of these devices has memory for {size} bytes: try a smaller buffer, \
-         or see whether a heap's limit or a small contiguous region is in the way"
+        "no heap that fits all of these devices has memory for {size} bytes: {}",
+        no_room(.limits)
     )]
     NoRoom {
         /// What was asked for.
         size: u64,
+        /// The limits that are in the way.
+        limits: Vec<Limit>,
+    },
+    /// There are some that all devices can use, and rules leave each of them out.
+    #[error(
+        "no heap fits all of these devices, because the parameter links has rules for {} that leave \
+         out {heap}. {CHANGE_RULES}",
+        list(.devices)
+    )]
+    LeftOutByRules {
+        /// The devices that the rules are for.
+        devices: Vec<String>,
+        /// The first of the heaps.
+        heap: String,
     },
     /// There are some that all devices can use, and none is right without brackets.
     #[error(
@@ -257,9 +277,9 @@ pub enum Unfit {
 /// Why nothing suits a device, and what to do.
 fn none_suits(driver: Option<&str>, constraints: Option<&Constraints>, by_rule: bool) -> String {
     if by_rule {
-        return "the parameter links has a rule for it, and names only heaps that it cannot use. \
-                Name others, or remove the rule"
-            .into();
+        return format!(
+            "the parameter links has a rule for it that names no heap which suits it. {CHANGE_RULES}"
+        );
     }
     let pieces = constraints.map(Constraints::physical_pieces);
     let need = match pieces {
@@ -287,6 +307,19 @@ fn none_suits(driver: Option<&str>, constraints: Option<&Constraints>, by_rule: 
          line, or reserved-memory in the device tree), put it behind an IOMMU, or copy to and from \
          buffers of its own"
     )
+}
+
+/// What to do where no heap has room.
+fn no_room(limits: &[Limit]) -> String {
+    match limits {
+        [] => "try a smaller buffer, or a larger contiguous region (cma= on the kernel's command \
+               line, or reserved-memory in the device tree)"
+            .into(),
+        limits => {
+            let limits: Vec<_> = limits.iter().map(Limit::to_string).collect();
+            limits.join("; ")
+        }
+    }
 }
 
 /// A heap that fits and may not be opened.
@@ -395,6 +428,7 @@ fn object(heap: &Heap, devices: &[&Device], requirement: Requirement) -> Vec<Obj
             device: Some(device.name.clone()),
             driver: device.driver.clone(),
             reason: why_not_linked(heap, device).or_else(bracket)?,
+            limit: None,
         })
     });
     let exceeds = |most: Option<u64>| match (requirement.size, most) {
@@ -415,6 +449,10 @@ fn object(heap: &Heap, devices: &[&Device], requirement: Requirement) -> Vec<Obj
         device: None,
         driver: None,
         reason,
+        limit: match reason {
+            Reason::OverLimit => heap.what_may_live(),
+            _ => None,
+        },
     });
     by_devices.chain(by_itself).collect()
 }
@@ -499,7 +537,14 @@ fn why_none(devices: &[&Device], objections: &[Objection], requirement: Requirem
     }
     match (stops.values().max(), requirement.size) {
         (Some(Question::Contiguous), _) => Unfit::NoneContiguous,
-        (Some(Question::Room), Some(size)) => Unfit::NoRoom { size },
+        (Some(Question::Room), Some(size)) => Unfit::NoRoom {
+            size,
+            limits: objections
+                .iter()
+                .filter_map(|objection| objection.limit.clone())
+                .filter(|limit| stops.get(&limit.heap) == Some(&Question::Room))
+                .collect(),
+        },
         (Some(Question::Brackets), _) => {
             let in_the_way = objections
                 .iter()
@@ -511,8 +556,26 @@ fn why_none(devices: &[&Device], objections: &[Objection], requirement: Requirem
                 devices: devices.into_iter().collect(),
             }
         }
-        _ => Unfit::NoneFits,
+        _ => left_out_by_rules(objections).unwrap_or(Unfit::NoneFits),
     }
+}
+
+/// Whether there are heaps that nothing but rules speaks against.
+fn left_out_by_rules(objections: &[Objection]) -> Option<Unfit> {
+    let mut by_heap = BTreeMap::<&str, Vec<&Objection>>::new();
+    for objection in objections {
+        by_heap.entry(&objection.heap).or_default().push(objection);
+    }
+    let is_rule = |objection: &&Objection| objection.reason == Reason::LeftOutByRule;
+    let mut heaps = by_heap.into_iter();
+    let (heap, rules) = heaps.find(|(_, objections)| objections.iter().all(is_rule))?;
+    let devices = rules
+        .iter()
+        .filter_map(|objection| objection.device.clone());
+    Some(Unfit::LeftOutByRules {
+        devices: devices.collect(),
+        heap: heap.into(),
+    })
 }
 
 /// What is asked of a heap, one after the other.

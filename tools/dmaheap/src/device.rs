@@ -112,6 +112,11 @@ impl Device {
         })
     }
 
+    /// Whether anything says that it imports buffers.
+    pub(crate) fn may_import(&self) -> bool {
+        self.order.is_some() || !self.nodes.is_empty()
+    }
+
     /// The heap that suits it best.
     pub fn best_heap(&self) -> Option<&str> {
         Some(self.order.as_ref()?.first()?)

@@ -3,7 +3,7 @@
 //! What can go wrong, each in a sentence that says what to try next.
 
 use crate::choice::Unfit;
-use crate::heap::Access;
+use crate::heap::{Access, Limit};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::io;
@@ -70,15 +70,14 @@ pub enum Error {
     #[error("a buffer of size 0 cannot be allocated: give at least 1 byte")]
     ZeroSize,
     /// There is not enough memory for a buffer.
-    #[error(
-        "the heap {heap} has no memory for {size} bytes: try a smaller buffer, or see whether the \
-         heap's limit, the control group or a small contiguous region is in the way"
-    )]
+    #[error("the heap {heap} has no memory for {size} bytes: {}", no_memory(.limit.as_ref()))]
     NoMemory {
         /// The heap's name.
         heap: String,
         /// What was asked for.
         size: u64,
+        /// The heap's limit, if that is in the way.
+        limit: Option<Limit>,
     },
     /// The name is too long, or has a NUL in it.
     #[error("a buffer's name has at most 31 bytes and no NUL: {0:?} does not fit")]
@@ -128,6 +127,16 @@ impl Error {
     }
 }
 
+/// What to do about it.
+fn no_memory(limit: Option<&Limit>) -> String {
+    match limit {
+        Some(limit) => limit.to_string(),
+        None => "try a smaller buffer, or see whether the control group or a small contiguous \
+                 region is in the way"
+            .into(),
+    }
+}
+
 /// What to do about what the kernel says, if that is not plain.
 fn advice(cause: &io::Error) -> &'static str {
     match Errno::from_io_error(cause) {
@@ -151,8 +160,8 @@ pub(crate) fn denied(node: &Path, access: &Access) -> String {
              devices or another security policy is in the way"
         ),
         Access::NoNode => format!(
-            "no node has the heap's device number, neither {node} nor another: is /dev mounted, and \
-             this no container?"
+            "no node has the heap's device number, neither {node} nor another: mount devtmpfs on \
+             /dev, or give the node to the container (--device {node})"
         ),
         _ => format!(
             "only root may open {node}: a udev rule can give it to a group, as the one that `make \

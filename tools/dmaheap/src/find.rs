@@ -58,7 +58,14 @@ fn by_stat(system: &System, shown: &str, stat: &Stat) -> Result<Device> {
         FileType::CharacterDevice => {
             let number = format!("{}:{}", major(stat.st_rdev), minor(stat.st_rdev));
             let found = fs::canonicalize(system.sys("dev/char").join(number));
-            settle(system, shown, found.map_err(|_| Error::Gone(shown.into()))?)
+            let found = settle(system, shown, found.map_err(|_| Error::Gone(shown.into()))?)?;
+            if !found.may_import() {
+                return Err(not_a_device(
+                    shown,
+                    "not a video, display or accelerator node",
+                ));
+            }
+            Ok(found)
         }
         FileType::BlockDevice => Err(not_a_device(
             shown,
@@ -73,16 +80,18 @@ fn by_name(system: &System, name: &str) -> Result<Device> {
     if ["", ".", ".."].contains(&name) {
         return Err(Error::NoSuchDevice(name.into()));
     }
-    let found = named(system, name)?;
-    let found = if found.is_empty() {
-        driven(system, name)?
-    } else {
-        found
+    let settle = |paths: BTreeSet<PathBuf>| -> Result<Vec<_>> {
+        let paths = paths.into_iter();
+        paths.map(|path| settle(system, name, path)).collect()
     };
-    let mut devices = found
-        .into_iter()
-        .map(|path| settle(system, name, path))
-        .collect::<Result<Vec<_>>>()?;
+    let mut devices = settle(named(system, name)?)?;
+    if devices.is_empty() {
+        devices = settle(driven(system, name)?)?;
+        // A driver may have others besides, such as the faux devices of modules.
+        if devices.iter().any(Device::may_import) {
+            devices.retain(Device::may_import);
+        }
+    }
     devices.dedup_by(|a, b| a.path == b.path);
     match devices.len() {
         0 => Err(Error::NoSuchDevice(name.into())),

@@ -8,6 +8,7 @@ use crate::system::{System, attribute, base_name, entries};
 use rustix::fs::{Access as May, AtFlags, CWD, Mode, OFlags, accessat, major, minor, open, stat};
 use rustix::io::{Errno, retry_on_intr};
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +108,31 @@ pub enum Access {
     Forbidden,
     /// There is no node.
     NoNode,
+}
+
+/// What all live buffers of a heap may have together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Limit {
+    /// The heap's name.
+    pub heap: String,
+    /// How many bytes.
+    pub limit: u64,
+    /// How many of them are in use.
+    pub bytes: u64,
+}
+
+/// `system has a limit of 4096 bytes, of which 0 are in use: root can change ...`
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { heap, limit, bytes } = self;
+        write!(
+            f,
+            "{heap} has a limit of {limit} bytes, of which {bytes} are in use: root can change \
+             /sys/class/dma_heap/{heap}/limit"
+        )
+    }
 }
 
 impl Heap {
@@ -222,6 +248,15 @@ impl Heap {
             Exporter::Kernel => !FORMER_NAMES.contains(&self.name.as_str()),
             Exporter::Other => false,
         }
+    }
+
+    /// Its limit, if it has one.
+    pub(crate) fn what_may_live(&self) -> Option<Limit> {
+        Some(Limit {
+            heap: self.name.clone(),
+            limit: self.limit?,
+            bytes: self.bytes?,
+        })
     }
 
     /// Opens it, to allocate.

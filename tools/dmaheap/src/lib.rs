@@ -55,7 +55,7 @@ pub use choice::{Choice, DeniedHeap, Fit, Objection, Reason, Requirement, Unfit,
 pub use constraints::{Constraints, Pieces};
 pub use device::Device;
 pub use error::{Error, Result};
-pub use heap::{Access, CpuMapping, Exporter, Heap};
+pub use heap::{Access, CpuMapping, Exporter, Heap, Limit};
 pub use holders::{Debugfs, Held, Holder, Holders};
 pub use map::{CpuAccess, Mapped, Read, ReadWrite, Readable, Writable, Write};
 pub use query::{Answer, query};

@@ -81,7 +81,7 @@ impl System {
     /// - a device's name: of a PCI device its address (`0000:00:02.0`, `00:02.0`), of a USB device
     ///   or interface (`1-1`, `1-1:1.0`), of any other (`vivid.0`, `1c00000.camera`)
     /// - a node's name: `video0`, `card0`
-    /// - the name of a driver or of its module, if that has one device
+    /// - the name of a driver or of its module, if one of its devices imports buffers
     ///
     /// # Errors
     ///

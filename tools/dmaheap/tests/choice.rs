@@ -331,8 +331,9 @@ fn a_device_that_no_heap_suits_is_told_why_and_what_to_do() {
         (
             "0 64 0 any",
             "vpu=system-coherent",
-            "no heap suits vpu.0: the parameter links has a rule for it, and names only heaps that \
-             it cannot use. Name others, or remove the rule",
+            "no heap suits vpu.0: the parameter links has a rule for it that names no heap which \
+             suits it. Change the rules, or remove them as root: `echo > \
+             /sys/module/dmabuf_coherency/parameters/links`, and for the next boot /etc/modprobe.d",
         ),
     ] {
         let tree = Tree::new();
@@ -403,8 +404,9 @@ fn a_buffer_must_be_within_capacity_and_limit() {
         let mut said = explanation(choice).into_iter();
         said.find_map(|line| Some(line.strip_prefix(&prefix)?.to_owned()))
     };
-    let limit = "a buffer of this size exceeds its limit, which root can change (the heap's file \
-                 limit)";
+    let limit = "a buffer of this size exceeds its limit. system-noncoherent has a limit of 4096 \
+                 bytes, of which 8192 are in use: root can change \
+                 /sys/class/dma_heap/system-noncoherent/limit";
     let capacity = "a buffer of this size exceeds its capacity";
 
     let small = choose(4096);
@@ -425,13 +427,56 @@ fn a_buffer_must_be_within_capacity_and_limit() {
 
     let largest = (16 << 30) + 1;
     let problem = choose(largest).best().unwrap_err();
-    assert_eq!(problem, Unfit::NoRoom { size: largest });
-    assert!(
-        problem
-            .to_string()
-            .starts_with("no heap that fits all of these devices has memory for 17179869185 bytes"),
-        "{problem}"
+    assert_eq!(
+        problem.to_string(),
+        "no heap that fits all of these devices has memory for 17179869185 bytes: \
+         system-noncoherent has a limit of 4096 bytes, of which 8192 are in use: root can change \
+         /sys/class/dma_heap/system-noncoherent/limit"
     );
+    tree.file(
+        "sys/devices/virtual/dma_heap/system-noncoherent/limit",
+        "0\n",
+    );
+    let problem = choose(largest).best().unwrap_err();
+    let advice = "bytes: try a smaller buffer, or a larger contiguous region";
+    assert!(problem.to_string().contains(advice), "{problem}");
+}
+
+/// What a rule is to blame for, and what it is not.
+#[test]
+fn rules_that_leave_out_what_fits_are_told() {
+    let tree = Tree::new();
+    let rules = "sys/module/dmabuf_coherency/parameters/links";
+    for (name, order) in [("a", "system"), ("b", "system-noncoherent")] {
+        tree.device("platform", name, &format!("platform/{name}.0"))
+            .links(order)
+            .constraints("0 64 0 any");
+    }
+    let problem = || tree.choose(&["a.0", "b.0"]).best().unwrap_err();
+    assert_eq!(problem(), Unfit::NoneFits);
+    for (links, devices, heap) in [
+        ("a=system\n", "a.0", "system-noncoherent"),
+        (
+            "a=system,b=system-noncoherent\n",
+            "a.0 and b.0",
+            "default_cma_region",
+        ),
+    ] {
+        tree.file(rules, links);
+        let sentence = format!(
+            "no heap fits all of these devices, because the parameter links has rules for \
+             {devices} that leave out {heap}. Change the rules, or remove them as root"
+        );
+        let problem = problem().to_string();
+        assert!(problem.starts_with(&sentence), "{problem}");
+    }
+    // The strict heap would refuse it.
+    tree.file(rules, "a=system-coherent\n");
+    tree.device("platform", "c", "platform/c.0")
+        .links("system-coherent")
+        .constraints("1 64 0 any");
+    let problem = tree.choose(&["a.0", "c.0"]).best().unwrap_err();
+    assert_eq!(problem, Unfit::NoneFits);
 }
 
 /// Which heaps are right for these devices if nobody brackets, and why the others are not.

@@ -106,7 +106,11 @@ fn bad_input_gets_a_sentence_and_a_status() {
     let tree = machine();
     tree.vivid(1, "system-uncached");
     tree.device("platform", "", "platform/bare");
+    // As in a container that has been given no heaps.
+    tree.heap("hidden");
+    tree.number("hidden", "252:9");
     for (name, order, constraints) in [
+        ("nodeless", "hidden", "0 64 0 any"),
         ("strict", SNOOPING, "1 64 0 any"),
         ("isp", "system-noncoherent", "0 64 0 any"),
         ("vpu", "", "0 32 0 one"),
@@ -220,6 +224,16 @@ fn bad_input_gets_a_sentence_and_a_status() {
             &["alloc", "--heap", "x", "--size", "1"],
             3,
             "there is no heap x: there are default_cma",
+        ),
+        (
+            &["pick", "nodeless"],
+            3,
+            "hidden fits, but no node has the heap's device number, neither",
+        ),
+        (
+            &["alloc", "--for", "nodeless", "--size", "1"],
+            3,
+            "mount devtmpfs on /dev, or give the node to the container (--device ",
         ),
         (
             &["buffers", "--pid", "999999999"],

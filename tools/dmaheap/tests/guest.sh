@@ -221,7 +221,7 @@ handles() {
 		is "$(/dmaheap pick "$handle")" "$heaps/$(common /sys/bus/pci/drivers/bochs-drm/0000:*/drm/card?)"
 	done
 	status 3 /dmaheap pick faux_driver
-	says err 'stands for several devices: name one of'
+	says err 'stands for several devices: name one of vgem and vkms'
 }
 
 explain() {
@@ -243,7 +243,8 @@ none_fits() {
 	got=0
 	status 1 /dmaheap pick --explain vivid bochs &&
 		silent out &&
-		says err 'no heap fits all of these devices: copy between two buffers, or swap exporter' &&
+		says err 'no heap fits all of these devices, because the parameter links has rules for ' &&
+		says err "Change the rules, or remove them as root: \`echo > $links\`" &&
 		says err 'system-noncoherent: the parameter links has a rule for vivid.0' ||
 		got=1
 	echo >$links
@@ -271,7 +272,9 @@ size() {
 	got=0
 	is "$(/dmaheap pick --size 4K vivid)" "$heaps/$heap" &&
 		status 0 /dmaheap pick --size 5K --explain vivid &&
-		says err "$heap: a buffer of this size exceeds its limit" &&
+		says err "$heap: a buffer of this size exceeds its limit. $heap has a limit of 4096 bytes" &&
+		status 3 /dmaheap alloc --heap "$heap" --size 8K &&
+		says err "has no memory for 8192 bytes: $heap has a limit of 4096 bytes, of which 0 are in use" &&
 		! grep "/$heap\$" "$tmp/out" &&
 		status 0 /dmaheap alloc --for vivid --size 5K -- sh -c 'echo "from $DMABUF_HEAP."' &&
 		! grep "from $heap\.\$" "$tmp/out" ||
@@ -311,7 +314,7 @@ bad_input() {
 	status 3 /dmaheap pick /etc
 	says err '/etc is a directory, and not that of a device'
 	status 3 /dmaheap pick /dev/null
-	says err 'nothing is known of null'
+	says err '/dev/null is not a video, display or accelerator node'
 	status 2 /dmaheap alloc --for vivid --size 0
 	status 3 /dmaheap alloc --for vivid --size 1T
 	says err 'memory for 1099511627776 bytes'

@@ -14,7 +14,14 @@ fn machine() -> Tree {
     tree.vivid(0, OTHERS);
     tree.vivid(1, OTHERS);
     tree.card(2, SNOOPING);
-    tree.device("platform", "vkms", "faux/vkms")
+    // The device of each module that makes one, most of which import nothing.
+    tree.device("faux", "faux_driver", "faux/dmabuf_coherency");
+    tree.device("faux", "faux_driver", "faux/vgem")
+        .node("drm", "card8", (226, 8));
+    tree.device("faux", "", "mem/zero");
+    tree.file("sys/devices/mem/zero/dev", "1:5\n");
+    tree.link("sys/dev/char/1:5", "sys/devices/mem/zero");
+    tree.device("faux", "faux_driver", "faux/vkms")
         .node("drm", "card9", (226, 9))
         .links(OTHERS);
     let usb = tree.device("usb", "usb", "pci0000:00/usb1/1-1");
@@ -54,6 +61,11 @@ fn every_handle_leads_to_its_device() {
             "1-1:1.0",
         ),
         ("a driver", "virtio-pci".into(), "0000:00:03.0"),
+        (
+            "a driver, one of whose interfaces has a node",
+            "uvcvideo".into(),
+            "1-1:1.0",
+        ),
         (
             "a driver of a virtio device",
             "virtio_gpu".into(),
@@ -112,12 +124,19 @@ fn every_bad_handle_is_told_apart() {
             "there is no device video99: `dmaheap devices` lists",
         ),
         ("/dev/video99", "there is no device /dev/video99"),
-        ("/dev/zero", "the device of /dev/zero is gone"),
         (
             "vivid",
             "vivid stands for several devices: name one of vivid.0 and vivid.1",
         ),
-        ("uvcvideo", "uvcvideo stands for several devices"),
+        (
+            "faux_driver",
+            "faux_driver stands for several devices: name one of vgem and vkms",
+        ),
+        (
+            "/dev/zero",
+            "/dev/zero is not a video, display or accelerator node: give a device node",
+        ),
+        ("/dev/full", "the device of /dev/full is gone"),
         (
             &path("sys/class/drm/card2/dev"),
             "a file, and no device node",
@@ -165,9 +184,10 @@ fn all_devices_with_nodes_or_links_are_listed_once() {
     tree.device("platform", "chosen", "platform/without-node")
         .links("system");
     let devices = tree.system().devices().unwrap();
-    assert_eq!(devices[0].nodes, [tree.path("dev/dri/card9")]);
+    assert_eq!(devices[1].nodes, [tree.path("dev/dri/card9")]);
     let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
     let expected = [
+        "vgem",
         "vkms",
         "0000:00:02.0",
         "0000:00:03.0",

@@ -89,6 +89,7 @@ fn errno(error: &Error) -> Errno {
             Unfit::Denied { heap } => errno_of_access(&heap.access),
             Unfit::NoneSuits { .. }
             | Unfit::NoneFits
+            | Unfit::LeftOutByRules { .. }
             | Unfit::NoneContiguous
             | Unfit::NeedsBrackets { .. } => Errno::OPNOTSUPP,
         },

@@ -44,7 +44,7 @@ const DEVICES: &str = "A DEVICE is one of:
     of a PCI device 0000:00:02.0 or 00:02.0
     of a USB device or interface 1-1 or 1-1:1.0
   a node's name: video0, card0
-  a driver or module that has one device: uvcvideo";
+  a driver or module with one device that imports buffers: uvcvideo";
 
 const ENVIRONMENT: &str = "Environment of COMMAND:
   DMABUF_FD    the number of the descriptor
@@ -206,6 +206,7 @@ fn status(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(match error.downcast_ref::<Error>() {
         Some(Error::Unfit(
             Unfit::NoneFits
+            | Unfit::LeftOutByRules { .. }
             | Unfit::NoneSuits { .. }
             | Unfit::NoneContiguous
             | Unfit::NeedsBrackets { .. },

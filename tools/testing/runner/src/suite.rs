@@ -217,6 +217,10 @@ const NAME_TAKEN: &str = "dmesg | grep -q 'dmabuf_coherency: .*system-coherent' 
 const AREA_TAKEN: &str = "dmesg | grep -q 'there are no heaps of contiguous area default_cma_region' && \
     [ -e /dev/dma_heap/default_cma_region -a ! -e /dev/dma_heap/default_cma_region-coherent ]";
 
+/// Who asks for contiguous memory is told that there is none.
+const TOLD_TO_RESERVE: &str = "! /dmaheap pick --contiguous vivid 2>/run/told && \
+    grep -q 'eserve contiguous memory that .* (cma= on' /run/told";
+
 /// What the module was told when it was loaded.
 const PARAMETERS: &str = "/sys/module/dmabuf_coherency/parameters";
 
@@ -658,7 +662,7 @@ fn suites(debug: bool) -> Vec<Suite> {
             boot: Boot {
                 append: "cma=0 cgroup_disable=memory",
                 script: format!(
-                    "{LOAD} {VIVID_MAPS} && ! ls /dev/dma_heap/*_cma_* && [ \"$(cat {ACCOUNTING})\" = none ] && exec /{SELFTEST} {LACKING}"
+                    "{LOAD} {VIVID_MAPS} && ! ls /dev/dma_heap/*_cma_* && {TOLD_TO_RESERVE} && [ \"$(cat {ACCOUNTING})\" = none ] && exec /{SELFTEST} {LACKING}"
                 ),
                 ..Boot::new(X86_64, "")
             },
