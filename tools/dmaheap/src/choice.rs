@@ -3,7 +3,7 @@
 //! The choice of a heap for a set of devices: plain data and a plain function.
 //!
 //! A heap *fits* if every device is linked to it, and if it meets what else is asked. Among those
-//! that fit, each device's order gives each heap a place, the first being 0. The best is
+//! that fit, each device's order gives each heap a place, the first being 1. The best is
 //!
 //! 1. the one whose worst place is best, so that nobody gets its last choice for another's first;
 //! 2. then the one with the smallest sum of places;
@@ -54,7 +54,7 @@ pub struct Choice {
 pub struct Fit {
     /// The heap. The caller may not be allowed to open it.
     pub heap: Heap,
-    /// The worst place that it has in the orders of the devices.
+    /// The worst place that it has in the orders of the devices, which count from 1.
     pub worst_place: usize,
     /// The sum of its places.
     pub sum_of_places: usize,
@@ -386,10 +386,8 @@ fn best(
 fn rank(fits: &[&Heap], devices: &[&Device]) -> Vec<Fit> {
     let place = |heap: &Heap, device: &Device| {
         let order = device.order.iter().flatten();
-        let mut fitting = order.filter(|name| fits.iter().any(|fit| fit.name == **name));
-        fitting
-            .position(|name| *name == heap.name)
-            .unwrap_or_default()
+        let fitting = order.filter(|name| fits.iter().any(|fit| fit.name == **name));
+        1 + fitting.take_while(|name| **name != heap.name).count()
     };
     let mut ranked: Vec<_> = fits
         .iter()

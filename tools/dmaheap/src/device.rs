@@ -26,7 +26,8 @@ pub struct Device {
     pub bus: Option<String>,
     /// The driver that it is bound to.
     pub driver: Option<String>,
-    /// Its nodes of the classes drm, accel and video4linux.
+    /// Its nodes of the classes drm, accel and video4linux, first those that programs look for:
+    /// `video0` comes before `v4l-subdev0` and `vbi0`, `card0` before `renderD128`.
     pub nodes: Vec<PathBuf>,
     /// Whether its DMA sees the CPU caches.
     pub snooping: Snooping,
@@ -148,6 +149,12 @@ fn nodes(system: &System, path: &Path) -> Result<Vec<PathBuf>> {
             nodes.extend(name.map(|name| system.dev(name)));
         }
     }
+    nodes.sort_by_cached_key(|node| {
+        let name = base_name(node);
+        let is_first = ["video", "card", "accel"].map(|first| name.starts_with(first));
+        // By numbers, so that video10 comes after video9.
+        (!is_first.contains(&true), name.len(), name)
+    });
     Ok(nodes)
 }
 

@@ -51,7 +51,7 @@ const TABLE: &[Row] = &[
             "system system-noncoherent system-uncached",
             "system-uncached system-noncoherent system",
         ],
-        // Worst places 1, 2, 2; sums 3, 2, 4.
+        // Worst places 2, 3, 3; sums 6, 5, 7.
         fits: &["system-noncoherent", "system", "system-uncached"],
     },
     Row {
@@ -61,7 +61,7 @@ const TABLE: &[Row] = &[
             "default_cma_region reserved system",
             "reserved system default_cma_region",
         ],
-        // Worst places 1, 2, 2; sums 1, 4, 4; then the one that is not contiguous.
+        // Worst places 2, 3, 3; sums 4, 7, 7; then the one that is not contiguous.
         fits: &["reserved", "system", "default_cma_region"],
     },
     Row {

@@ -5,6 +5,8 @@
 mod tree;
 
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use tree::{OTHERS, SNOOPING, Tree};
@@ -34,7 +36,7 @@ fn json(root: &Path, arguments: &[&str]) -> serde_json::Value {
     let said = dmaheap(root, &[&["--json"], arguments].concat());
     assert_eq!(said.err, "", "{arguments:?}");
     let value: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
-    assert_eq!(value["version"], 2);
+    assert_eq!(value["version"], 3);
     value
 }
 
@@ -58,21 +60,64 @@ fn pick_prints_the_path_alone() {
 }
 
 #[test]
-fn pick_explains_on_standard_error() {
+fn pick_explains_below_the_path() {
     let tree = machine();
-    let said = dmaheap(&tree.path(""), &["pick", "--explain", "vivid.0", "00:02.0"]);
-    assert_eq!(said.out.lines().count(), 1);
+    let root = tree.path("");
+    let said = dmaheap(&root, &["pick", "--explain", "vivid.0", "00:02.0"]);
+    let path = tree.path("dev/dma_heap/system-noncoherent");
+    assert_eq!(said.out.lines().next(), path.to_str());
+    assert_eq!(said.err, "");
     for line in [
-        "dmaheap: system-noncoherent: the best that fits and may be opened (worst place 0, sum of places 0)",
-        "dmaheap: system: fits, and stands behind the best (worst place 2, sum of places 4)",
-        "dmaheap: system-coherent: vivid.0 does not snoop the CPU caches",
+        "system-noncoherent: the best that fits and may be opened (worst place 1, sum of places 2)",
+        "system: fits, and stands behind the best (worst place 3, sum of places 6)",
+        "system-coherent: vivid.0 does not snoop the CPU caches",
     ] {
         assert!(
-            said.err.lines().any(|said| said == line),
+            said.out.lines().any(|said| said == line),
             "{line}\n{}",
-            said.err
+            said.out
         );
     }
+    tree.vivid(1, "system-uncached");
+    let none = dmaheap(&root, &["pick", "--explain", "vivid.1", "00:02.0"]);
+    assert_eq!(none.status, 1);
+    assert!(!none.out.starts_with('/'), "{}", none.out);
+    let objection = "\nsystem: vivid.1 does not reach all of its memory without bounce buffers\n";
+    assert!(none.out.contains(objection), "{}", none.out);
+    assert_eq!(none.err.lines().count(), 1, "{}", none.err);
+}
+
+/// What others write to the same place stands before or behind, and not in between.
+#[test]
+fn one_message_is_one_write() {
+    let tree = machine();
+    for (arguments, wanted) in [
+        (&["pick", "--explain", "vivid.0"][..], 1),
+        (&["devices"], 1),
+        (&["--json", "list"], 1),
+        (&["pick", "nonesuch"], 1),
+        // What is there, and that nothing is known of attached devices.
+        (&["buffers"], 2),
+    ] {
+        let (writer, reader) = UnixDatagram::pair().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dmaheap"));
+        command.arg("--root").arg(tree.path("")).args(arguments);
+        command.stdout(OwnedFd::from(writer.try_clone().unwrap()));
+        command.stderr(OwnedFd::from(writer));
+        command.status().unwrap();
+        reader.set_nonblocking(true).unwrap();
+        let mut message = vec![0; 1 << 20];
+        let writes = std::iter::from_fn(|| reader.recv(&mut message).ok()).count();
+        assert_eq!(writes, wanted, "{arguments:?}");
+    }
+}
+
+#[test]
+fn without_a_command_it_lists_the_heaps() {
+    let tree = machine();
+    let root = tree.path("");
+    assert_eq!(dmaheap(&root, &[]).out, dmaheap(&root, &["list"]).out);
+    assert_eq!(json(&root, &[]), json(&root, &["list"]));
 }
 
 #[test]
@@ -340,7 +385,7 @@ fn json_says_the_same() {
     let pick = json(&root, &["pick", "vivid.0", "card2"]);
     assert_eq!(pick["heap"]["name"], "system-noncoherent");
     assert_eq!(pick["problem"], serde_json::Value::Null);
-    assert_eq!(pick["fits"][0]["worst_place"], 0);
+    assert_eq!(pick["fits"][0]["worst_place"], 1);
     let none = json(&root, &["pick", "vivid.1", "card2"]);
     assert_eq!(none["heap"], serde_json::Value::Null);
     assert!(
@@ -377,9 +422,10 @@ fn devices_are_listed_with_what_they_need() {
             .constraints(constraints);
     }
     tree.device("platform", "vivid", "platform/vivid.0")
-        .node("video4linux", "video0", (81, 0))
-        .node("video4linux", "video1", (81, 1));
-    let said = dmaheap(&tree.path(""), &["devices"]);
+        .node("video4linux", "radio0", (81, 2))
+        .node("video4linux", "video10", (81, 1))
+        .node("video4linux", "video9", (81, 0));
+    let said = dmaheap(&tree.path(""), &["devices", "-v"]);
     let node = |name: &str| tree.path("dev").join(name).display().to_string();
     let expected = [
         "DEVICE                BUS       DRIVER         SNOOPS  REACHES  PIECES",
@@ -391,11 +437,17 @@ fn devices_are_listed_with_what_they_need() {
         "fe100000.npu          platform  rockchip-vop2  yes     none     unknown",
         "    heaps: none suits it",
         "vivid.0               platform  vivid          no      ?        ?",
-        &format!("    nodes: {} {}", node("video0"), node("video1")),
+        &format!("    nodes: {} {}", node("video9"), node("video10")),
+        &format!("        {}", node("radio0")),
         "    heaps: ?",
     ];
     let lines: Vec<_> = said.out.lines().collect();
     assert_eq!(lines, expected);
+    let said = dmaheap(&tree.path(""), &["devices"]);
+    let lines: Vec<_> = said.out.lines().collect();
+    let heaps = "    heaps: system-noncoherent default_cma_region-noncoherent system and 3 more";
+    assert_eq!(lines[4], heaps);
+    assert!(lines[8].ends_with(" and 1 more") || lines[8].ends_with("radio0"));
     for line in lines {
         assert!(line.chars().count() <= 80, "{line}");
     }
@@ -411,14 +463,14 @@ fn what_devices_need_is_part_of_the_explanation() {
     let said = dmaheap(&tree.path(""), &["pick", "--explain", "vpu.0", "card2"]);
     assert_eq!(said.status, 0);
     for line in [
-        "dmaheap: vpu.0: does not snoop the CPU caches, reaches 32 address bits, needs one piece",
-        "dmaheap: 0000:00:02.0: snoops the CPU caches, reaches 64 address bits, takes any number of pieces",
-        "dmaheap: system: vpu.0 needs each buffer in one physical piece, and this heap does not promise that",
+        "vpu.0: does not snoop the CPU caches, reaches 32 address bits, needs one piece",
+        "0000:00:02.0: snoops the CPU caches, reaches 64 address bits, takes any number of pieces",
+        "system: vpu.0 needs each buffer in one physical piece, and this heap does not promise that",
     ] {
         assert!(
-            said.err.lines().any(|said| said == line),
+            said.out.lines().any(|said| said == line),
             "{line}\n{}",
-            said.err
+            said.out
         );
     }
 }

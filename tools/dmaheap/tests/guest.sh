@@ -154,6 +154,10 @@ linked_nodes() {
 devices() {
 	status 0 /dmaheap devices
 	silent err
+	if grep -E '^.{81}' "$tmp/out"; then return 1; fi
+	grep -qE '^    nodes: /dev/video0 .* and [0-9]+ more$' "$tmp/out"
+	status 0 /dmaheap devices -v
+	silent err
 	# A line for each device, with all that stands below it.
 	awk '/^[^ ]/ && NR > 1 { print "" } { printf "%s ", $0 } END { print "" }' "$tmp/out" |
 		tr -s ' ' >"$tmp/devices"
@@ -226,26 +230,26 @@ handles() {
 
 explain() {
 	status 0 /dmaheap pick --explain vkms bochs
-	is "$(wc -l <"$tmp/out")" 1
-	says err ': the best that fits and may be opened'
+	is "$(head -n 1 "$tmp/out")" "$(/dmaheap pick vkms bochs)"
+	silent err
+	says out ': the best that fits and may be opened'
 	for heap in $heaps/*; do
-		says err "dmaheap: ${heap##*/}: "
+		grep -q "^${heap##*/}: " "$tmp/out"
 	done
-	says err "vkms: $(word $vkms/dma_heaps/snoops snoops 'does not snoop') the CPU caches, "
+	says out "vkms: $(word $vkms/dma_heaps/snoops snoops 'does not snoop') the CPU caches, "
 	[ "$(cat $vkms/dma_heaps/snoops)" = 1 ] ||
-		says err 'system-coherent: vkms does not snoop the CPU caches'
+		says out 'system-coherent: vkms does not snoop the CPU caches'
 	[ "$(uname -m)" = x86_64 ] ||
-		says err "system-uncached: $(basename $pci) snoops the CPU caches, which speculation may fill"
+		says out "system-uncached: $(basename $pci) snoops the CPU caches, which speculation may fill"
 }
 
 none_fits() {
 	echo vivid=system-uncached,bochs-drm=system-noncoherent >$links
 	got=0
 	status 1 /dmaheap pick --explain vivid bochs &&
-		silent out &&
 		says err 'no heap fits all of these devices, because the parameter links has rules for ' &&
 		says err "Change the rules, or remove them as root: \`echo > $links\`" &&
-		says err 'system-noncoherent: the parameter links has a rule for vivid.0' ||
+		says out 'system-noncoherent: the parameter links has a rule for vivid.0' ||
 		got=1
 	echo >$links
 	status 0 /dmaheap pick vivid bochs
@@ -259,7 +263,7 @@ pieces() {
 	got=0
 	is "$(cat $video/device/dma_heaps/order)" "$before" &&
 		status 0 /dmaheap pick --explain vivid bochs &&
-		! grep 'has a rule' "$tmp/err" ||
+		! grep 'has a rule' "$tmp/out" ||
 		got=1
 	echo >$links
 	return $got
@@ -272,7 +276,7 @@ size() {
 	got=0
 	is "$(/dmaheap pick --size 4K vivid)" "$heaps/$heap" &&
 		status 0 /dmaheap pick --size 5K --explain vivid &&
-		says err "$heap: a buffer of this size exceeds its limit. $heap has a limit of 4096 bytes" &&
+		says out "$heap: a buffer of this size exceeds its limit. $heap has a limit of 4096 bytes" &&
 		status 3 /dmaheap alloc --heap "$heap" --size 8K &&
 		says err "has no memory for 8192 bytes: $heap has a limit of 4096 bytes, of which 0 are in use" &&
 		! grep "/$heap\$" "$tmp/out" &&
@@ -287,8 +291,8 @@ size() {
 	[ -e $heaps/default_cma_region ] || return 0
 	capacity=$(cat /sys/class/dma_heap/default_cma_region-noncoherent/capacity)
 	status 0 /dmaheap pick --size $((capacity + 1)) --explain vivid
-	says err 'default_cma_region-noncoherent: a buffer of this size exceeds its capacity'
-	says err 'default_cma_region: a buffer of this size exceeds its capacity'
+	says out 'default_cma_region-noncoherent: a buffer of this size exceeds its capacity'
+	says out 'default_cma_region: a buffer of this size exceeds its capacity'
 }
 
 # Devices that snoop lose nothing.
@@ -300,9 +304,8 @@ without_brackets() {
 	fi
 	# Strict heaps refuse one of them, uncached ones the other.
 	status 1 /dmaheap pick --without-brackets --explain vkms bochs
-	silent out
 	says err 'because of those that are not known to snoop the CPU caches: vkms. Bracket each'
-	says err 'system-noncoherent: vkms does not snoop the CPU caches, so that bytes are wrong'
+	says out 'system-noncoherent: vkms does not snoop the CPU caches, so that bytes are wrong'
 	status 1 /dmaheap alloc --without-brackets --for vkms bochs --size 1
 	says err 'by DMA_BUF_IOCTL_SYNC'
 }
@@ -490,11 +493,11 @@ json() {
 	for command in list devices buffers graph 'pick vivid.0' 'alloc --heap system --size 1' 'pick nonesuch'; do
 		# shellcheck disable=SC2086
 		/dmaheap --json $command >"$tmp/out" || true
-		says out '"version":2}'
+		says out '"version":3}'
 		is "$(wc -l <"$tmp/out")" 1
 	done
 	is "$(/dmaheap --json alloc --heap system --size 5000)" \
-		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":8192},"version":2}'
+		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":8192},"version":3}'
 }
 
 example_in_c() {

@@ -8,11 +8,11 @@ use anyhow::Result;
 use dmaheap::{Constraints, Device, System};
 use serde_json::json;
 
-pub fn run(system: &System, output: &Output) -> Result<()> {
+pub fn run(system: &System, output: &Output, verbose: bool) -> Result<()> {
     let devices = system.devices()?;
     output.print(
         || json!({ "module_loaded": system.module_is_loaded(), "devices": to_json(&devices) }),
-        || table(&devices),
+        || table(&devices, verbose),
     )?;
     if devices.is_empty() {
         output.note("there is no device with a node of the classes drm, accel or video4linux");
@@ -21,8 +21,9 @@ pub fn run(system: &System, output: &Output) -> Result<()> {
     Ok(())
 }
 
-fn table(devices: &[Device]) -> Table {
+fn table(devices: &[Device], verbose: bool) -> Table {
     let mut table = Table::new(&["DEVICE", "BUS", "DRIVER", "SNOOPS", "REACHES", "PIECES"]);
+    table.shorten = !verbose;
     for device in devices {
         let constraints = device.constraints.as_ref();
         table.row([

@@ -61,7 +61,7 @@ pub struct Cli {
     #[command(flatten)]
     options: Options,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Args)]
@@ -76,12 +76,17 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the heaps: what they are like, their live buffers, and whether you may use them
+    /// Lists the heaps: what they are like, their live buffers, and whether you may use them. So
+    /// does dmaheap without a command
     List,
     /// Lists the devices: what they need of a buffer, and the heaps that they are linked to, best
     /// first
     #[command(after_long_help = COLUMNS)]
-    Devices,
+    Devices {
+        /// Shows all nodes and heaps of each device, and not only what fits into a line
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Prints the path of the heap that suits all of the devices, and nothing else
     #[command(after_long_help = format!("{DEVICES}\n\n{EXIT_STATUS}"))]
     Pick(Pick),
@@ -134,7 +139,7 @@ struct Pick {
     /// The size that buffers will have, in bytes or with K, M, G or T behind it (powers of 1024)
     #[arg(long, value_parser = size::parse)]
     size: Option<u64>,
-    /// Says, on standard error, why this heap and why none of the others
+    /// Says below the path why it is this heap and none of the others
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -184,9 +189,9 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
     let system = System::at(&cli.options.root);
-    match &cli.command {
+    match cli.command.as_ref().unwrap_or(&Command::List) {
         Command::List => list::run(&system, output),
-        Command::Devices => devices::run(&system, output),
+        Command::Devices { verbose } => devices::run(&system, output, *verbose),
         Command::Pick(pick) => return pick::run(&system, output, pick),
         Command::Alloc(alloc) => alloc::run(&system, output, alloc),
         Command::Buffers { pid } => buffers::run(&system, output, *pid),

@@ -3,15 +3,18 @@
 //! What is printed, for people or as JSON.
 
 use super::table::Table;
+use anstream::adapter::strip_str;
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 /// The version of the form of `--json`, as Documentation/dmaheap.rst describes it. It changes when
 /// something goes or changes its meaning, not when something is added.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Where and how to print.
 pub struct Output {
@@ -54,17 +57,17 @@ impl Output {
         self.line(&(line + "\n"))
     }
 
-    /// Prints text as it is; colour only on a terminal.
+    /// Prints text as it is, at once.
     pub fn line(&self, text: &str) -> Result<()> {
-        let mut stdout = anstream::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
+        let mut stdout = io::stdout();
+        stdout.write_all(coloured(text, &stdout).as_bytes())?;
         Ok(stdout.flush()?)
     }
 
     /// Tells a person something on the side. It is no loss if that fails.
     pub fn note(&self, text: &str) {
         if !self.json {
-            let _ = writeln!(anstream::stderr(), "dmaheap: {}", printable(text));
+            tell(&format!("dmaheap: {}\n", printable(text)));
         }
     }
 
@@ -75,8 +78,22 @@ impl Output {
         } else {
             let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
             let text = printable(&format!("{error:#}"));
-            let _ = writeln!(anstream::stderr(), "{red}dmaheap{red:#}: {text}");
+            tell(&format!("{red}dmaheap{red:#}: {text}\n"));
         }
+    }
+}
+
+/// Writes to standard error, at once: what other programs write there stands before or behind.
+fn tell(text: &str) {
+    let mut stderr = io::stderr();
+    let _ = stderr.write_all(coloured(text, &stderr).as_bytes());
+}
+
+/// Colour only on a terminal.
+fn coloured(text: &str, stream: &impl RawStream) -> String {
+    match AutoStream::choice(stream) {
+        ColorChoice::Never => strip_str(text).to_string(),
+        _ => text.to_owned(),
     }
 }
 

@@ -3,23 +3,15 @@
 //! `dmaheap pick`
 
 use super::Pick;
-use super::output::{Output, to_json};
+use super::output::{Output, printable, to_json};
 use anyhow::Result;
-use dmaheap::{Choice, Error, System};
+use dmaheap::{Choice, Device, Error, System};
 use serde_json::json;
 use std::process::ExitCode;
 
 pub fn run(system: &System, output: &Output, pick: &Pick) -> Result<ExitCode> {
     let devices = super::devices(system, &pick.devices)?;
     let choice = super::choose(system, &devices, &pick.wanted, pick.size)?;
-    if pick.explain {
-        for device in &devices {
-            if let Some(constraints) = &device.constraints {
-                output.note(&format!("{}: {constraints}", device.name));
-            }
-        }
-        explain(&choice, output);
-    }
     let best = choice.best();
     if output.is_json() {
         output.value(json!({
@@ -32,22 +24,30 @@ pub fn run(system: &System, output: &Output, pick: &Pick) -> Result<ExitCode> {
                 value
             }).collect::<Vec<_>>(),
         }))?;
+        return Ok(match best {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(problem) => super::status(&Error::from(problem).into()),
+        });
     }
-    match best {
-        Err(problem) if output.is_json() => Ok(super::status(&Error::from(problem).into())),
-        Err(problem) => Err(Error::from(problem).into()),
-        Ok(_) if output.is_json() => Ok(ExitCode::SUCCESS),
-        Ok(best) => {
-            output.line(&format!("{}\n", best.node.display()))?;
-            Ok(ExitCode::SUCCESS)
-        }
+    let path = best.as_ref().map(|best| best.node.display().to_string());
+    let mut lines: Vec<_> = path.into_iter().collect();
+    if pick.explain {
+        lines.extend(explanation(&devices, &choice));
     }
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    output.line(&text)?;
+    best.map_err(Error::from)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Says why and why not.
-fn explain(choice: &Choice, output: &Output) {
+/// What the devices need, and why and why not.
+fn explanation(devices: &[Device], choice: &Choice) -> Vec<String> {
+    let needs = devices.iter().filter_map(|device| {
+        let constraints = device.constraints.as_ref()?;
+        Some(format!("{}: {constraints}", device.name))
+    });
     let best = choice.best().ok();
-    for fit in choice.fits() {
+    let fits = choice.fits().iter().map(|fit| {
         let heap = &fit.heap;
         let verdict = match best {
             Some(best) if best.name == heap.name => "the best that fits and may be opened",
@@ -55,12 +55,10 @@ fn explain(choice: &Choice, output: &Output) {
             _ => "fits, and may not be opened by you",
         };
         let (worst, sum) = (fit.worst_place, fit.sum_of_places);
-        output.note(&format!(
-            "{}: {verdict} (worst place {worst}, sum of places {sum})",
-            heap.name
-        ));
-    }
-    for objection in choice.objections() {
-        output.note(&objection.to_string());
-    }
+        let name = &heap.name;
+        format!("{name}: {verdict} (worst place {worst}, sum of places {sum})")
+    });
+    let objections = choice.objections().iter().map(ToString::to_string);
+    let lines = needs.chain(fits).chain(objections);
+    lines.map(|line| printable(&line)).collect()
 }

@@ -9,6 +9,8 @@ use std::fmt;
 /// A table with a line of headings. Columns are as wide as need be.
 pub struct Table {
     rows: Vec<Row>,
+    /// Whether lists are cut where their first line ends.
+    pub shorten: bool,
 }
 
 /// A line of it.
@@ -35,7 +37,10 @@ const UNKNOWN: &str = "?";
 impl Table {
     pub fn new(headings: &[&str]) -> Self {
         let bold = |text: &&str| Cell::text(*text).styled(Style::new().bold());
-        let mut table = Self { rows: Vec::new() };
+        let mut table = Self {
+            rows: Vec::new(),
+            shorten: false,
+        };
         table.row(headings.iter().map(bold));
         table
     }
@@ -54,6 +59,25 @@ impl Table {
             _ => (),
         }
     }
+}
+
+/// As many words as fit into a line, and how many are left out.
+fn shortened(what: &str, words: &[String]) -> Vec<String> {
+    let line = |count: usize| {
+        let mut line: Vec<_> = words.iter().take(count).cloned().collect();
+        if count < words.len() {
+            line.push(format!("and {} more", words.len() - count));
+        }
+        line
+    };
+    let fits = |count: &usize| {
+        let widths = line(*count)
+            .into_iter()
+            .map(|word| 1 + word.chars().count());
+        INDENT.len() + what.chars().count() + 1 + widths.sum::<usize>() <= WIDTH
+    };
+    let count = (1..=words.len()).rev().find(fits);
+    line(count.unwrap_or(1))
 }
 
 /// A list in as many lines as it takes.
@@ -149,7 +173,10 @@ impl fmt::Display for Table {
                 write!(f, "{before}{style}{}{style:#}{after}{gap}", cell.text)?;
             }
             for (what, words) in &row.lists {
-                wrap(f, what, words)?;
+                match self.shorten {
+                    true => wrap(f, what, &shortened(what, words))?,
+                    false => wrap(f, what, words)?,
+                }
             }
         }
         Ok(())
@@ -174,6 +201,28 @@ mod tests {
             plain,
             "A     NUMBER  LAST\nlong       7  -\n?          ?  x y\n"
         );
+    }
+
+    #[test]
+    fn lists_are_shortened_to_a_line() {
+        let words = |lengths: &[usize]| -> Vec<_> {
+            lengths.iter().map(|length| "x".repeat(*length)).collect()
+        };
+        // Ten columns are taken, and one before each word.
+        for (lengths, shown, left_out) in [
+            (&[69][..], 1, 0),
+            (&[34, 34], 2, 0),
+            (&[34, 35], 1, 1),
+            (&[29, 28, 10, 1], 2, 2),
+            (&[29, 29, 10, 1], 1, 3),
+            (&[99, 1], 1, 1),
+        ] {
+            let mut line = words(&lengths[..shown]);
+            if left_out > 0 {
+                line.push(format!("and {left_out} more"));
+            }
+            assert_eq!(shortened("heaps", &words(lengths)), line, "{lengths:?}");
+        }
     }
 
     #[test]
