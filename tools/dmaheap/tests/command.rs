@@ -112,6 +112,45 @@ fn one_message_is_one_write() {
     }
 }
 
+/// As scripts want it, and as lsblk has it.
+#[test]
+fn columns_units_and_headings_can_be_chosen() {
+    let tree = machine();
+    let root = tree.path("");
+    let out = |arguments: &[&str]| dmaheap(&root, arguments).out;
+    for arguments in [
+        &["list", "-n", "-b", "-o", "heap,CAPACITY,bytes,Limit"][..],
+        &[
+            "list",
+            "--no-legend",
+            "--bytes",
+            "--output",
+            "HEAP,CAPACITY,BYTES,LIMIT",
+        ],
+    ] {
+        let said = out(arguments);
+        let words: Vec<_> = said.lines().nth(5).unwrap().split_whitespace().collect();
+        assert_eq!(words, ["system", "17179869184", "?", "-"], "{said}");
+        assert_eq!(said.lines().count(), 9);
+    }
+    assert_eq!(
+        out(&["list", "-o", "CAPACITY"]).lines().nth(1),
+        Some("  64 MiB")
+    );
+    let devices = "DEVICE        HEAPS\n\
+                   0000:00:02.0  system-coherent default_cma_region-coherent";
+    let said = out(&["devices", "-o", "DEVICE,HEAPS"]);
+    assert!(said.starts_with(devices), "{said}");
+    assert!(
+        said.lines()
+            .nth(1)
+            .unwrap()
+            .ends_with(" default_cma_region")
+    );
+    assert_eq!(out(&["buffers", "-n"]), "");
+    assert_eq!(out(&["buffers", "-o", "NAME,SIZE"]), "NAME  SIZE\n");
+}
+
 #[test]
 fn without_a_command_it_lists_the_heaps() {
     let tree = machine();
@@ -284,6 +323,12 @@ fn bad_input_gets_a_sentence_and_a_status() {
             &["buffers", "--pid", "999999999"],
             3,
             "there is no process 999999999",
+        ),
+        (
+            &["devices", "-o", "DEVICE,nonesuch"],
+            2,
+            "there is no column nonesuch: there are DEVICE, BUS, DRIVER, SNOOPS, REACHES, PIECES, \
+             NODES, HEAPS",
         ),
         (&["nonesuch"], 2, "unrecognized subcommand"),
     ];

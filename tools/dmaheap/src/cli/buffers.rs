@@ -3,14 +3,16 @@
 //! `dmaheap buffers`
 
 use super::output::{Output, to_json};
-use super::size;
-use super::table::{Cell, Table};
+use super::table::{Cell, Options, Table};
 use anyhow::Result;
 use dmaheap::{Debugfs, Held, Holder, Holders, System};
 
-pub fn run(system: &System, output: &Output, pid: Option<u32>) -> Result<()> {
+pub fn run(system: &System, output: &Output, pid: Option<u32>, options: &Options) -> Result<()> {
     let holders = system.holders(pid)?;
-    output.print(|| to_json(&holders), || table(&holders))?;
+    output.print(
+        || to_json(&holders),
+        || table(&holders, options).select(options),
+    )?;
     match holders.debugfs {
         Debugfs::Read => (),
         Debugfs::Denied => {
@@ -30,8 +32,8 @@ pub fn run(system: &System, output: &Output, pid: Option<u32>) -> Result<()> {
     Ok(())
 }
 
-fn table(holders: &Holders) -> Table {
-    let mut table = Table::new(&[
+fn table(holders: &Holders, options: &Options) -> Table {
+    const HEADINGS: [&str; 8] = [
         "INODE",
         "SIZE",
         "EXPORTER",
@@ -39,19 +41,20 @@ fn table(holders: &Holders) -> Table {
         "COHERENT",
         "REFERENCES",
         "ATTACHED",
-        "HELD BY",
-    ]);
+        "HELD-BY",
+    ];
+    let mut table = Table::new(&HEADINGS, &[]);
     for buffer in &holders.buffers {
-        table.row(cells(buffer));
+        table.row(cells(buffer, options));
     }
     table
 }
 
-fn cells(buffer: &Held) -> [Cell; 8] {
+fn cells(buffer: &Held, options: &Options) -> [Cell; 8] {
     let held_by: Vec<_> = buffer.holders.iter().map(show).collect();
     [
         Cell::number(Some(buffer.inode)),
-        Cell::number(buffer.size.map(size::show)),
+        Cell::number(buffer.size.map(|size| options.size(size))),
         Cell::known(buffer.exporter.as_ref()),
         Cell::text(buffer.name.as_deref().unwrap_or_default()),
         Cell::known(

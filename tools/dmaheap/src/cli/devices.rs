@@ -3,16 +3,16 @@
 //! `dmaheap devices`
 
 use super::output::{Output, to_json};
-use super::table::{Cell, Table};
+use super::table::{Cell, Options, Table};
 use anyhow::Result;
 use dmaheap::{Constraints, Device, System};
 use serde_json::json;
 
-pub fn run(system: &System, output: &Output, verbose: bool) -> Result<()> {
+pub fn run(system: &System, output: &Output, verbose: bool, options: &Options) -> Result<()> {
     let devices = system.devices()?;
     output.print(
         || json!({ "module_loaded": system.module_is_loaded(), "devices": to_json(&devices) }),
-        || table(&devices, verbose),
+        || table(&devices, verbose).select(options),
     )?;
     if devices.is_empty() {
         output.note("there is no device with a node of the classes drm, accel or video4linux");
@@ -22,7 +22,8 @@ pub fn run(system: &System, output: &Output, verbose: bool) -> Result<()> {
 }
 
 fn table(devices: &[Device], verbose: bool) -> Table {
-    let mut table = Table::new(&["DEVICE", "BUS", "DRIVER", "SNOOPS", "REACHES", "PIECES"]);
+    const HEADINGS: [&str; 6] = ["DEVICE", "BUS", "DRIVER", "SNOOPS", "REACHES", "PIECES"];
+    let mut table = Table::new(&HEADINGS, &["nodes", "heaps"]);
     table.shorten = !verbose;
     for device in devices {
         let constraints = device.constraints.as_ref();

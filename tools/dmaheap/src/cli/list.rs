@@ -3,35 +3,36 @@
 //! `dmaheap list`
 
 use super::output::{Output, to_json};
-use super::size;
-use super::table::{Cell, Table};
+use super::table::{Cell, Options, Table};
 use anyhow::Result;
 use dmaheap::{Access, CpuMapping, Heap, System};
 use serde_json::json;
 
-pub fn run(system: &System, output: &Output) -> Result<()> {
+pub fn run(system: &System, output: &Output, options: &Options) -> Result<()> {
     let heaps = super::heaps(system)?;
     output.print(
         || json!({ "module_loaded": system.module_is_loaded(), "heaps": to_json(&heaps) }),
-        || table(&heaps),
+        || table(&heaps, options).select(options),
     )?;
     super::note_missing_module(system, output);
     Ok(())
 }
 
-fn table(heaps: &[Heap]) -> Table {
-    let mut table = Table::new(&[
+fn table(heaps: &[Heap], options: &Options) -> Table {
+    const HEADINGS: [&str; 10] = [
         "HEAP",
         "DEVICES",
-        "CPU MAPPING",
+        "CPU-MAPPING",
         "CONTIGUOUS",
         "CAPACITY",
         "BUFFERS",
         "BYTES",
         "LIMIT",
         "REFUSED",
-        "MAY USE",
-    ]);
+        "MAY-USE",
+    ];
+    let mut table = Table::new(&HEADINGS, &[]);
+    let size = |bytes| options.size(bytes);
     for heap in heaps {
         let devices = match (heap.dma_coherent, heap.refuses_snooping) {
             (None, _) => None,
@@ -47,10 +48,10 @@ fn table(heaps: &[Heap]) -> Table {
             Cell::known(devices),
             Cell::known(heap.cpu_mapping.map(CpuMapping::as_str)),
             Cell::known(contiguous),
-            Cell::number(heap.capacity.map(size::show)),
+            Cell::number(heap.capacity.map(size)),
             Cell::number(heap.buffers),
-            Cell::number(heap.bytes.map(size::show)),
-            Cell::number(Some(heap.limit.map_or_else(|| "-".into(), size::show))),
+            Cell::number(heap.bytes.map(size)),
+            Cell::number(Some(heap.limit.map_or_else(|| "-".into(), size))),
             Cell::number(heap.refused),
             may_use(&heap.access),
         ]);

@@ -78,7 +78,7 @@ struct Options {
 enum Command {
     /// Lists the heaps: what they are like, their live buffers, and whether you may use them. So
     /// does dmaheap without a command
-    List,
+    List(#[command(flatten)] table::Options),
     /// Lists the devices: what they need of a buffer, and the heaps that they are linked to, best
     /// first
     #[command(after_long_help = COLUMNS)]
@@ -86,6 +86,8 @@ enum Command {
         /// Shows all nodes and heaps of each device, and not only what fits into a line
         #[arg(short, long)]
         verbose: bool,
+        #[command(flatten)]
+        table: table::Options,
     },
     /// Prints the path of the heap that suits all of the devices, and nothing else
     #[command(after_long_help = format!("{DEVICES}\n\n{EXIT_STATUS}"))]
@@ -98,6 +100,8 @@ enum Command {
         /// Only what this process holds
         #[arg(long)]
         pid: Option<u32>,
+        #[command(flatten)]
+        table: table::Options,
     },
     /// Draws devices and heaps, for a browser (SVG) or for Graphviz
     Graph {
@@ -189,12 +193,13 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
     let system = System::at(&cli.options.root);
-    match cli.command.as_ref().unwrap_or(&Command::List) {
-        Command::List => list::run(&system, output),
-        Command::Devices { verbose } => devices::run(&system, output, *verbose),
+    let listing = Command::List(table::Options::default());
+    match cli.command.as_ref().unwrap_or(&listing) {
+        Command::List(table) => list::run(&system, output, table),
+        Command::Devices { verbose, table } => devices::run(&system, output, *verbose, table),
         Command::Pick(pick) => return pick::run(&system, output, pick),
         Command::Alloc(alloc) => alloc::run(&system, output, alloc),
-        Command::Buffers { pid } => buffers::run(&system, output, *pid),
+        Command::Buffers { pid, table } => buffers::run(&system, output, *pid, table),
         Command::Graph { format } => graph::run(&system, output, *format),
         Command::Watch => watch::run(&system, output),
         Command::Install { prefix } => install::run(prefix),
@@ -208,6 +213,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn status(error: &anyhow::Error) -> ExitCode {
+    if error.is::<table::NoSuchColumn>() {
+        return ExitCode::from(2);
+    }
     ExitCode::from(match error.downcast_ref::<Error>() {
         Some(Error::Unfit(
             Unfit::NoneFits

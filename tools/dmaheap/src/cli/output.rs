@@ -2,7 +2,7 @@
 
 //! What is printed, for people or as JSON.
 
-use super::table::Table;
+use super::table::{NoSuchColumn, Table};
 use anstream::adapter::strip_str;
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
@@ -34,12 +34,12 @@ impl Output {
     pub fn print(
         &self,
         value: impl FnOnce() -> Value,
-        table: impl FnOnce() -> Table,
+        table: impl FnOnce() -> Result<Table, NoSuchColumn>,
     ) -> Result<()> {
         if self.json {
             self.value(value())
         } else {
-            self.line(&table().to_string())
+            self.line(&table()?.to_string())
         }
     }
 

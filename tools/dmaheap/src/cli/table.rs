@@ -3,21 +3,60 @@
 //! Tables for people.
 
 use super::output::printable;
+use super::size;
 use anstyle::{AnsiColor, Style};
+use clap::Args;
 use std::fmt;
+
+/// What of a table is to be seen, and how.
+#[derive(Args, Default)]
+pub struct Options {
+    /// Shows only these columns, with commas between them
+    #[arg(short, long, value_name = "COLUMNS", value_delimiter = ',')]
+    output: Vec<String>,
+    /// Shows sizes in bytes
+    #[arg(short, long)]
+    bytes: bool,
+    /// Leaves out the headings
+    #[arg(short, long, alias = "noheadings")]
+    no_legend: bool,
+}
+
+impl Options {
+    /// A size as it was asked for.
+    pub fn size(&self, bytes: u64) -> String {
+        match self.bytes {
+            true => bytes.to_string(),
+            false => size::show(bytes),
+        }
+    }
+}
+
+/// A column that is not there was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no column {name}: there are {}", .known.join(", "))]
+pub struct NoSuchColumn {
+    name: String,
+    known: Vec<String>,
+}
 
 /// A table with a line of headings. Columns are as wide as need be.
 pub struct Table {
+    headings: Vec<String>,
+    /// What lists there may be.
+    lists: &'static [&'static str],
     rows: Vec<Row>,
     /// Whether lists are cut where their first line ends.
     pub shorten: bool,
+    legend: bool,
 }
 
 /// A line of it.
+#[derive(Default)]
 struct Row {
     cells: Vec<Cell>,
     /// Lists that are too long for a column, each with what it is: below the line, in lines of
-    /// their own.
+    /// their own, unless they are asked for as columns.
     lists: Vec<(&'static str, Vec<String>)>,
 }
 
@@ -26,6 +65,7 @@ const WIDTH: usize = 80;
 const INDENT: &str = "    ";
 
 /// What stands in one place of it.
+#[derive(Clone)]
 pub struct Cell {
     text: String,
     style: Style,
@@ -35,14 +75,14 @@ pub struct Cell {
 const UNKNOWN: &str = "?";
 
 impl Table {
-    pub fn new(headings: &[&str]) -> Self {
-        let bold = |text: &&str| Cell::text(*text).styled(Style::new().bold());
-        let mut table = Self {
+    pub fn new(headings: &[&str], lists: &'static [&'static str]) -> Self {
+        Self {
+            headings: headings.iter().map(ToString::to_string).collect(),
+            lists,
             rows: Vec::new(),
             shorten: false,
-        };
-        table.row(headings.iter().map(bold));
-        table
+            legend: true,
+        }
     }
 
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
@@ -58,6 +98,44 @@ impl Table {
             Some(row) if !words.is_empty() => row.lists.push((what, words)),
             _ => (),
         }
+    }
+
+    /// Leaves what was asked for.
+    pub fn select(mut self, options: &Options) -> Result<Self, NoSuchColumn> {
+        self.legend = !options.no_legend;
+        if options.output.is_empty() {
+            return Ok(self);
+        }
+        let lists = self.lists.iter().map(|what| what.to_uppercase());
+        let names: Vec<_> = self.headings.iter().cloned().chain(lists).collect();
+        let places = options.output.iter().map(|asked| {
+            let found = names
+                .iter()
+                .position(|name| name.eq_ignore_ascii_case(asked));
+            found.ok_or_else(|| NoSuchColumn {
+                name: asked.clone(),
+                known: names.clone(),
+            })
+        });
+        let places: Vec<_> = places.collect::<Result<_, _>>()?;
+        for row in &mut self.rows {
+            let former = std::mem::take(row);
+            let cells = places.iter().map(|place| former.column(*place, self.lists));
+            row.cells = cells.collect();
+        }
+        self.headings = places.iter().map(|place| names[*place].clone()).collect();
+        Ok(self)
+    }
+}
+
+impl Row {
+    /// A cell, or behind the last of them a list.
+    fn column(&self, place: usize, lists: &[&str]) -> Cell {
+        self.cells.get(place).cloned().unwrap_or_else(|| {
+            let name = lists[place - self.cells.len()];
+            let list = self.lists.iter().find(|(what, _)| *what == name);
+            Cell::text(list.map(|(_, words)| words.join(" ")).unwrap_or_default())
+        })
     }
 }
 
@@ -146,10 +224,15 @@ impl Cell {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lengths = self.rows.iter().map(|row| row.cells.len());
-        let columns = lengths.max().unwrap_or_default();
+        let bold = |text: &String| Cell::text(text).styled(Style::new().bold());
+        let legend = self.legend.then(|| Row {
+            cells: self.headings.iter().map(bold).collect(),
+            lists: Vec::new(),
+        });
+        let rows: Vec<_> = legend.iter().chain(&self.rows).collect();
+        let columns = self.headings.len();
         let of_column = |column| {
-            let rows = self.rows.iter();
+            let rows = rows.iter();
             rows.filter_map(move |row| row.cells.get(column))
         };
         let widths: Vec<usize> = (0..columns)
@@ -159,7 +242,7 @@ impl fmt::Display for Table {
         let numbers: Vec<bool> = (0..columns)
             .map(|column| of_column(column).any(|cell| cell.is_number))
             .collect();
-        for row in &self.rows {
+        for row in &rows {
             for (column, cell) in row.cells.iter().enumerate() {
                 let style = cell.style;
                 let pad = " ".repeat(widths[column] - cell.width());
@@ -189,7 +272,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(&["A", "NUMBER", "LAST"]);
+        let mut table = Table::new(&["A", "NUMBER", "LAST"], &[]);
         table.row([Cell::text("long"), Cell::number(Some(7)), Cell::text("")]);
         table.row([
             Cell::judged(None, "y", "n"),
@@ -227,7 +310,7 @@ mod tests {
 
     #[test]
     fn lists_are_wrapped() {
-        let mut table = Table::new(&["A", "B"]);
+        let mut table = Table::new(&["A", "B"], &["none", "words"]);
         table.row([Cell::text("long"), Cell::text("c")]);
         table.list("none", Vec::new());
         table.list(
