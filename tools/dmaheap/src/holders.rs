@@ -6,11 +6,9 @@ use crate::bufinfo;
 pub use crate::bufinfo::Debugfs;
 use crate::error::{Error, Result};
 use crate::heap::Heap;
-use crate::query::query;
 use crate::system::{System, attribute, base_name, entries, if_there};
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -43,7 +41,7 @@ pub struct Held {
     pub exporter: Option<String>,
     /// The name that a program gave it.
     pub name: Option<String>,
-    /// Whether every device that is attached snoops the CPU caches.
+    /// Whether every device that is attached snoops the CPU caches, as its heap says.
     pub dma_coherent: Option<bool>,
     /// How many references there are.
     pub references: Option<u64>,
@@ -66,6 +64,86 @@ pub struct Holder {
     pub descriptors: Vec<u32>,
     /// How often it has mapped the buffer, or a part of it.
     pub mappings: usize,
+}
+
+/// How much memory buffers have, and who holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Totals {
+    /// By exporter, which for a buffer from a heap is the heap; the largest first.
+    pub exporters: Vec<Total>,
+    /// By process; the largest share first.
+    pub processes: Vec<Total>,
+    /// Of buffers that no process holds, as far as the caller may see: only the kernel does, for a
+    /// device that still uses them.
+    pub kernel: Total,
+}
+
+/// Of some buffers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Total {
+    /// Whose they are; `None` if nobody says, or if nobody holds them.
+    pub name: Option<String>,
+    /// The number of the process, if it is one.
+    pub pid: Option<u32>,
+    /// How many there are.
+    pub buffers: u64,
+    /// How many bytes they have.
+    pub bytes: u64,
+    /// The same, but each buffer that several processes hold counts for its part only.
+    pub share: u64,
+}
+
+impl Total {
+    fn add(&mut self, buffer: &Held, holders: usize) {
+        let size = buffer.size.unwrap_or_default();
+        self.buffers += 1;
+        self.bytes += size;
+        self.share += size / holders.max(1) as u64;
+    }
+}
+
+impl Holders {
+    /// Adds it up.
+    pub fn totals(&self) -> Totals {
+        let mut exporters = BTreeMap::new();
+        let mut processes = BTreeMap::new();
+        let mut kernel = Total::default();
+        for buffer in &self.buffers {
+            let exporter: &mut Total = exporters.entry(&buffer.exporter).or_default();
+            exporter.add(buffer, 1);
+            for holder in &buffer.holders {
+                let process: &mut Total = processes.entry(holder.pid).or_default();
+                process.name = Some(holder.command.clone());
+                process.add(buffer, buffer.holders.len());
+            }
+            if buffer.holders.is_empty() {
+                kernel.add(buffer, 1);
+            }
+        }
+        let exporters = exporters.into_iter().map(|(name, total)| Total {
+            name: name.clone(),
+            ..total
+        });
+        let processes = processes.into_iter().map(|(pid, total)| Total {
+            pid: Some(pid),
+            ..total
+        });
+        Totals {
+            exporters: largest_first(exporters),
+            processes: largest_first(processes),
+            kernel,
+        }
+    }
+}
+
+fn largest_first(totals: impl Iterator<Item = Total>) -> Vec<Total> {
+    let mut totals: Vec<_> = totals.collect();
+    totals.sort_by_key(|total| Reverse(total.share));
+    totals
 }
 
 /// See [`System::holders`].
@@ -149,9 +227,6 @@ impl Search<'_> {
             let buffer = self.buffer(metadata.ino());
             let fdinfo = attribute(&directory.join("fdinfo").join(fd.to_string()))?;
             buffer.add_fdinfo(&fdinfo.unwrap_or_default());
-            if buffer.dma_coherent.is_none() {
-                buffer.dma_coherent = if_there(ask(pid, fd))?.flatten();
-            }
             buffer.holder(pid, &directory)?.descriptors.push(fd);
         }
         let maps = attribute(&directory.join("maps"))?.unwrap_or_default();
@@ -205,15 +280,11 @@ impl Held {
         }
     }
 
-    /// Where nobody could be asked about the buffer, its heap tells, if it is one of the module's.
+    /// What its heap tells, if it is from one.
     fn add_coherency(&mut self, heaps: &[Heap]) {
         let of_heap = |heap: &&Heap| Some(&heap.name) == self.exporter.as_ref();
-        if self.dma_coherent.is_none() {
-            self.dma_coherent = heaps
-                .iter()
-                .find(of_heap)
-                .and_then(|heap| heap.dma_coherent);
-        }
+        let heap = heaps.iter().find(of_heap);
+        self.dma_coherent = heap.and_then(|heap| heap.dma_coherent);
     }
 
     fn holder(&mut self, pid: u32, directory: &Path) -> Result<&mut Holder> {
@@ -233,17 +304,6 @@ impl Held {
     }
 }
 
-/// Asks the module about a buffer of another process, which takes the right to trace it.
-fn ask(pid: u32, fd: u32) -> Result<Option<bool>> {
-    let asking = || Error::io("asking about another process's dma-buf");
-    let pid = pid.try_into().ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(Errno::SRCH).map_err(asking())?;
-    let fd = fd.try_into().map_err(|_| Errno::BADF).map_err(asking())?;
-    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(asking())?;
-    let buffer: OwnedFd = pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).map_err(asking())?;
-    Ok(query(buffer)?.dma_coherent)
-}
-
 /// What the kernel calls a dma-buf in `/proc`: this, and its name behind it.
 fn is_dma_buf(path: &str) -> bool {
     path.starts_with("/dmabuf:")
@@ -258,7 +318,7 @@ fn mapped_inode(line: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Held, mapped_inode};
+    use super::{Debugfs, Held, Holder, Holders, mapped_inode};
 
     #[test]
     fn mappings_of_dma_bufs_are_found() {
@@ -269,6 +329,56 @@ mod tests {
             None
         );
         assert_eq!(mapped_inode("7f00-7f10 rw-p 00000000 00:00 0"), None);
+    }
+
+    #[test]
+    fn what_several_hold_is_shared_by_them() {
+        let buffer = |size, pids: &[u32]| Held {
+            size: Some(size),
+            exporter: Some(if size > 100 { "system" } else { "other" }.into()),
+            holders: pids
+                .iter()
+                .map(|pid| Holder {
+                    pid: *pid,
+                    ..Holder::default()
+                })
+                .collect(),
+            ..Held::default()
+        };
+        let holders = Holders {
+            buffers: vec![
+                buffer(300, &[1, 2, 3]),
+                buffer(400, &[2, 3]),
+                buffer(50, &[]),
+            ],
+            hidden_processes: 0,
+            debugfs: Debugfs::Read,
+        };
+        let totals = holders.totals();
+        let plain = |totals: &[super::Total]| -> Vec<_> {
+            let totals = totals.iter();
+            totals
+                .map(|of| (of.pid, of.buffers, of.bytes, of.share))
+                .collect()
+        };
+        let all: u64 = holders
+            .buffers
+            .iter()
+            .filter_map(|buffer| buffer.size)
+            .sum();
+        assert_eq!(
+            plain(&totals.exporters),
+            [(None, 2, 700, 700), (None, 1, 50, 50)]
+        );
+        let processes = [
+            (Some(2), 2, 700, 300),
+            (Some(3), 2, 700, 300),
+            (Some(1), 1, 300, 100),
+        ];
+        assert_eq!(plain(&totals.processes), processes);
+        assert_eq!(plain(&[totals.kernel.clone()]), [(None, 1, 50, 50)]);
+        let shares: u64 = totals.processes.iter().map(|of| of.share).sum();
+        assert_eq!(shares + totals.kernel.share, all);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub use constraints::{Constraints, Pieces};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use heap::{Access, CpuMapping, Exporter, Heap, Limit};
-pub use holders::{Debugfs, Held, Holder, Holders};
+pub use holders::{Debugfs, Held, Holder, Holders, Total, Totals};
 pub use map::{CpuAccess, Mapped, Read, ReadWrite, Readable, Writable, Write};
 pub use query::{Answer, query};
 pub use snooping::Snooping;

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 use tree::{OTHERS, SNOOPING, Tree};
 
 /// What the command said.
@@ -518,6 +519,63 @@ fn what_devices_need_is_part_of_the_explanation() {
             said.out
         );
     }
+}
+
+/// A process and debugfs with so many buffers.
+fn with_buffers(count: u32) -> Tree {
+    let tree = machine();
+    let inodes = 1000..1000 + count;
+    let row = |inode| {
+        format!(
+            "00004096\t00000002\t00080007\t00000001\tsystem\t{inode:08}\tframe\n\
+             \tAttached Devices:\nTotal 0 devices attached\n\n"
+        )
+    };
+    let mapping = |inode| format!("7f00-7f10 rw-s 00000000 00:0c {inode}   /dmabuf:frame\n");
+    let listed: String = inodes.clone().map(row).collect();
+    let mapped: String = inodes.map(mapping).collect();
+    tree.file("sys/kernel/debug/dma_buf/bufinfo", &listed);
+    tree.file("proc/42/maps", &mapped);
+    tree.file("proc/42/comm", "cam\n");
+    tree.directory("proc/42/fd");
+    tree
+}
+
+#[test]
+fn totals_are_by_exporter_process_and_kernel() {
+    let tree = with_buffers(3);
+    tree.file(
+        "proc/43/maps",
+        "7f00-7f10 rw-s 00000000 00:0c 1001   /dmabuf:frame\n",
+    );
+    tree.file("proc/43/comm", "show\n");
+    tree.directory("proc/43/fd");
+    let said = dmaheap(&tree.path(""), &["buffers", "--totals"]);
+    let expected = [
+        "OF        NAME      BUFFERS   BYTES   SHARE",
+        "exporter  system          3  12 KiB  12 KiB",
+        "process   cam[42]         3  12 KiB  10 KiB",
+        "process   show[43]        1   4 KiB   2 KiB",
+        "kernel    -               0     0 B     0 B",
+    ];
+    assert_eq!(said.out.lines().collect::<Vec<_>>(), expected);
+}
+
+/// Four times as many buffers take about four times as long.
+#[test]
+fn many_buffers_are_listed_in_linear_time() {
+    let time = |count| {
+        let tree = with_buffers(count);
+        let run = || {
+            let start = Instant::now();
+            let said = dmaheap(&tree.path(""), &["buffers"]);
+            assert_eq!(said.out.lines().count(), 1 + count as usize);
+            start.elapsed()
+        };
+        (0..3).map(|_| run()).min().unwrap()
+    };
+    let (few, many) = (time(5_000), time(20_000));
+    assert!(many < 8 * few, "{few:?}, {many:?}");
 }
 
 /// Names of buffers and of processes are other people's.

@@ -389,6 +389,8 @@ buffers() {
 		status 0 /dmaheap buffers --pid $holder && says out held &&
 		status 0 /dmaheap buffers --pid $$ && ! grep held "$tmp/out" &&
 		status 0 /dmaheap --json buffers && says out '"name":"held"' && says out '"size":1048576' &&
+		status 0 /dmaheap buffers --totals && grep -qE '^exporter +system-coherent +1 +1 MiB +1 MiB$' "$tmp/out" &&
+		grep -qE "^process +sleep\[$holder\] +1 +1 MiB +1 MiB\$" "$tmp/out" &&
 		status 0 /dmaheap list && grep -E '^system-coherent ' "$tmp/out" || got=1
 	as outsider /dmaheap buffers >"$tmp/out" 2>"$tmp/err" || got=1
 	says err 'only root may read debugfs' || got=1

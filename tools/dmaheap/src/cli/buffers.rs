@@ -2,17 +2,28 @@
 
 //! `dmaheap buffers`
 
+use super::Buffers;
 use super::output::{Output, to_json};
 use super::table::{Cell, Options, Table};
 use anyhow::Result;
-use dmaheap::{Debugfs, Held, Holder, Holders, System};
+use dmaheap::{Debugfs, Held, Holder, Holders, System, Total, Totals};
+use serde_json::json;
 
-pub fn run(system: &System, output: &Output, pid: Option<u32>, options: &Options) -> Result<()> {
-    let holders = system.holders(pid)?;
-    output.print(
-        || to_json(&holders),
-        || table(&holders, options).select(options),
-    )?;
+pub fn run(system: &System, output: &Output, buffers: &Buffers) -> Result<()> {
+    let holders = system.holders(buffers.pid)?;
+    let options = &buffers.table;
+    if buffers.totals {
+        let totals = holders.totals();
+        output.print(
+            || json!({ "totals": to_json(&totals) }),
+            || totals_table(&totals, options).select(options),
+        )?;
+    } else {
+        output.print(
+            || to_json(&holders),
+            || table(&holders, options).select(options),
+        )?;
+    }
     match holders.debugfs {
         Debugfs::Read => (),
         Debugfs::Denied => {
@@ -50,6 +61,34 @@ fn table(holders: &Holders, options: &Options) -> Table {
     table
 }
 
+fn totals_table(totals: &Totals, options: &Options) -> Table {
+    let mut table = Table::new(&["OF", "NAME", "BUFFERS", "BYTES", "SHARE"], &[]);
+    let mut row = |of: &str, name: Cell, total: &Total| {
+        table.row([
+            Cell::text(of),
+            name,
+            Cell::number(Some(total.buffers)),
+            Cell::number(Some(options.size(total.bytes))),
+            Cell::number(Some(options.size(total.share))),
+        ]);
+    };
+    for total in &totals.exporters {
+        row("exporter", Cell::known(total.name.as_ref()), total);
+    }
+    for total in &totals.processes {
+        let (name, pid) = (total.name.as_deref(), total.pid.unwrap_or_default());
+        let name = Cell::text(process(name.unwrap_or_default(), pid));
+        row("process", name, total);
+    }
+    row("kernel", Cell::text(""), &totals.kernel);
+    table
+}
+
+/// `cam[123]`
+fn process(command: &str, pid: u32) -> String {
+    format!("{command}[{pid}]")
+}
+
 fn cells(buffer: &Held, options: &Options) -> [Cell; 8] {
     let held_by: Vec<_> = buffer.holders.iter().map(show).collect();
     [
@@ -70,7 +109,7 @@ fn cells(buffer: &Held, options: &Options) -> [Cell; 8] {
 
 /// `cam[123] fd 5 6 mapped 2 times`
 fn show(holder: &Holder) -> String {
-    let mut text = format!("{}[{}]", holder.command, holder.pid);
+    let mut text = process(&holder.command, holder.pid);
     if !holder.descriptors.is_empty() {
         text += " fd";
     }

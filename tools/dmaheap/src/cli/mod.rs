@@ -37,6 +37,12 @@ REACHES  the address bits that its DMA reaches, none without a DMA mask,
 PIECES   in how many pieces it takes a buffer: one, any, or unknown
 ?        the kernel does not tell";
 
+const TOTALS: &str = "OF     exporter: all buffers of a heap, or of another exporter
+       process: all that it holds
+       kernel: those that no process holds, for a device still uses them
+SHARE  as BYTES, but a buffer that several processes hold counts for
+       a part of it with each of them";
+
 const DEVICES: &str = "A DEVICE is one of:
   a device node: /dev/video0, /dev/dri/card0, /proc/self/fd/5
   a directory of sysfs: /sys/class/drm/card0
@@ -96,13 +102,8 @@ enum Command {
     #[command(after_long_help = format!("{DEVICES}\n\n{ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Alloc(Alloc),
     /// Lists the dma-bufs that there are, who holds them and which devices are attached
-    Buffers {
-        /// Only what this process holds
-        #[arg(long)]
-        pid: Option<u32>,
-        #[command(flatten)]
-        table: table::Options,
-    },
+    #[command(after_long_help = TOTALS)]
+    Buffers(Buffers),
     /// Draws devices and heaps, for a browser (SVG) or for Graphviz
     Graph {
         /// What to draw it in
@@ -117,6 +118,18 @@ enum Command {
         /// Such as /usr
         prefix: PathBuf,
     },
+}
+
+#[derive(Args)]
+struct Buffers {
+    /// Only what this process holds
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Adds up instead, by exporter, by process, and what only the kernel holds
+    #[arg(long)]
+    totals: bool,
+    #[command(flatten)]
+    table: table::Options,
 }
 
 #[derive(Args)]
@@ -199,7 +212,7 @@ fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
         Command::Devices { verbose, table } => devices::run(&system, output, *verbose, table),
         Command::Pick(pick) => return pick::run(&system, output, pick),
         Command::Alloc(alloc) => alloc::run(&system, output, alloc),
-        Command::Buffers { pid, table } => buffers::run(&system, output, *pid, table),
+        Command::Buffers(buffers) => buffers::run(&system, output, buffers),
         Command::Graph { format } => graph::run(&system, output, *format),
         Command::Watch => watch::run(&system, output),
         Command::Install { prefix } => install::run(prefix),
