@@ -24,7 +24,7 @@ SRC_DIR := /usr/src/dmabuf_coherency/include
 RULES := 60-dmabuf-coherency.rules
 RULES_DIR := /usr/lib/udev/rules.d
 
-# Where the command dmaheap goes, its man pages and its completions; and libdmaheap.
+# Where the command dmaheap goes, man pages and its completions; and libdmaheap.
 prefix ?= /usr
 libdir ?= $(prefix)/lib
 
@@ -83,6 +83,8 @@ tools_install: ## Build and install dmaheap and libdmaheap; headers and the udev
 	@$(cargo) run --quiet --release --locked --package dmaheap -- install '$(DESTDIR)$(prefix)'
 	$(if $(DMAHEAP),install -m 755 '$(DMAHEAP)' '$(DESTDIR)$(prefix)/bin/dmaheap')
 	@$(if $(DMAHEAP),echo 'libdmaheap is left out: it would be for this machine.',$(capi) install)
+	install -D -m 644 -t '$(DESTDIR)$(prefix)/share/man/man4' Documentation/dmabuf_coherency.4
+	install -D -m 644 -t '$(DESTDIR)$(prefix)/share/doc/dmaheap' Documentation/dmaheap.rst
 	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' tools/udev/$(RULES)
 	@$(MAKE) --no-print-directory headers_install
 
@@ -114,7 +116,8 @@ modules_uninstall: ## Remove the module
 
 .PHONY: tools_uninstall
 tools_uninstall: ## Remove the command, libdmaheap, headers and the udev rule
-	rm -f $(addprefix $(DESTDIR)$(prefix)/,bin/dmaheap share/man/man1/dmaheap.1 share/man/man1/dmaheap-*.1 \
+	rm -f $(addprefix $(DESTDIR)$(prefix)/,bin/dmaheap share/man/man1/dmaheap.1 \
+		share/man/man4/dmabuf_coherency.4 share/doc/dmaheap/dmaheap.rst \
 		share/bash-completion/completions/dmaheap share/fish/vendor_completions.d/dmaheap.fish \
 		share/zsh/site-functions/_dmaheap)
 	@$(capi) uninstall

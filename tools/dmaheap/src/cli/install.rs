@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 
-//! `dmaheap install`, for `make install`: this program, its man pages and its completions, all from
-//! the one definition.
+//! `dmaheap install`, for `make install`: this program, its man page, and its completions, which come
+//! from its definition.
 
 use super::Cli;
 use anyhow::{Context as _, Result};
@@ -11,6 +11,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "dmaheap";
+
+const PAGE: &str = include_str!("../../man/dmaheap.1");
 
 /// Where each shell looks.
 const COMPLETIONS: [(Shell, &str); 3] = [
@@ -23,8 +25,8 @@ pub fn run(prefix: &Path) -> Result<()> {
     let program = place(prefix, "bin/dmaheap")?;
     fs::copy(std::env::current_exe()?, &program).with_context(|| program.display().to_string())?;
 
-    let man = place(prefix, "share/man/man1/dmaheap.1")?.with_file_name("");
-    clap_mangen::generate_to(Cli::command(), &man).with_context(|| man.display().to_string())?;
+    let page = place(prefix, "share/man/man1/dmaheap.1")?;
+    fs::write(&page, PAGE).with_context(|| page.display().to_string())?;
 
     for (shell, path) in COMPLETIONS {
         let path = place(prefix, path)?;
@@ -40,4 +42,38 @@ fn place(prefix: &Path, path: &str) -> Result<PathBuf> {
     let directory = path.with_file_name("");
     fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, PAGE};
+    use clap::CommandFactory as _;
+    use std::collections::BTreeSet;
+
+    /// The page has all commands and options, and no others.
+    #[test]
+    fn the_page_describes_what_there_is() {
+        let mut definition = Cli::command().disable_help_subcommand(true);
+        definition.build();
+        let mut defined = BTreeSet::new();
+        let commands = definition.get_subcommands();
+        for command in commands.filter(|command| !command.is_hide_set()) {
+            defined.insert(format!("Cm {}", command.get_name()));
+        }
+        let commands = definition.get_subcommands().chain([&definition]);
+        for option in commands.flat_map(|command| command.get_arguments()) {
+            defined.extend(option.get_long().map(|long| format!("Fl -{long}")));
+            defined.extend(option.get_short().map(|short| format!("Fl {short}")));
+        }
+
+        // What items of lists are about.
+        let mut described = BTreeSet::new();
+        for item in PAGE.lines().filter_map(|line| line.strip_prefix(".It ")) {
+            let words: Vec<_> = item.split(' ').collect();
+            let pairs = words.windows(2).map(|pair| pair.join(" "));
+            described.extend(pairs.filter(|pair| pair.starts_with("Fl ")));
+            described.extend(item.starts_with("Cm ").then(|| item.to_owned()));
+        }
+        assert_eq!(described, defined);
+    }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 
-//! The command's definition, from which help, man pages and completions come, and its exit status.
+//! The command's definition, from which help and completions come, and its exit status.
 
 mod alloc;
 mod buffers;
@@ -72,7 +72,7 @@ pub struct Cli {
 
 #[derive(Args)]
 struct Options {
-    /// Prints JSON, as Documentation/dmaheap.rst describes it
+    /// Prints JSON, as share/doc/dmaheap/dmaheap.rst describes it
     #[arg(long, global = true)]
     json: bool,
     /// Reads sys, dev, proc and etc below this directory
@@ -112,7 +112,7 @@ enum Command {
     },
     /// Shows links as they come and go, until it is interrupted
     Watch,
-    /// Installs this program, its man pages and shell completions
+    /// Installs this program, its man page and shell completions
     #[command(hide = true)]
     Install {
         /// Such as /usr
