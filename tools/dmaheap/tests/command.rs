@@ -4,9 +4,9 @@
 
 mod tree;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -150,6 +150,31 @@ fn columns_units_and_headings_can_be_chosen() {
     );
     assert_eq!(out(&["buffers", "-n"]), "");
     assert_eq!(out(&["buffers", "-o", "NAME,SIZE"]), "NAME  SIZE\n");
+}
+
+#[test]
+fn standard_output_may_be_full_closed_or_a_pipe_that_nobody_reads() {
+    let tree = machine();
+    let (unread, _) = UnixStream::pair().unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let problem = "dmaheap: writing to standard output: No space left on device";
+    for (stdout, status, sentence) in [
+        (OwnedFd::from(full), 3, problem),
+        (OwnedFd::from(unread), 0, ""),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dmaheap"));
+        command.arg("--root").arg(tree.path("")).arg("list");
+        let output = command.stdout(stdout).output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(sentence), "{said}");
+        assert_eq!(said.is_empty(), sentence.is_empty(), "{said}");
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" --root \"$1\" list >&-"]);
+    shell.arg(env!("CARGO_BIN_EXE_dmaheap")).arg(tree.path(""));
+    let output = shell.output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use anstream::adapter::strip_str;
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
@@ -60,8 +60,10 @@ impl Output {
     /// Prints text as it is, at once.
     pub fn line(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout();
-        stdout.write_all(coloured(text, &stdout).as_bytes())?;
-        Ok(stdout.flush()?)
+        let written = stdout.write_all(coloured(text, &stdout).as_bytes());
+        written
+            .and_then(|()| stdout.flush())
+            .context("writing to standard output")
     }
 
     /// Tells a person something on the side. It is no loss if that fails.
