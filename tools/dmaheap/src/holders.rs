@@ -376,7 +376,10 @@ mod tests {
             (Some(1), 1, 300, 100),
         ];
         assert_eq!(plain(&totals.processes), processes);
-        assert_eq!(plain(std::slice::from_ref(&totals.kernel)), [(None, 1, 50, 50)]);
+        assert_eq!(
+            plain(std::slice::from_ref(&totals.kernel)),
+            [(None, 1, 50, 50)]
+        );
         let shares: u64 = totals.processes.iter().map(|of| of.share).sum();
         assert_eq!(shares + totals.kernel.share, all);
     }
