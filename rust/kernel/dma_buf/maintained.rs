@@ -87,16 +87,14 @@ impl Maintained {
 
         // Before bounce buffers are copied: to invalidate the caches afterwards would lose what has
         // been copied.
-        sync_direct(
+        let others = sync_direct(
             mapped(&tables).filter(|table| table.is_written()),
             |table| table.sync_for_cpu(part),
         );
-        let mut is_copied = false;
-        for table in mapped(&tables).filter(|table| table.is_copied()) {
-            table.sync_for_cpu(part);
-            is_copied = true;
-        }
-        if is_copied {
+        if others {
+            for table in mapped(&tables).filter(|table| table.is_copied()) {
+                table.sync_for_cpu(part);
+            }
             show_copied(&tables, part);
         }
     }
@@ -114,9 +112,11 @@ impl Maintained {
     fn sync_all_for_device(&self, part: &Range<usize>) {
         let tables = self.tables.lock();
 
-        sync_direct(mapped(&tables), |table| table.sync_for_device(part));
-        for table in mapped(&tables).filter(|table| !table.is_direct()) {
-            table.sync_for_device(part);
+        let others = sync_direct(mapped(&tables), |table| table.sync_for_device(part));
+        if others {
+            for table in mapped(&tables).filter(|table| !table.is_direct()) {
+                table.sync_for_device(part);
+            }
         }
     }
 }
@@ -130,16 +130,23 @@ fn mapped(tables: &Tables) -> impl Iterator<Item = &MappedTable> {
 }
 
 /// Synchronises those of the tables that have no bounce buffers. One stands for the others that share
-/// memory with it: mostly that is all of them.
-fn sync_direct<'a>(tables: impl Iterator<Item = &'a MappedTable>, sync: impl Fn(&MappedTable)) {
+/// memory with it: mostly that is all of them. Returns whether there are any that have.
+fn sync_direct<'a>(
+    tables: impl Iterator<Item = &'a MappedTable>,
+    sync: impl Fn(&MappedTable),
+) -> bool {
     let mut last: Option<&MappedTable> = None;
+    let mut others = false;
 
-    for table in tables.filter(|table| table.is_direct()) {
-        if !last.is_some_and(|last| last.shares_memory(table)) {
+    for table in tables {
+        if !table.is_direct() {
+            others = true;
+        } else if !last.is_some_and(|last| last.shares_memory(table)) {
             sync(table);
             last = Some(table);
         }
     }
+    others
 }
 
 /// Makes what has been copied out of bounce buffers visible to other devices. It is in the caches, where

@@ -49,8 +49,8 @@ const CONTROLS: &[Control] = &[
         name: "no-sync-for-device",
         changes: &[(
             "rust/kernel/dma_buf/maintained.rs",
-            "sync_direct(mapped(&tables), |table| table.sync_for_device(part));",
-            "",
+            "sync_direct(mapped(&tables), |table| table.sync_for_device(part))",
+            "false",
         )],
         tests: "--heap system-noncoherent --rounds 2 parallel.devices_read",
         expected: (Kind::DirtyRead, "a device in ", "the CPU in "),
