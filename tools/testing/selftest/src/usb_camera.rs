@@ -66,7 +66,8 @@ impl Plugged {
         let path = path.context("the camera is plugged, and uvcvideo has no node for it")?;
         let mut links = None;
         eventually(|| {
-            links = Links::of(&path)?;
+            // The link to the first choice is made last.
+            links = Links::of(&path)?.filter(|links| links.first.is_some());
             Ok(links.is_some())
         })?;
         let links = links.context("uvcvideo has a node for the camera, and it has no links")?;
