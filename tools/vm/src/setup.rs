@@ -237,6 +237,8 @@ fn packages(archs: &[Arch], builder: Builder) -> Vec<String> {
             // For `make checkpatch` and `make rust-analyzer`.
             ("perl", "perl"),
             ("python3", "python3"),
+            // For the tests of man pages.
+            ("mandoc", "mandoc"),
         ];
         tools.extend(kernel.map(|(tool, package)| (tool.into(), package.into())));
         for (tool, package) in [("clang", "clang"), ("ld.lld", "lld"), ("llvm-ar", "llvm")] {
