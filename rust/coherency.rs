@@ -14,7 +14,7 @@ use crate::{
         Dma,
         Mode,
         Refusal, //
-    },
+    }, //
 };
 use kernel::prelude::*;
 

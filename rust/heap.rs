@@ -51,7 +51,7 @@ use crate::{
     usage::{
         Counted,
         Usage, //
-    },
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -70,7 +70,7 @@ use kernel::{
         Arc,
         Mutex,
         SetOnce, //
-    },
+    }, //
 };
 
 /// How many refused devices are remembered, so that each is logged once.

@@ -55,7 +55,7 @@ use crate::{
             Directory,
             Link,
             TextFile, //
-        },
+        }, //
     },
     policy::{
         self,

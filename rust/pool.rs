@@ -48,14 +48,15 @@ use crate::kernel::{
             Member,
             Reclaim,
             Shrinker, //
-        },
+        }, //
     },
     module::Forever,
     signal::fatal_signal_pending, //
 };
 use core::ops::Range;
 use kernel::{
-    new_condvar, new_spinlock,
+    new_condvar,
+    new_spinlock,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -87,7 +88,7 @@ use kernel::{
         Jiffies,
         Monotonic,
         Msecs, //
-    },
+    }, //
 };
 
 /// The largest block that is asked for: the largest that the page allocator has on x86_64, and

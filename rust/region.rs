@@ -12,14 +12,14 @@ use crate::{
             page::{
                 Extent,
                 Zone, //
-            },
-        },
+            }, //
+        }, //
     },
     policy::{
         self,
         Mode,
         RegionSet, //
-    },
+    }, //
 };
 use core::ops::RangeInclusive;
 use kernel::{
@@ -31,7 +31,7 @@ use kernel::{
             Relaxed, //
         },
         Arc, //
-    },
+    }, //
 };
 
 /// Where the memory of a region comes from.

@@ -39,7 +39,7 @@ use kernel::{
         UserSlice,
         UserSliceReader,
         UserSliceWriter, //
-    },
+    }, //
 };
 
 /// The open node, of which there is nothing to remember.

@@ -9,7 +9,7 @@ use crate::{
     kernel::{
         device::DeviceExt,
         dma_mapping::DmaDevice, //
-    },
+    }, //
 };
 use kernel::prelude::*;
 

@@ -7,7 +7,7 @@ use kernel::{
     sync::atomic::{
         Atomic,
         Relaxed, //
-    },
+    }, //
 };
 
 /// Counts the live buffers of a heap.

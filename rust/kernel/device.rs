@@ -28,7 +28,7 @@ use kernel::{
         lock::{
             spinlock::SpinLockBackend,
             Lock, //
-        },
+        }, //
     },
     types::Opaque, //
 };

@@ -52,7 +52,7 @@ use crate::{
         },
         module::Forever,
         scatterlist::MappedTable, //
-    },
+    }, //
 };
 use core::{
     cell::UnsafeCell,
@@ -84,7 +84,7 @@ use kernel::{
         ForeignOwnable,
         NotThreadSafe,
         Opaque, //
-    },
+    }, //
 };
 
 /// The private data of a dma-buf, and the callbacks on it.

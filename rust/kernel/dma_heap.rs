@@ -25,8 +25,8 @@ use crate::{
         sysfs::{
             self,
             FileOps, //
-        },
-    },
+        }, //
+    }, //
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -38,7 +38,7 @@ use kernel::{
         atomic::{
             Atomic,
             Relaxed, //
-        },
+        }, //
     },
     ModuleMetadata, //
 };

@@ -13,7 +13,7 @@ use crate::{
             HasDriver, //
         },
         mm::page::Pages, //
-    },
+    }, //
 };
 use core::ops::{
     Deref,

@@ -24,7 +24,7 @@ use crate::{
     kernel::mm::page::{
         PageBlock,
         Pages, //
-    },
+    }, //
 };
 use core::{
     marker::PhantomData,

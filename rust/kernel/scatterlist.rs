@@ -19,8 +19,8 @@ use crate::{
         mm::page::{
             PageBlock,
             Pages, //
-        },
-    },
+        }, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{

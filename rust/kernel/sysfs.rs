@@ -13,7 +13,7 @@ use crate::{
             HasDriver, //
         },
         module::Forever, //
-    },
+    }, //
 };
 use core::{
     mem::MaybeUninit,
@@ -37,7 +37,7 @@ use kernel::{
     types::{
         ForeignOwnable,
         Opaque, //
-    },
+    }, //
 };
 
 /// A link in the directory of a device, which takes it along when it goes.

@@ -11,8 +11,8 @@ use crate::{
         module::{
             Forever,
             Going, //
-        },
-    },
+        }, //
+    }, //
 };
 use core::{
     marker::PhantomData,

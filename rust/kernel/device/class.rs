@@ -27,8 +27,8 @@ use crate::{
         module::{
             Forever,
             SymbolRef, //
-        },
-    },
+        }, //
+    }, //
 };
 use core::marker::PhantomData;
 use kernel::{

@@ -22,7 +22,7 @@ use crate::{
         },
         dma_mapping::DmaDevice,
         module::SymbolRef, //
-    },
+    }, //
 };
 use kernel::{
     device::Device,

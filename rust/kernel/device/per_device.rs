@@ -28,7 +28,7 @@ use kernel::{
             Guard, //
         },
         Mutex, //
-    },
+    }, //
 };
 
 /// What is kept about a device.

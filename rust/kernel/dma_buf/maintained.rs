@@ -22,7 +22,7 @@ use kernel::{
         Arc,
         Mutex,
         MutexGuard, //
-    },
+    }, //
 };
 
 /// A mapped table, as the importer of a dma-buf gets it.

@@ -14,7 +14,7 @@ use crate::{
         device::DeviceExt,
         dma_mapping::DmaDevice,
         mm::page::PageBlock, //
-    },
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -29,7 +29,7 @@ use kernel::{
     sync::atomic::{
         Atomic,
         Relaxed, //
-    },
+    }, //
 };
 
 /// Writes back and invalidates what the CPU caches hold of memory.

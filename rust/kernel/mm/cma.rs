@@ -14,7 +14,7 @@ use crate::{
             PageBlock, //
         },
         signal::fatal_signal_pending, //
-    },
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{

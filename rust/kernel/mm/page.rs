@@ -34,7 +34,7 @@ use kernel::{
     sync::{
         Arc,
         UniqueArc, //
-    },
+    }, //
 };
 
 /// Where memory lies, and how much of it there is.

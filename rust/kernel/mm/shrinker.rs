@@ -14,7 +14,7 @@ use crate::{
     kernel::{
         mm::memcg::Memcg,
         module::Forever, //
-    },
+    }, //
 };
 use core::{
     marker::PhantomData,

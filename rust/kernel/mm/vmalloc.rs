@@ -9,7 +9,7 @@ use crate::{
     kernel::mm::page::{
         Caching,
         Pages, //
-    },
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{

@@ -7,7 +7,7 @@ use crate::kernel::{
     sysfs::{
         Directory,
         TextFile, //
-    },
+    }, //
 };
 use kernel::prelude::*;
 

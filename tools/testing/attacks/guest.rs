@@ -39,7 +39,7 @@ use crate::kernel::{
         shrinker::{
             Reclaim,
             Shrinker, //
-        },
+        }, //
     },
     module::Forever,
     sysfs::{
@@ -47,7 +47,7 @@ use crate::kernel::{
         FileOps,
         Link,
         TextFile, //
-    },
+    }, //
 };
 use kernel::{
     device::{
@@ -70,7 +70,7 @@ use kernel::{
         },
         Arc,
         SetOnce, //
-    },
+    }, //
 };
 
 /// Files on the heap that live for ever. Somebody has to know of them, or kmemleak takes them for lost.

@@ -13,8 +13,8 @@ use crate::{
             },
             BufferVma,
             MappedVma, //
-        },
-    },
+        }, //
+    }, //
 };
 use kernel::{
     prelude::*,

@@ -10,7 +10,7 @@ use crate::kernel::{
     devres::{
         Action,
         Release, //
-    },
+    }, //
 };
 use kernel::device::Device;
 

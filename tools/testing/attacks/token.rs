@@ -13,7 +13,7 @@ use crate::{
         },
         dma_mapping::DmaDevice,
         mm::vmalloc::VMap, //
-    },
+    }, //
 };
 use kernel::{
     prelude::*,
