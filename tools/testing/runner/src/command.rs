@@ -3,11 +3,28 @@
 //! Programs that tests run on this machine.
 
 use anyhow::{Context as _, Result, bail};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 pub fn output(command: &mut Command) -> Result<Output> {
     let output = command.stdin(Stdio::null()).output();
     output.with_context(|| format!("running {command:?}"))
+}
+
+/// Make in a source tree, as if nobody had called make before.
+pub fn make(source: &Path) -> Command {
+    let mut make = Command::new("make");
+    make.arg("-C").arg(source);
+    for name in [
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "DESTDIR",
+        "INSTALL_MOD_PATH",
+        "prefix",
+    ] {
+        make.env_remove(name);
+    }
+    make
 }
 
 /// Runs a command that must not fail, and returns what it prints.

@@ -3,7 +3,7 @@
 //! The packages for Debian: all that a person does with them, in a Debian 13 that
 //! has nothing else, and in a guest with its own kernel that is booted from that.
 
-use crate::command::{done, output, unless_done};
+use crate::command::{done, make, output, unless_done};
 use crate::group::Group;
 use crate::results::{Case, Verdict};
 use anyhow::{Context as _, Result};
@@ -365,13 +365,10 @@ fn release(source: &Path, version: &str) -> Result<()> {
 
 /// Builds the packages of a source tree.
 fn build(source: &Path, out: &Path) -> Result<Vec<PathBuf>> {
-    let mut make = Command::new("make");
-    make.arg("-C").arg(source).arg("deb");
-    make.arg(format!("OUT={}", out.display()));
-    for name in ["MAKEFLAGS", "MAKELEVEL", "DESTDIR", "DEBFULLNAME"] {
-        make.env_remove(name);
-    }
+    let mut make = make(source);
+    make.arg("deb").arg(format!("OUT={}", out.display()));
     // Somebody must have built them.
+    make.env_remove("DEBFULLNAME");
     done(make.env("DEBEMAIL", "packages@debian.org"))?;
     let mut packages = Vec::new();
     for entry in fs::read_dir(out)? {

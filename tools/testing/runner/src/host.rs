@@ -3,7 +3,7 @@
 //! The tests that need no guest: `cargo test` of the workspace, and what is
 //! said of kernels that the module cannot be built for.
 
-use crate::command::{output, unless_done};
+use crate::command::{self, output, unless_done};
 use crate::group::Group;
 use crate::kit::Kits;
 use crate::results::{Case, Verdict};
@@ -170,19 +170,10 @@ fn make(targets: &[&str], variables: &[(&str, &Path)]) -> Result<Output> {
 }
 
 fn make_in(source: &Path, targets: &[&str], variables: &[(&str, &Path)]) -> Result<Output> {
-    let mut make = Command::new("make");
-    make.arg("-C").arg(source).args(targets);
+    let mut make = command::make(source);
+    make.args(targets);
     for (name, value) in variables {
         make.arg(format!("{name}={}", value.display()));
-    }
-    for name in [
-        "MAKEFLAGS",
-        "MAKELEVEL",
-        "DESTDIR",
-        "INSTALL_MOD_PATH",
-        "prefix",
-    ] {
-        make.env_remove(name);
     }
     output(&mut make)
 }

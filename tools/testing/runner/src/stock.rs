@@ -3,7 +3,7 @@
 //! Debian's own kernels, unmodified: the module loads, and does there what it is for.
 
 use crate::boot::{Boot, LOAD, VIVID_MAPS};
-use crate::command::done;
+use crate::command::{done, make};
 use crate::group::Group;
 use crate::kit::{CHOOSE, Kits, SELFTEST};
 use crate::results::{Case, Verdict};
@@ -94,13 +94,8 @@ fn dkms(kernel: &Kernel) -> Result<()> {
 
 fn dkms_in(kernel: &Kernel, work: &Path) -> Result<()> {
     fs::create_dir_all(work)?;
-    let mut make = Command::new("make");
-    make.arg("-C").arg(vm::checkout()).arg("dkms_install");
-    make.arg(format!("DESTDIR={}", work.display()));
-    for name in ["MAKEFLAGS", "MAKELEVEL"] {
-        make.env_remove(name);
-    }
-    done(&mut make)?;
+    let destination = format!("DESTDIR={}", work.display());
+    done(make(vm::checkout()).arg("dkms_install").arg(destination))?;
     let source = fs::read_dir(work.join("usr/src"))?.next();
     let source = source.context("there is no source")??.path();
 
