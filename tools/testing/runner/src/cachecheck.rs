@@ -80,7 +80,7 @@ pub fn groups() -> Vec<Group> {
     groups.extend(CONTROLS.iter().map(|control| {
         let name = format!("arm64-cachecheck-{}", control.name);
         let about = "that the model of the caches finds what is left out";
-        group(name, about, |kits| Ok(vec![control.run(kits)?]))
+        group(name, about, |kits| control.run(kits))
     }));
     groups
 }
@@ -250,7 +250,7 @@ fn silent(kits: &Kits) -> Result<Vec<Case>> {
 }
 
 impl Control {
-    fn run(&self, kits: &Kits) -> Result<Case> {
+    fn run(&self, kits: &Kits) -> Result<Vec<Case>> {
         let Self {
             name,
             changes,
@@ -277,17 +277,19 @@ impl Control {
             finding.kind == kind && finding.by.starts_with(by) && finding.after.starts_with(after)
         });
         let case = "cachecheck.finds_it";
-        if found {
-            return Ok(Case::new(case, Verdict::Passed, checked.describe()));
-        }
-        let problem = format!(
-            "expected a {kind}: {by}..., after {after}...; found:\n{}\n{}{}\n{}",
-            checked.describe(),
-            text(&checked.outcome.stdout),
-            checked.outcome,
-            checker.boot.repeat(kits)?
-        );
-        Ok(Case::judged(case, Some(problem)))
+        let case = if found {
+            Case::new(case, Verdict::Passed, checked.describe())
+        } else {
+            let problem = format!(
+                "expected a {kind}: {by}..., after {after}...; found:\n{}\n{}{}\n{}",
+                checked.describe(),
+                text(&checked.outcome.stdout),
+                checked.outcome,
+                checker.boot.repeat(kits)?
+            );
+            Case::judged(case, Some(problem))
+        };
+        Ok(vec![case, checker.boot.health(kits, &checked.outcome)?])
     }
 }
 
