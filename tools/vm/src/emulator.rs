@@ -26,15 +26,18 @@ const RUST: [u64; 2] = [1, 88];
 
 /// Why guests cannot have plugins on this machine, if they cannot.
 pub fn no_plugins() -> Option<String> {
-    if !is_own() && !debian::is_bookworm() {
-        return Some(format!(
-            "plugins need QEMU {VERSION}, which could be fetched for Debian 12 only"
-        ));
-    }
-    let rustc = rustc_release().unwrap_or_default();
-    let [major, minor] = RUST;
-    (numbers(&rustc) < RUST.to_vec())
-        .then(|| format!("plugins need Rust {major}.{minor} to be built, and this is {rustc}"))
+    no_emulator().or_else(|| {
+        let rustc = rustc_release().unwrap_or_default();
+        let [major, minor] = RUST;
+        (numbers(&rustc) < RUST.to_vec())
+            .then(|| format!("plugins need Rust {major}.{minor} to be built, and this is {rustc}"))
+    })
+}
+
+/// Why there is no such emulator, if there is none.
+fn no_emulator() -> Option<String> {
+    (!is_own() && !debian::is_bookworm())
+        .then(|| format!("plugins need QEMU {VERSION}, which could be fetched for Debian 12 only"))
 }
 
 /// The command for machines of arm64.
@@ -42,8 +45,8 @@ pub(crate) fn command() -> Result<Command> {
     if is_own() {
         return Ok(Command::new(Arch::Arm64.qemu()));
     }
-    if !debian::is_bookworm() {
-        bail!("plugins need QEMU {VERSION}, which could be fetched for Debian 12 only");
+    if let Some(reason) = no_emulator() {
+        bail!("{reason}");
     }
     let root = unpacked()?;
     let mut command = Command::new(root.join("usr/bin").join(Arch::Arm64.qemu()));
