@@ -400,7 +400,9 @@ impl Exporter for Buffer {
         let (attrs, maintained) = match mode {
             Mode::Strict => (Attrs::REQUIRE_COHERENT, false),
             _ if !dev.reaches_pages(&buf.pages) => (Attrs::NONE, true),
-            _ if dev.is_dma_coherent() => (Attrs::REQUIRE_COHERENT, false),
+            // What it writes has to outlast maintenance for others.
+            Mode::Maintained if dev.is_dma_coherent() => (Attrs::REQUIRE_COHERENT, true),
+            Mode::Uncached if dev.is_dma_coherent() => (Attrs::REQUIRE_COHERENT, false),
             Mode::Maintained => (Attrs::NONE, true),
             Mode::Uncached => (Attrs::SKIP_CPU_SYNC, false),
         };

@@ -484,7 +484,7 @@ impl<T: Exporter> Ops<T> {
             // SAFETY: Importers undo their mappings before they detach, and keep the device bound
             // until then. `direction()` gives no `None`.
             let mapped = unsafe { MappedTable::new(dev, pages, dir, attrs) }?;
-            let mut change = change.filter(|_| mapped.needs_sync());
+            let mut change = change.and_then(|change| change.if_needed(&mapped));
             // If this fails, what was mapped is undone before brackets go on.
             let table = Arc::new(
                 Table {

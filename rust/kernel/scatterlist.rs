@@ -191,8 +191,11 @@ pub(crate) struct MappedTable {
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
-    /// See [`Self::is_direct`].
-    is_direct: bool,
+    /// Whether bounce buffers stand between the device and some of the memory. That does not change,
+    /// as a mapping bounces from its beginning or never.
+    bounces: bool,
+    /// See [`Self::snoops`].
+    snoops: bool,
     pages: Arc<Pages>,
 }
 
@@ -249,7 +252,8 @@ impl MappedTable {
             dev: (&*dev).into(),
             dir,
             attrs,
-            is_direct: limits.bounced.is_none() && !dev.is_dma_coherent(),
+            bounces: limits.bounced.is_some(),
+            snoops: dev.is_dma_coherent(),
             pages,
         })
     }
@@ -267,17 +271,22 @@ impl MappedTable {
         self.dir != DataDirection::ToDevice
     }
 
+    /// Whether the device snoops the CPU caches.
+    pub(crate) fn snoops(&self) -> bool {
+        self.snoops
+    }
+
     /// Whether the device works on the memory itself and does not snoop, so that to synchronise it is
     /// a matter of the caches alone.
     #[inline]
     pub(crate) fn is_direct(&self) -> bool {
-        self.is_direct
+        !self.bounces && !self.snoops
     }
 
     /// Whether what the device writes has to be copied out of bounce buffers.
     #[inline]
     pub(crate) fn is_copied(&self) -> bool {
-        !self.is_direct && self.is_written()
+        self.bounces && self.is_written()
     }
 
     /// Whether both are of the same memory, so that to synchronise one of them does all for the
@@ -287,9 +296,11 @@ impl MappedTable {
         Arc::ptr_eq(&self.pages, &other.pages)
     }
 
-    /// Whether synchronising it does anything. That does not change, as a mapping bounces from its
-    /// beginning or never.
+    /// Whether synchronising it does anything.
     pub(crate) fn needs_sync(&self) -> bool {
+        if self.snoops && !self.bounces {
+            return false;
+        }
         // SAFETY: The device is valid.
         unsafe { bindings::dmacoh_dev_need_sync(self.dev.as_raw()) }
     }

@@ -38,6 +38,14 @@ pub(crate) struct Table {
 /// None from the start, as even an empty vector is not dropped for nothing.
 type Tables = Option<KVVec<Arc<Table>>>;
 
+/// What is known of the mappings.
+struct Known {
+    tables: Tables,
+    /// Whether a device that snoops has ever had the buffer mapped to write to it. What it wrote may
+    /// be in the caches alone, where to invalidate them loses it.
+    snooping_writer: bool,
+}
+
 /// A list of mapped tables.
 ///
 /// `any` is set while there is a table on the list, and while somebody has a [`Change`].
@@ -46,7 +54,7 @@ pub(crate) struct Maintained {
     /// May be locked with the reservation lock held, not the other way round. Locked while a table
     /// is mapped or unmapped, so that no bracket comes between that and the list.
     #[pin]
-    tables: Mutex<Tables>,
+    known: Mutex<Known>,
     any: Atomic<bool>,
 }
 
@@ -54,7 +62,10 @@ impl Maintained {
     /// Creates an empty list.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            tables <- new_mutex!(None),
+            known <- new_mutex!(Known {
+                tables: None,
+                snooping_writer: false,
+            }),
             any: Atomic::new(false),
         })
     }
@@ -62,14 +73,14 @@ impl Maintained {
     /// Keeps brackets waiting, so that a table can be mapped and listed, or unlisted and unmapped.
     /// May sleep.
     pub(crate) fn change(&self) -> Change<'_> {
-        let tables = self.tables.lock();
+        let known = self.known.lock();
 
         self.any.store(true, Relaxed);
         // Pairs with the barrier in `sync_for_device()`: either that finds a table which is being
         // mapped, or what the CPU wrote before is seen when it is mapped.
         smp_mb();
         Change {
-            tables,
+            known,
             any: &self.any,
         }
     }
@@ -83,19 +94,20 @@ impl Maintained {
 
     /// Makes what devices have written to a part of the buffer visible to the CPU. May sleep.
     pub(crate) fn sync_for_cpu(&self, part: &Range<usize>) {
-        let tables = self.tables.lock();
+        let known = self.known.lock();
+        let written = || mapped(&known.tables).filter(|table| table.is_written());
 
+        if known.snooping_writer {
+            sync_direct(written(), |table| table.sync_for_device(part));
+        }
         // Before bounce buffers are copied: to invalidate the caches afterwards would lose what has
         // been copied.
-        let others = sync_direct(
-            mapped(&tables).filter(|table| table.is_written()),
-            |table| table.sync_for_cpu(part),
-        );
+        let others = sync_direct(written(), |table| table.sync_for_cpu(part));
         if others {
-            for table in mapped(&tables).filter(|table| table.is_copied()) {
+            for table in written().filter(|table| table.is_copied()) {
                 table.sync_for_cpu(part);
             }
-            show_copied(&tables, part);
+            show_copied(&known.tables, part);
         }
     }
 
@@ -110,11 +122,11 @@ impl Maintained {
     }
 
     fn sync_all_for_device(&self, part: &Range<usize>) {
-        let tables = self.tables.lock();
+        let known = self.known.lock();
 
-        let others = sync_direct(mapped(&tables), |table| table.sync_for_device(part));
+        let others = sync_direct(mapped(&known.tables), |table| table.sync_for_device(part));
         if others {
-            for table in mapped(&tables).filter(|table| !table.is_direct()) {
+            for table in mapped(&known.tables).filter(|table| !table.is_direct()) {
                 table.sync_for_device(part);
             }
         }
@@ -157,7 +169,7 @@ fn show_copied(tables: &Tables, part: &Range<usize>) {
 
 /// A [`Maintained`] that is being changed. Brackets wait until it is dropped.
 pub(crate) struct Change<'a> {
-    tables: MutexGuard<'a, Tables>,
+    known: MutexGuard<'a, Known>,
     any: &'a Atomic<bool>,
 }
 
@@ -168,30 +180,43 @@ impl Change<'_> {
     ///
     /// [`ENOMEM`] if there is no memory for it.
     pub(crate) fn add(&mut self, table: Arc<Table>) -> Result {
-        self.tables
+        self.known
+            .tables
             .get_or_insert_with(KVVec::new)
             .push(table, GFP_KERNEL)?;
         Ok(())
     }
 
+    /// Takes notice of a table that has been mapped. Returns `self` if the table is to be listed.
+    pub(crate) fn if_needed(mut self, table: &MappedTable) -> Option<Self> {
+        self.known.snooping_writer |= table.is_written() && table.snoops();
+        table.needs_sync().then_some(self)
+    }
+
     /// Removes a table from the list, and unmaps it. May sleep.
     pub(crate) fn remove(&mut self, table: Arc<Table>) {
-        let copied = table.mapped.is_copied().then(|| 0..table.mapped.size());
+        let mapped = &table.mapped;
+        let all = 0..mapped.size();
+        let copied = mapped.is_copied();
 
-        if let Some(tables) = &mut *self.tables {
+        if let Some(tables) = &mut self.known.tables {
             tables.retain(|other| !Arc::ptr_eq(other, &table));
+        }
+        // To unmap invalidates the caches.
+        if self.known.snooping_writer && mapped.is_direct() && mapped.is_written() {
+            mapped.sync_for_device(&all);
         }
         // A bracket that does not find it must find what its device wrote.
         drop(table);
-        if let Some(all) = copied {
-            show_copied(&self.tables, &all);
+        if copied {
+            show_copied(&self.known.tables, &all);
         }
     }
 }
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        let any = mapped(&self.tables).next().is_some();
+        let any = mapped(&self.known.tables).next().is_some();
 
         self.any.store(any, Release);
     }

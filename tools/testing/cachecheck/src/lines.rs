@@ -151,8 +151,7 @@ impl Lines {
         }
     }
 
-    /// Drops a line. What is dirty of it is lost, or not; that of a device that snoops is taken to
-    /// be in memory too.
+    /// Drops a line. What is dirty of it is lost, or not.
     pub(crate) fn invalidate(&self, number: usize) -> Option<Fault> {
         let line = &self.lines[number];
         line.stale.store(0, Relaxed);
@@ -161,7 +160,7 @@ impl Lines {
         }
         let bytes = line.dirty.swap(0, Relaxed);
         let after = Access::unpack(line.writer.load(Relaxed));
-        (bytes != 0 && after.who != Who::Snooping).then_some(Fault {
+        (bytes != 0).then_some(Fault {
             kind: Kind::LostWrite,
             after,
             bytes,
@@ -295,13 +294,17 @@ mod tests {
 
     #[test]
     fn what_is_invalidated_must_be_clean() {
-        let one = One::new().written(Who::Cpu);
-        assert_eq!(
-            one.0.invalidate(0).map(|fault| fault.kind),
-            Some(Kind::LostWrite)
-        );
-        One::new().written(Who::Cpu).cleaned().invalidated();
-        One::new().written(Who::Snooping).invalidated();
+        for who in [Who::Cpu, Who::Snooping] {
+            let one = One::new().written(who);
+            assert_eq!(
+                one.0.invalidate(0).map(|fault| fault.kind),
+                Some(Kind::LostWrite)
+            );
+            One::new().written(who).cleaned().invalidated();
+        }
+        One::without_speculation()
+            .written(Who::Snooping)
+            .invalidated();
     }
 
     #[test]

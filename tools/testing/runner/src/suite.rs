@@ -270,6 +270,7 @@ const ALL_BOUNCES: &[&str] = &[
     "matrix.maintenance",
     "brackets.one_of_two",
     "parallel.own_pages",
+    "parallel.snooping_writer",
     "answer.",
     "pool.off",
     "map.attributes",

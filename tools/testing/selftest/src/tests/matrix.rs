@@ -403,27 +403,39 @@ struct Maintained {
 }
 
 /// All devices work on the same memory, so whatever the caches need is done once: for one of those
-/// that the heap maintains the buffer for, and for the CPU for one that may have written.
-fn expect_one_call_each(heap: &str, devices: &[Maintained], seen: Vec<Call>) -> Result<()> {
-    for event in [SYNC_FOR_CPU, SYNC_FOR_DEVICE] {
-        let may =
-            |device: &&Maintained| device.bracketed && (event == SYNC_FOR_DEVICE || device.writes);
+/// that the heap maintains the buffer for, and for the CPU for one that may have written. Before the
+/// latter, what a device that snoops has written to them is cleaned.
+fn expect_one_call_each(
+    heap: &str,
+    devices: &[Maintained],
+    snooping_writer: bool,
+    seen: &[Call],
+) -> Result<()> {
+    let bracketed = devices.iter().any(|device| device.bracketed);
+    let written = devices
+        .iter()
+        .any(|device| device.bracketed && device.writes);
+    for (event, expected) in [
+        (SYNC_FOR_CPU, usize::from(written)),
+        (
+            SYNC_FOR_DEVICE,
+            usize::from(bracketed) + usize::from(written && snooping_writer),
+        ),
+    ] {
         let candidates: Vec<_> = devices
             .iter()
-            .filter(may)
+            .filter(|device| device.bracketed && (event == SYNC_FOR_DEVICE || device.writes))
             .map(|device| &device.call)
             .collect();
         let called: Vec<_> = seen.iter().filter(|call| call.0 == event).collect();
-        let right = match called[..] {
-            [] => candidates.is_empty(),
-            [(_, name, direction)] => candidates
+        let right = called.iter().all(|(_, name, direction)| {
+            candidates
                 .iter()
-                .any(|call| (&call.0, &call.1) == (name, direction)),
-            _ => false,
-        };
+                .any(|call| (&call.0, &call.1) == (name, direction))
+        });
         ensure!(
-            right,
-            "{heap}: expected one {event} for one of {candidates:?}, got {called:?}"
+            right && called.len() == expected,
+            "{heap}: expected {event} {expected} times for one of {candidates:?}, got {called:?}"
         );
     }
     Ok(())
@@ -438,34 +450,48 @@ fn maintenance(options: &Options) -> Result<()> {
         return skip("no calls are told of: try a kernel with CONFIG_DMA_API_DEBUG, or arm64");
     }
     for heap in heaps()?.iter().filter(|heap| is_ours(heap)) {
-        let buffer = Heap::open(heap)?.alloc(LEN)?;
-        let mut devices = Vec::new();
-        for setup in [Setup::SNOOPING, Setup::NOT_SNOOPING] {
-            let answer = answer(heap, reach(&setup)?);
-            if answer == Answer::Refused {
-                continue;
-            }
-            let directions = ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE"];
-            for (direction, called) in Direction::ALL.into_iter().zip(directions) {
-                let importer = Importer::open()?;
-                let name = importer.setup(&setup)?;
-                let attachment = importer.attach(&buffer, Kind::Static)?;
-                let mapped = importer.map(attachment, direction)?;
-                devices.push(Maintained {
-                    importer,
-                    mapped,
-                    call: (name, called.to_owned()),
-                    writes: direction.writes(),
-                    bracketed: answer == Answer::Bracketed,
-                });
-            }
+        for setups in [
+            &[Setup::SNOOPING][..],
+            &[Setup::NOT_SNOOPING],
+            &[Setup::SNOOPING, Setup::NOT_SNOOPING],
+        ] {
+            maintenance_of(heap, setups)?;
         }
-        // What is unmapped is no longer maintained.
-        loop {
-            expect_one_call_each(heap, &devices, calls(&buffer)?)?;
-            let Some(device) = devices.pop() else { break };
-            device.importer.unmap(&device.mapped)?;
+    }
+    Ok(())
+}
+
+/// Devices of these kinds, in each direction.
+fn maintenance_of(heap: &str, setups: &[Setup]) -> Result<()> {
+    let buffer = Heap::open(heap)?.alloc(LEN)?;
+    let mut devices = Vec::new();
+    let mut snooping_writer = false;
+    for setup in setups {
+        let answer = answer(heap, reach(setup)?);
+        if answer == Answer::Refused {
+            continue;
         }
+        snooping_writer |= setup.snoops;
+        let directions = ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE"];
+        for (direction, called) in Direction::ALL.into_iter().zip(directions) {
+            let importer = Importer::open()?;
+            let name = importer.setup(setup)?;
+            let attachment = importer.attach(&buffer, Kind::Static)?;
+            let mapped = importer.map(attachment, direction)?;
+            devices.push(Maintained {
+                importer,
+                mapped,
+                call: (name, called.to_owned()),
+                writes: direction.writes(),
+                bracketed: answer == Answer::Bracketed,
+            });
+        }
+    }
+    // What is unmapped is no longer maintained.
+    loop {
+        expect_one_call_each(heap, &devices, snooping_writer, &calls(&buffer)?)?;
+        let Some(device) = devices.pop() else { break };
+        device.importer.unmap(&device.mapped)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use super::Test;
 use crate::expect::skip;
-use crate::heap::{Buffer, END, READ};
+use crate::heap::{BLOCK, Buffer, END, Heap, READ};
 use crate::mapping::{Mapping, page_size};
 use crate::options::Options;
 use crate::pattern::{expect_bytes, pattern};
@@ -29,6 +29,16 @@ pub const TESTS: &[Test] = &[
         "parallel.device_writes",
         "threads read in brackets what a device wrote, while others come and go",
         device_writes,
+    ),
+    Test::new(
+        "parallel.mapped_meanwhile",
+        "a device reads what the CPU wrote in a bracket while it was being mapped",
+        mapped_meanwhile,
+    ),
+    Test::new(
+        "parallel.snooping_writer",
+        "what a device that snoops wrote stays where another is synchronised and unmapped",
+        snooping_writer,
     ),
 ];
 
@@ -80,8 +90,8 @@ fn own_pages(options: &Options) -> Result<()> {
         buffer.map()?.stamp(1);
         Ok(())
     })??;
-    let worker = |number: usize| -> Result<()> {
-        let importer = Importer::new(&setups[number % setups.len()])?;
+    let worker = |setup: &Setup, number: usize| -> Result<()> {
+        let importer = Importer::new(setup)?;
         // Each has pages of its own to write.
         let offset = (number * page_size()) as u64;
         for round in 0..options.rounds {
@@ -101,11 +111,16 @@ fn own_pages(options: &Options) -> Result<()> {
         }
         Ok(())
     };
-    together(
-        (0..4)
-            .map(|number| Box::new(move || worker(number)) as Task)
-            .collect(),
-    )
+    // Not both kinds at once: only fences keep a bracket, which cleans and invalidates for the one kind,
+    // from what one of the other kind is just writing.
+    for setup in setups {
+        together(
+            (0..4)
+                .map(|number| Box::new(move || worker(setup, number)) as Task)
+                .collect(),
+        )?;
+    }
+    Ok(())
 }
 
 /// In one block that can bounce.
@@ -254,6 +269,78 @@ fn device_writes(options: &Options) -> Result<()> {
                 .expect("a device that came later", expected)
                 .with_context(|| format!("round {round}"))?;
         }
+    }
+    Ok(())
+}
+
+/// The CPU writes what is mapped first. Where nothing bounces, only caches could keep that from a
+/// device, so that emulation needs a checker to see it.
+fn mapped_meanwhile(options: &Options) -> Result<()> {
+    let setups = devices(options)?;
+    let importer = &Importer::new(&setups[setups.len() - 1])?;
+    let len = if bouncing_is_forced()? { LEN } else { BLOCK };
+    let buffer = &options.heap()?.alloc(len)?;
+    let mapping = &buffer.map()?;
+    let attachment = importer.attach(buffer, Kind::Static)?;
+    for round in 0..options.rounds {
+        let expected = &pattern(page_size(), round as u64);
+        let mut mapped = None;
+        together(vec![
+            Box::new(|| {
+                mapped = Some(importer.map(attachment, Direction::ToDevice)?);
+                Ok(())
+            }),
+            Box::new(|| Ok(buffer.bracketed(|| mapping.write(0, expected))?)),
+        ])?;
+        let mapped = mapped.context("a device that was not mapped")?;
+        let seen = importer.read(&mapped, 0, expected.len())?;
+        expect_bytes(&format!("round {round}: the device"), &seen, expected)?;
+        importer.unmap(&mapped)?;
+    }
+    Ok(())
+}
+
+/// What the first device writes may be in the caches alone. They are invalidated for the other one. The
+/// heap is one that takes both.
+fn snooping_writer(_: &Options) -> Result<()> {
+    drop(Importer::open()?);
+    if bouncing_is_forced()? {
+        return skip("through bounce buffers, devices overwrite each other's pages");
+    }
+    let buffer = &Heap::open("system-noncoherent")?.alloc(LEN)?;
+    let mapping = &buffer.map()?;
+    let snooping = &Importer::new(&Setup::SNOOPING)?;
+    let other = &Importer::new(&Setup::NOT_SNOOPING)?;
+    let there = other.attach(buffer, Kind::Static)?;
+    let sees = |what: &str, expected: &[u8]| -> Result<()> {
+        let mut seen = vec![0; LEN];
+        buffer.bracketed(|| mapping.read(0, &mut seen))?;
+        expect_bytes(what, &seen, expected)
+    };
+    // It makes no difference whether it is still mapped when the other one is synchronised.
+    for unmap in [false, true] {
+        let mapped = other.map(there, Direction::Bidirectional)?;
+        let attachment = snooping.attach(buffer, Kind::Static)?;
+        let writer = snooping.map(attachment, Direction::FromDevice)?;
+        let expected = &pattern(LEN, 1 + u64::from(unmap));
+        snooping.write(&writer, 0, expected)?;
+        if unmap {
+            snooping.unmap(&writer)?;
+        }
+        sees("the CPU in a bracket", expected)?;
+        let seen = other.read(&mapped, 0, LEN)?;
+        expect_bytes("the other device after it", &seen, expected)?;
+
+        let expected = &pattern(LEN, 3 + u64::from(unmap));
+        let writer = match unmap {
+            true => snooping.map(attachment, Direction::FromDevice)?,
+            false => writer,
+        };
+        snooping.write(&writer, 0, expected)?;
+        other.unmap(&mapped)?;
+        sees("the CPU after unmapping", expected)?;
+        snooping.unmap(&writer)?;
+        snooping.detach(attachment)?;
     }
     Ok(())
 }
