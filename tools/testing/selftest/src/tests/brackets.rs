@@ -97,22 +97,27 @@ struct Stage {
     is_ours: bool,
 }
 
-/// Runs a test with each heap that takes devices that bounce.
+/// Runs a test with each heap that takes devices that bounce, and such a device, be it one that
+/// snoops or one that does not.
 fn each(test: fn(&Stage) -> Result<()>) -> Result<()> {
-    let setup = bouncing()?;
+    let bouncing = bouncing()?;
     let mut tried = Vec::new();
     for heap in heaps()? {
         if answer(&heap, Reach::Bouncing) == Answer::Refused {
             continue;
         }
-        let stage = Stage::new(&heap, &setup)?;
-        if reach_buffer(&setup, &heap, &stage.buffer)? != Reach::Bouncing {
-            println!("{heap}: its memory is where the device reaches it");
-            continue;
+        for snoops in [true, false] {
+            let setup = Setup { snoops, ..bouncing };
+            let stage = Stage::new(&heap, &setup)?;
+            if reach_buffer(&setup, &heap, &stage.buffer)? != Reach::Bouncing {
+                println!("{heap}: its memory is where the device reaches it");
+                continue;
+            }
+            test(&stage).with_context(|| format!("{heap}, {setup:?}"))?;
+            tried.push(heap.clone());
         }
-        test(&stage).with_context(|| heap.clone())?;
-        tried.push(heap);
     }
+    tried.dedup();
     println!("{}", tried.join(", "));
     Ok(())
 }
