@@ -3,7 +3,7 @@
 //! Guests whose cache maintenance is checked, by a plugin of QEMU that has a model
 //! of the caches which QEMU itself has not.
 
-use crate::boot::{Boot, LOAD, VIVID_MAPS, text};
+use crate::boot::{Boot, LOAD, text};
 use crate::group::Group;
 use crate::kit::{Kits, SELFTEST};
 use crate::ktap::Output;
@@ -24,14 +24,60 @@ const PLUGIN: &str = "cachecheck_plugin";
 /// of a heap.
 const MARK: &str = "### ";
 
-/// Heaps in whose buffers caches have to be maintained, or must not be used.
-const HEAPS: [&str; 2] = ["system-noncoherent", "system-uncached"];
+/// The kernel is where it was linked to be, which is what System.map tells.
+const LINKED: &str = "nokaslr";
 
-/// The tests that are run on each of them: not all, to be done in minutes. And those that
-/// take all heaps by themselves.
-const TESTS: &str = "--rounds 4 importer.many_segments importer.cpu_access importer.uncached \
-    pool.reused pool.midway mmap.file_io mmap.block_borders parallel.";
-const TESTS_OF_ALL: &str = "matrix.";
+/// The module as it is: the tests pass, and there is nothing to report. Vivid does not map
+/// buffers for DMA here: it writes to them by the CPU, which a device that has them mapped would not
+/// do.
+struct Clean {
+    name: &'static str,
+    /// The kernel's command line.
+    append: &'static str,
+    /// Heaps, each of which is given to `tests`.
+    heaps: &'static [&'static str],
+    tests: &'static str,
+    /// These take all heaps by themselves.
+    tests_of_all: &'static str,
+}
+
+const CLEAN: &[Clean] = &[
+    // Heaps in whose buffers caches have to be maintained, or must not be used; not all tests, to be
+    // done in minutes.
+    Clean {
+        name: "arm64-cachecheck",
+        append: LINKED,
+        heaps: &["system-noncoherent", "system-uncached"],
+        tests: "--rounds 4 importer.many_segments importer.cpu_access importer.uncached \
+            pool.reused pool.midway mmap.file_io mmap.block_borders parallel.",
+        tests_of_all: "matrix.",
+    },
+    Clean {
+        name: "arm64-cachecheck-bounce",
+        append: "nokaslr swiotlb=force",
+        heaps: &["system-noncoherent"],
+        tests: "brackets.",
+        tests_of_all: "matrix.bouncing",
+    },
+    Clean {
+        name: "arm64-cachecheck-every-heap",
+        append: LINKED,
+        heaps: &[
+            "system-coherent",
+            "system-noncoherent",
+            "system-uncached",
+            "default_cma_region-coherent",
+            "default_cma_region-noncoherent",
+            "default_cma_region-uncached",
+        ],
+        // All but those of other exporters, and one that leaves its brackets out.
+        tests: "--rounds 4 importer.snooping importer.n importer.m importer.uncached \
+            importer.segments importer.boundary importer.data importer.vmap_place \
+            importer.cpu_access importer.query importer.left_open importer.killed pool. mmap. \
+            parallel. video.stream video.one_block video.closed_early video.brackets",
+        tests_of_all: "matrix.",
+    },
+];
 
 /// A mistake, and what has to be found if it is made.
 struct Control {
@@ -49,7 +95,7 @@ const CONTROLS: &[Control] = &[
         name: "no-sync-for-device",
         changes: &[(
             "rust/kernel/dma_buf/maintained.rs",
-            "sync_direct(mapped(&tables), |table| table.sync_for_device(part))",
+            "sync_direct(mapped(&known.tables), |table| table.sync_for_device(part))",
             "false",
         )],
         tests: "--heap system-noncoherent --rounds 2 parallel.devices_read",
@@ -59,24 +105,88 @@ const CONTROLS: &[Control] = &[
         name: "no-sync-for-cpu",
         changes: &[(
             "rust/kernel/dma_buf/maintained.rs",
-            "|table| table.sync_for_cpu(part),",
-            "|_| (),",
+            "sync_direct(written(), |table| table.sync_for_cpu(part))",
+            "sync_direct(written(), |_| ())",
         )],
         tests: "--heap system-noncoherent --rounds 2 parallel.device_writes",
         expected: (Kind::StaleRead, "the CPU in user space", "a device in "),
     },
     Control {
+        name: "snooping-writer",
+        changes: &[(
+            "rust/kernel/dma_buf/maintained.rs",
+            "self.known.snooping_writer |= table.is_written() && table.snoops();",
+            "self.known.snooping_writer = false;",
+        )],
+        tests: "parallel.snooping_writer",
+        expected: (Kind::LostWrite, "the CPU in ", "a snooping device in "),
+    },
+    Control {
+        name: "not-cleaned",
+        changes: &[(
+            "rust/kernel/mm/cache.rs",
+            "self.clean(&block, all)?;",
+            "let _ = all;",
+        )],
+        tests: "--heap system-uncached pool.reused",
+        expected: (
+            Kind::MixedAttributes,
+            "the CPU, uncached, in ",
+            "the CPU in ",
+        ),
+    },
+    Control {
+        name: "zeroed-after-cleaning",
+        changes: &[(
+            "rust/kernel/mm/cache.rs",
+            "self.clean(block, pages).inspect_err(|_| block.spoil())",
+            "self.clean(block, pages.clone())?;
+            unsafe { block.zero_in_cache(pages) };
+            Ok(())",
+        )],
+        tests: "--heap system-uncached pool.reused",
+        expected: (
+            Kind::MixedAttributes,
+            "the CPU, uncached, in ",
+            "the CPU in ",
+        ),
+    },
+    Control {
+        name: "snooping-device-admitted",
+        changes: &[(
+            "rust/policy.rs",
+            "Mode::Uncached if alias.0 && dma.snoops => Err(Refusal::Snooping),",
+            "",
+        )],
+        tests: "--heap system-uncached video.brackets",
+        expected: (
+            Kind::MixedAttributes,
+            "the CPU, uncached, in user space",
+            "a snooping device in ",
+        ),
+    },
+    Control {
         name: "bracket-left-out",
         changes: &[],
-        tests: "--heap system-noncoherent video.brackets",
+        tests: "--heap system-noncoherent video.no_brackets",
         expected: (Kind::StaleRead, "the CPU in user space", "a device in "),
+    },
+    // The heap of the tree looks whether a device is mapped without a lock against mapping.
+    Control {
+        name: "race-of-system",
+        changes: &[],
+        tests: "--heap system --rounds 50 parallel.mapped_meanwhile",
+        expected: (Kind::DirtyRead, "a device in ", "the CPU in user space"),
     },
 ];
 
-/// One for the module as it is, and one for each mistake.
+/// Those of the module as it is, and one for each mistake.
 pub fn groups() -> Vec<Group> {
     let about = "cache maintenance, by a model of the caches: nothing is left out";
-    let mut groups = vec![group("arm64-cachecheck".into(), about, silent)];
+    let clean = CLEAN
+        .iter()
+        .map(|clean| group(clean.name.into(), about, |kits| clean.run(kits)));
+    let mut groups: Vec<_> = clean.collect();
     groups.extend(CONTROLS.iter().map(|control| {
         let name = format!("arm64-cachecheck-{}", control.name);
         let about = "that the model of the caches finds what is left out";
@@ -148,8 +258,7 @@ impl Checker {
         let mut boot = Boot {
             smp: 1,
             plugins: true,
-            // System.map tells where the kernel was linked to be.
-            append: "nokaslr",
+            append: LINKED,
             pci_noncoherent: !model.pci_snoops,
             ..Boot::new(Arch::Arm64, script)
         };
@@ -197,56 +306,67 @@ const STRICT: Model = Model {
     pci_snoops: false,
 };
 
-/// The module as it is: the tests pass, and there is nothing to report.
-fn silent(kits: &Kits) -> Result<Vec<Case>> {
-    let on_each: String = HEAPS
-        .iter()
-        .map(|heap| format!("echo '{MARK}{heap}'; /{SELFTEST} --heap {heap} {TESTS}; "))
-        .collect();
-    let script = format!(
-        "{LOAD} {VIVID_MAPS} || exit; {on_each} echo '{MARK}all heaps'; /{SELFTEST} {TESTS_OF_ALL}"
-    );
-    let checker = Checker::new(&STRICT, &script)?;
-    let checked = checker.run(kits, |_, _| {})?;
-    let repeat = checker.boot.repeat(kits)?;
-    let mut cases = Vec::new();
-    let said = text(&checked.outcome.stdout);
-    for part in said.split(MARK).skip(1) {
-        let (heap, said) = part.split_once('\n').unwrap_or((part, ""));
-        let output = Output::parse(said);
-        let failed = output
-            .cases
+impl Clean {
+    fn run(&self, kits: &Kits) -> Result<Vec<Case>> {
+        let Self {
+            append,
+            heaps,
+            tests,
+            tests_of_all,
+            ..
+        } = self;
+        let on_each: String = heaps
             .iter()
-            .filter(|case| case.verdict == Verdict::Failed);
-        let failed: String = failed
-            .map(|case| format!("{}: {}\n", case.name, case.text))
+            .map(|heap| format!("echo '{MARK}{heap}'; /{SELFTEST} --heap {heap} {tests}; "))
             .collect();
-        let problem = output.problem().or((!failed.is_empty()).then_some(failed));
-        let problem = problem.map(|problem| format!("{problem}{repeat}"));
-        cases.push(Case::judged(
-            format!("cachecheck.tests_pass {heap}"),
-            problem,
-        ));
+        let script =
+            format!("{LOAD} || exit; {on_each} echo '{MARK}all heaps'; /{SELFTEST} {tests_of_all}");
+        let mut checker = Checker::new(&STRICT, &script)?;
+        checker.boot.append = append;
+        let checked = checker.run(kits, |_, _| {})?;
+        let repeat = checker.boot.repeat(kits)?;
+        let mut cases = Vec::new();
+        let said = text(&checked.outcome.stdout);
+        for part in said.split(MARK).skip(1) {
+            let (heap, said) = part.split_once('\n').unwrap_or((part, ""));
+            let output = Output::parse(said);
+            let failed = output
+                .cases
+                .iter()
+                .filter(|case| case.verdict == Verdict::Failed);
+            let failed: String = failed
+                .map(|case| format!("{}: {}\n", case.name, case.text))
+                .collect();
+            let problem = output.problem().or((!failed.is_empty()).then_some(failed));
+            let problem = problem.map(|problem| format!("{problem}{repeat}"));
+            cases.push(Case::judged(
+                format!("cachecheck.tests_pass {heap}"),
+                problem,
+            ));
+        }
+        let wrong = !checked.found.is_empty();
+        let problem = wrong.then(|| format!("{}\n{repeat}", checked.describe()));
+        cases.push(Case::judged("cachecheck.nothing_found", problem));
+        let Counts {
+            accesses,
+            uncached,
+            unmapped,
+            maintenance,
+            dma,
+            snooping,
+        } = checked.counts;
+        // Where all DMA bounces there is no uncached memory.
+        let uncached = uncached > 0 || !heaps.iter().any(|heap| heap.ends_with("-uncached"));
+        let all = uncached
+            && [accesses, maintenance, dma, snooping]
+                .iter()
+                .all(|&count| count > 0);
+        // What could not be looked at is next to nothing.
+        let problem = (!all || unmapped > accesses / 10_000).then(|| checked.describe());
+        cases.push(Case::judged("cachecheck.has_looked", problem));
+        cases.push(checker.boot.health(kits, &checked.outcome)?);
+        Ok(cases)
     }
-    let wrong = !checked.found.is_empty();
-    let problem = wrong.then(|| format!("{}\n{repeat}", checked.describe()));
-    cases.push(Case::judged("cachecheck.nothing_found", problem));
-    let Counts {
-        accesses,
-        uncached,
-        unmapped,
-        maintenance,
-        dma,
-        snooping,
-    } = checked.counts;
-    let all = [accesses, uncached, maintenance, dma, snooping]
-        .iter()
-        .all(|&count| count > 0);
-    // What could not be looked at is next to nothing.
-    let problem = (!all || unmapped > accesses / 10_000).then(|| checked.describe());
-    cases.push(Case::judged("cachecheck.has_looked", problem));
-    cases.push(checker.boot.health(kits, &checked.outcome)?);
-    Ok(cases)
 }
 
 impl Control {

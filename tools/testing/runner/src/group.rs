@@ -54,7 +54,7 @@ const USUAL: [&str; 19] = [
 
 /// Parts of the names of those that run only where they are named: they fetch other kernels, systems
 /// or emulators than ours, and take a quarter of an hour each for it.
-const NAMED: [&str; 4] = ["-debian", "cachecheck", "configs", "packages"];
+const NAMED: [&str; 4] = ["-debian", "every-heap", "configs", "packages"];
 
 /// Tests that belong together, most often because they need the same guest.
 pub struct Group {
