@@ -16,7 +16,7 @@
 //! # Start
 //!
 //! First everything that can fail, then the heaps: once one of them is registered, the module can
-//! neither fail to load nor be unloaded. [`dma_heap::Permanent`] sees to it. The links come last,
+//! neither fail to load nor be unloaded. [`PermanentModule`] sees to it. The links come last,
 //! as they point at the heaps and need no way back.
 
 mod bindings;
@@ -34,14 +34,14 @@ mod trace;
 mod usage;
 
 use crate::kernel::{
-    dma_heap::{
-        self,
-        Permanent,
+    dma_heap,
+    mm::cache::Cleaner,
+    module::{
+        permanent_module,
+        Forever,
         PermanentModule,
         Registrar, //
-    },
-    mm::cache::Cleaner,
-    module::Forever,
+    }, //
 };
 use ::kernel::{
     prelude::*,
@@ -52,8 +52,8 @@ use links::Links;
 use pool::Pool;
 use region::Catalogue;
 
-module! {
-    type: Permanent<DmabufCoherency>,
+permanent_module! {
+    type: DmabufCoherency,
     name: "dmabuf_coherency",
     authors: ["dmabuf-coherency maintainers"],
     description: "DMA heaps that know which devices can use their buffers",
@@ -68,8 +68,7 @@ struct DmabufCoherency {
     links: Pin<KBox<Links>>,
 }
 
-// SAFETY: `module!` above gets it, and nobody else calls its initialisation.
-unsafe impl PermanentModule for DmabufCoherency {
+impl PermanentModule for DmabufCoherency {
     fn prepare() -> Result<Self> {
         // The administrator may want it of all heaps.
         let account = parameters::accounting() || dma_heap::mem_accounting();

@@ -4,10 +4,10 @@
 //!
 //! C header: [`include/linux/dma-heap.h`](srctree/include/linux/dma-heap.h)
 //!
-//! A heap is for ever: nothing takes a registered heap back, and user space may allocate from it
-//! before `dma_heap_add()` has returned. So whoever registers one may neither fail nor go away
-//! afterwards. [`Permanent`] turns that into a module whose initialisation has two parts: a first
-//! one that may fail, and a second that registers and cannot.
+//! A heap is for ever: nothing unregisters it, and user space may allocate from it before
+//! `dma_heap_add()` has returned. So a module that registers one may neither fail nor be unloaded
+//! afterwards. Heaps are registered by the [`Registrar`] of a module that stays: see
+//! [`PermanentModule`](crate::kernel::module::PermanentModule).
 
 use crate::{
     bindings,
@@ -21,7 +21,10 @@ use crate::{
             DmaBuf,
             Exporter, //
         },
-        module::Forever,
+        module::{
+            Forever,
+            Registrar, //
+        },
         sysfs::{
             self,
             FileOps, //
@@ -33,14 +36,7 @@ use kernel::{
     device::Device,
     error::from_err_ptr,
     prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{
-            Atomic,
-            Relaxed, //
-        }, //
-    },
-    ModuleMetadata, //
+    sync::aref::ARef, //
 };
 
 /// The class of all heaps.
@@ -103,18 +99,6 @@ pub(crate) fn mem_accounting() -> bool {
     unsafe { bindings::mem_accounting }
 }
 
-/// Registers heaps, at a time when nothing else can make their module fail to load or be unloaded.
-///
-/// The lifetime is that of the data of a [`PermanentModule`]: for ever if the core has got any heap,
-/// else until [`PermanentModule::register`] returns. It is invariant, so that no reference to the
-/// data can be kept anywhere but in a heap.
-pub(crate) struct Registrar<'a> {
-    /// Whether the core has got a heap, be it that it has refused it.
-    is_used: bool,
-    error: Option<Error>,
-    _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
-}
-
 /// No name of a file is longer, in bytes.
 const NAME_MAX: usize = bindings::NAME_MAX as usize;
 
@@ -130,7 +114,7 @@ impl<'a> Registrar<'a> {
         self.try_add(name, heap)
             .inspect_err(|err| {
                 pr_err!("cannot register heap {}: {:?}\n", name, err);
-                self.error = Some(*err);
+                self.failed(*err);
             })
             .ok()
     }
@@ -156,15 +140,13 @@ impl<'a> Registrar<'a> {
         };
         // A heap can be opened before the last step that may fail. Whoever has a device node for it
         // then may still be allocating after it has failed.
-        self.is_used = true;
-        // SAFETY: From here on `Permanent` lets the module and its data live for ever, and so do the
-        // name, the callbacks and the heap, whether this succeeds or not.
+        let forever = self.stay();
+        // SAFETY: The module and its data stay, and so do the name, the callbacks and the heap,
+        // whether this succeeds or not.
         from_err_ptr(unsafe { bindings::dma_heap_add(&info) })?;
 
         // Of the devices of a class that have the same name, only one at a time has a directory.
         let dev = device::find(|candidate| is_heap(&candidate, name) && candidate.has_directory());
-        // SAFETY: The core has got a heap, so `Permanent` keeps the module.
-        let forever = unsafe { Forever::new() };
         Ok(HeapDevice(dev.ok_or(ENODEV)?, forever))
     }
 }
@@ -198,87 +180,16 @@ impl<T: Heap> VTable<T> {
         // None are defined; the core refuses any.
         _heap_flags: u64,
     ) -> *mut bindings::dma_buf {
-        // SAFETY: `try_add()` has given a `&T`. From then on `Permanent` lets the module's data live
-        // for ever, which the heap is part of.
+        // SAFETY: `try_add()` has given a `&T`, and has had the module's data stay, which the heap is
+        // part of.
         let heap: &'static T = unsafe { &*bindings::dma_heap_get_drvdata(heap).cast() };
 
-        // SAFETY: The core has got a heap, so `Permanent` keeps the module.
+        // SAFETY: `try_add()` has had the module stay.
         let forever = unsafe { Forever::new() };
 
         match heap.allocate(len, fd_flags, forever) {
             Ok(buf) => ARef::into_raw(buf).as_ptr().cast(),
             Err(err) => err.to_ptr(),
         }
-    }
-}
-
-/// A module that stays loaded from the moment that its first heap is registered.
-///
-/// # Safety
-///
-/// [`Permanent<Self>`] must be the `type` that `module!` gets, and nobody but that macro may call its
-/// [`kernel::Module::init`]: a caller could fail later, and the module would be freed with its heaps.
-pub(crate) unsafe trait PermanentModule: Sized + Send + Sync + 'static {
-    /// Prepares everything that the heaps need. The module is unloaded if this fails.
-    fn prepare() -> Result<Self>;
-
-    /// Registers the heaps.
-    ///
-    /// If the core gets none, the module is unloaded with the error of the last attempt.
-    fn register<'a>(&'a self, registrar: &mut Registrar<'a>);
-
-    /// Does what else there is to do, after the core has got a heap.
-    fn start(&'static self, forever: Forever);
-}
-
-/// Makes a [`kernel::Module`] of a [`PermanentModule`]: the `type` to name in `module!`.
-///
-/// Once the core has got a heap, loading succeeds and `delete_module()` fails with `EWOULDBLOCK`.
-pub(crate) struct Permanent<M: PermanentModule>(PhantomData<M>);
-
-impl<M: PermanentModule> kernel::Module for Permanent<M>
-where
-    Self: ModuleMetadata,
-{
-    fn init(module: &'static ThisModule) -> Result<Self> {
-        static IS_STARTED: Atomic<bool> = Atomic::new(false);
-
-        // Another call, from within the first one, would not be the one that the module lives by.
-        if IS_STARTED.xchg(true, Relaxed) {
-            return Err(EBUSY);
-        }
-        let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
-        let mut registrar = Registrar {
-            is_used: false,
-            error: None,
-            _invariant: PhantomData,
-        };
-
-        // From here on a heap's callbacks may run at any time, so the module has to stay.
-        //
-        // SAFETY: The module is being initialised, so it is valid.
-        unsafe { bindings::__module_get(module.as_ptr()) };
-        // SAFETY: `data` is valid, and only taken back below, when no heap holds a reference to it.
-        M::register(unsafe { &*data }, &mut registrar);
-
-        if registrar.is_used {
-            // SAFETY: The reference taken above is never given back. This returns success, and so
-            // does whoever calls it, as `M` promises. So `data` is never freed either.
-            let (data, forever) = unsafe { (&*data, Forever::new()) };
-
-            // Only parts of it may be pointed at from now on, but it is not lost.
-            //
-            // SAFETY: `data` is the start of an allocation.
-            unsafe { bindings::dmacoh_kmemleak_not_leak(core::ptr::from_ref(data).cast()) };
-            data.start(forever);
-            return Ok(Self(PhantomData));
-        }
-
-        // SAFETY: This gives back the reference taken above: the core has got no heap.
-        unsafe { bindings::module_put(module.as_ptr()) };
-        // SAFETY: `data` came from a `KBox`. The core has got no heap, and nobody else can have kept a
-        // reference, by the lifetime of `Registrar`.
-        drop(unsafe { KBox::from_raw(data) });
-        Err(registrar.error.unwrap_or(ENODEV))
     }
 }

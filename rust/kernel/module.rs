@@ -5,10 +5,16 @@
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
 use crate::bindings;
+use core::marker::PhantomData;
 use kernel::{
     error::to_result,
     prelude::*,
-    types::Opaque, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    types::Opaque,
+    ModuleMetadata, //
 };
 
 /// Proof that this module is never unloaded, so that what the kernel offers no safe way to take
@@ -23,6 +29,125 @@ impl Forever {
     /// initialisation must succeed.
     pub(crate) unsafe fn new() -> Self {
         Self(())
+    }
+}
+
+/// The one type that is a module's.
+///
+/// # Safety
+///
+/// [`Permanent<Self>`] must be the `type` that `module!` gets, and nobody but that macro may be the
+/// first to call its [`kernel::Module::init`]: another caller could fail later, and the module would
+/// be freed while it is in use.
+pub(crate) unsafe trait Main {}
+
+/// Declares a module that stays loaded. As `module!`, and the `type` is a [`PermanentModule`].
+macro_rules! permanent_module {
+    (type: $type:ident, $($info:tt)*) => {
+        ::kernel::prelude::module! {
+            type: crate::kernel::module::Permanent<$type>,
+            $($info)*
+        }
+
+        // SAFETY: `module!` has got the type, and calls the initialisation before anything else of
+        // the module runs.
+        unsafe impl crate::kernel::module::Main for $type {}
+    };
+}
+pub(crate) use permanent_module;
+
+/// A module that stays loaded from some point of its initialisation on.
+pub(crate) trait PermanentModule: Main + Sized + Send + Sync + 'static {
+    /// Prepares everything that can fail. The module is unloaded if this fails.
+    fn prepare() -> Result<Self>;
+
+    /// Registers what the kernel offers no way to unregister, such as DMA heaps.
+    ///
+    /// The module is unloaded if `registrar` has not been told to have it [stay](Registrar::stay) by
+    /// then. Loading it fails with the last error that `registrar` has been told.
+    fn register<'a>(&'a self, registrar: &mut Registrar<'a>);
+
+    /// Does what else there is to do in a module that stays.
+    fn start(&'static self, forever: Forever);
+}
+
+/// Registers what the kernel offers no way to unregister, at a time when nothing else can make the
+/// module fail to load or be unloaded.
+///
+/// The lifetime is that of the data of a [`PermanentModule`]: for ever if the module stays, else until
+/// [`PermanentModule::register`] returns. It is invariant, so that no reference to the data can be
+/// kept anywhere but in what has been registered.
+pub(crate) struct Registrar<'a> {
+    stays: bool,
+    error: Option<Error>,
+    _invariant: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+impl Registrar<'_> {
+    /// Has the module and its data stay, whatever happens next.
+    pub(crate) fn stay(&mut self) -> Forever {
+        self.stays = true;
+        // SAFETY: `Permanent` has taken a reference to the module, which it does not give back now,
+        // and its initialisation succeeds.
+        unsafe { Forever::new() }
+    }
+
+    /// Says that something could not be registered.
+    pub(crate) fn failed(&mut self, error: Error) {
+        self.error = Some(error);
+    }
+}
+
+/// Makes a [`kernel::Module`] of a [`PermanentModule`]: see [`permanent_module!`].
+///
+/// Once the module stays, loading it succeeds and `delete_module()` fails with `EWOULDBLOCK`.
+pub(crate) struct Permanent<M: PermanentModule>(PhantomData<M>);
+
+impl<M: PermanentModule> kernel::Module for Permanent<M>
+where
+    Self: ModuleMetadata,
+{
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        static IS_STARTED: Atomic<bool> = Atomic::new(false);
+
+        // Another call, from within the first one, would not be the one that the module lives by.
+        if IS_STARTED.xchg(true, Relaxed) {
+            return Err(EBUSY);
+        }
+        let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
+        let mut registrar = Registrar {
+            stays: false,
+            error: None,
+            _invariant: PhantomData,
+        };
+
+        // From here on callbacks of what is registered may run, so the module has to stay.
+        //
+        // SAFETY: The module is being initialised, so it is valid.
+        unsafe { bindings::__module_get(module.as_ptr()) };
+        // SAFETY: `data` is valid, and only taken back below, when nothing has been registered that
+        // holds a reference to it.
+        M::register(unsafe { &*data }, &mut registrar);
+
+        if registrar.stays {
+            // SAFETY: The reference taken above is never given back. This returns success, and so
+            // does its caller, as `M` promises. So `data` is never freed either.
+            let (data, forever) = unsafe { (&*data, Forever::new()) };
+
+            // Only parts of it may be pointed at from now on, but it is not lost.
+            //
+            // SAFETY: `data` is the start of an allocation.
+            unsafe { bindings::dmacoh_kmemleak_not_leak(core::ptr::from_ref(data).cast()) };
+            data.start(forever);
+            return Ok(Self(PhantomData));
+        }
+
+        // SAFETY: This gives back the reference taken above: nothing has been registered.
+        unsafe { bindings::module_put(module.as_ptr()) };
+        // SAFETY: `data` came from a `KBox`. Nothing has been registered, and nobody else can have
+        // kept a reference, by the lifetime of `Registrar`.
+        drop(unsafe { KBox::from_raw(data) });
+        Err(registrar.error.unwrap_or(ENODEV))
     }
 }
 

@@ -9,6 +9,8 @@
 
 #![allow(
     dead_code,
+    unused_imports,
+    unused_macros,
     reason = "of the module, only what an attack is about is used"
 )]
 
@@ -35,10 +37,8 @@ mod attack {
 }
 
 use ::kernel::prelude::*;
-use ours::kernel::{
-    dma_heap,
-    module, //
-};
+#[cfg(attack = "guest")]
+use ours::kernel::module;
 
 module! {
     type: Module,
@@ -50,23 +50,11 @@ module! {
 }
 
 #[cfg(attack = "guest")]
-type Module = dma_heap::Permanent<attack::Guest>;
+type Module = module::Permanent<attack::Guest>;
 
-// SAFETY: `module!` above gets it, and nobody else calls its initialisation.
+// SAFETY: `module!` above gets it, and calls its initialisation before anything else runs.
 #[cfg(attack = "guest")]
-unsafe impl dma_heap::PermanentModule for attack::Guest {
-    fn prepare() -> Result<Self> {
-        Self::prepare()
-    }
-
-    fn register<'a>(&'a self, registrar: &mut dma_heap::Registrar<'a>) {
-        self.register(registrar);
-    }
-
-    fn start(&'static self, forever: module::Forever) {
-        self.start(forever);
-    }
-}
+unsafe impl module::Main for attack::Guest {}
 
 #[cfg(not(attack = "guest"))]
 struct Module;

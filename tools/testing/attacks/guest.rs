@@ -19,8 +19,7 @@ use crate::kernel::{
     },
     dma_heap::{
         self,
-        HeapDevice,
-        Registrar, //
+        HeapDevice, //
     },
     dma_mapping::{
         Attrs,
@@ -41,7 +40,11 @@ use crate::kernel::{
             Shrinker, //
         }, //
     },
-    module::Forever,
+    module::{
+        Forever,
+        PermanentModule,
+        Registrar, //
+    },
     sysfs::{
         Directory,
         FileOps,
@@ -202,8 +205,8 @@ pub(crate) struct Guest {
     other: faux::Registration,
 }
 
-impl Guest {
-    pub(crate) fn prepare() -> Result<Self> {
+impl PermanentModule for Guest {
+    fn prepare() -> Result<Self> {
         let table = || KBox::pin_init(PerDevice::new(), GFP_KERNEL);
 
         Ok(Self {
@@ -215,7 +218,7 @@ impl Guest {
         })
     }
 
-    pub(crate) fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
+    fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
         for (name, heap) in BAD_NAMES.into_iter().zip(&self.bad_heaps) {
             registrar
                 .add(name, heap)
@@ -226,7 +229,7 @@ impl Guest {
             .map(|dev| self.heap.device.populate(dev));
     }
 
-    pub(crate) fn start(&'static self, forever: Forever) {
+    fn start(&'static self, forever: Forever) {
         report(1, "names", self.names());
         report(2, "tables", self.tables(forever));
         report(3, "texts", self.texts(forever));
@@ -236,7 +239,9 @@ impl Guest {
         report(7, "charges", charges());
         report(8, "blocks", blocks());
     }
+}
 
+impl Guest {
     /// Whether bad names are refused before anything happens.
     fn names(&self) -> Result {
         ensure(self.heap.device.as_ref().is_some())?;

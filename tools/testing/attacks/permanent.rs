@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-// A module that registers heaps, and whose initialisation somebody calls who then fails.
+// A module that stays, and whose initialisation somebody calls who then fails.
 
-use crate::kernel::{
-    dma_heap::{
-        PermanentModule,
-        Registrar, //
-    },
-    module::Forever, //
+use crate::kernel::module::{
+    Forever,
+    Main,
+    PermanentModule,
+    Registrar, //
 };
 use kernel::prelude::*;
 
 struct Failing;
+
+impl Main for Failing {}
 
 impl PermanentModule for Failing {
     fn prepare() -> Result<Self> {

@@ -18,14 +18,8 @@ use syn::{
 const BINDINGS: &str = "bindings";
 
 /// What is not an abstraction and has `unsafe` all the same: C calls it, or it calls C for the
-/// module alone. The crate root hands the module's type to `module!`.
-const UNSAFE: [&str; 5] = [
-    BINDINGS,
-    "dmabuf_coherency",
-    "exports",
-    "parameters",
-    "trace",
-];
+/// module alone.
+const UNSAFE: [&str; 4] = [BINDINGS, "exports", "parameters", "trace"];
 
 /// The text of each file, by the path of its module, joined by `::`.
 type Files = BTreeMap<String, String>;
