@@ -3,7 +3,8 @@
 //! The C declarations that the abstractions call.
 //!
 //! The kernel crate's own bindings, and what they lack: `linux/dma-heap.h`, `helpers/helpers.h` and
-//! both `linux/dmabuf_coherency.h`, from the bindgen run in `Kbuild`.
+//! both `linux/dmabuf_coherency.h`, from the bindgen run in `bindings/bindgen.mk`. The test modules have
+//! what is theirs besides.
 
 use kernel::transmute::{
     AsBytes,
@@ -27,10 +28,7 @@ mod generated {
     use kernel::ffi;
     use pin_init::MaybeZeroable;
 
-    include!(concat!(
-        env!("DMABUF_COHERENCY_OBJ"),
-        "/rust/bindings/bindings_generated.rs"
-    ));
+    include!(env!("DMABUF_COHERENCY_BINDINGS"));
 }
 
 pub(crate) use generated::*;

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# A bindgen run for one module. The kernel crate's bindings lack some headers
-# and every inline function and macro that a helper wraps; this adds just
-# those: with --no-recursive-allowlist, any other type stays a plain name, which
-# the glob import in the module's bindings.rs resolves to the kernel crate's own
-# type.
+# A bindgen run for the crates of one directory with modules. The kernel crate's
+# bindings lack some headers and every inline function and macro that a helper
+# wraps; this adds just those: with --no-recursive-allowlist, any other type stays
+# a plain name, which the glob import in bindings.rs resolves to the kernel crate's
+# own type.
 #
-# Set before each inclusion:
-#   bindgen-dir    the directory of bindings_helper.h
-#   bindgen-crate  the path of the crate root, without .rs
-#   bindgen-allow  what to take
+# Set before the inclusion:
+#   bindgen-dir     the directory of bindings_helper.h
+#   bindgen-crates  the paths of the crate roots, without .rs
+#   bindgen-allow   what to take besides what rust/ uses
 
-export DMABUF_COHERENCY_OBJ := $(abspath $(obj))
+bindgen-rust := --allowlist-function 'dma_heap_(add|get_drvdata)|(devm_)?dma_heap_(create|remove)_device_link|dma_heap_set_device_pieces|vunmap|is_vmalloc_addr|dmacoh_.*|dmabuf_is_dma_coherent' \
+	--allowlist-type 'dma_heap|dma_heap_ops|dma_heap_export_info|dmabuf_coherency_(query|sync)|dmacoh_block|dmacoh_extent|dmacoh_node|dma_heap_pieces' \
+	--allowlist-var 'mem_accounting|dmacoh_(accounting|pool_percent)|DMACOH_.*|DMABUF_COHERENCY_(MAPPING_WRITE|(QUERY|SYNC)_SIZE).*|DMA_BUF_SYNC_.*'
+
+# What bindings.rs includes.
+export DMABUF_COHERENCY_BINDINGS := $(abspath $(obj))/$(bindgen-dir)/bindings_generated.rs
 
 # Packages of headers have nothing of rust/ but metadata, so neither parameters
 # nor flags come from there.
@@ -30,17 +35,16 @@ endif
 
 quiet_cmd_bindgen = BINDGEN $@
       cmd_bindgen = $(BINDGEN) $< \
-	$(bindgen-allow) --no-doc-comments --with-derive-custom-struct '.*=MaybeZeroable' \
+	$(bindgen-rust) $(bindgen-allow) --no-doc-comments --with-derive-custom-struct '.*=MaybeZeroable' \
 	--no-recursive-allowlist \
 	--rust-target 1.85 --use-core --with-derive-default --ctypes-prefix ffi \
 	--no-layout-tests --no-debug '.*' --enable-function-attribute-detection \
 	-o $@ -- $(bindgen-c-flags) -fno-builtin -D__BINDGEN__ -DMODULE
 
-$(obj)/$(bindgen-dir)/bindings_generated.rs: bindgen-allow := $(bindgen-allow)
 $(obj)/$(bindgen-dir)/bindings_generated.rs: $(src)/$(bindgen-dir)/bindings_helper.h FORCE
 	$(call if_changed_dep,bindgen)
 
 targets += $(bindgen-dir)/bindings_generated.rs
 clean-files += $(bindgen-dir)/bindings_generated.rs
 
-$(obj)/$(bindgen-crate).o: $(obj)/$(bindgen-dir)/bindings_generated.rs
+$(patsubst %,$(obj)/%.o,$(bindgen-crates)): $(obj)/$(bindgen-dir)/bindings_generated.rs

@@ -7,6 +7,10 @@
 use crate::{
     bindings,
     edu,
+    kernel::{
+        device::DeviceExt,
+        dma_mapping::DmaDevice, //
+    },
     synthetic::SyntheticDevice, //
 };
 use kernel::{
@@ -34,13 +38,12 @@ impl Device {
 
     /// The raw `struct device`. It is able to do DMA as long as `self` lives.
     pub(crate) fn as_raw(&self) -> *mut bindings::device {
-        as_raw(self.bound())
+        self.bound().as_raw()
     }
 
     /// Returns whether the device has a DMA mask. Without one it must not map anything.
     pub(crate) fn has_mask(&self) -> bool {
-        // SAFETY: The device is valid; the pointer does not change while it is bound.
-        !unsafe { (*self.as_raw()).dma_mask }.is_null()
+        DmaDevice::from(self.bound()).has_dma_mask()
     }
 
     /// Says which addresses the device can reach.
@@ -100,15 +103,9 @@ impl Device {
     }
 }
 
-/// The raw `struct device`.
-pub(crate) fn as_raw(dev: &device::Device<Bound>) -> *mut bindings::device {
-    // CAST: `Device` is a transparent wrapper of `struct device`.
-    core::ptr::from_ref(dev).cast_mut().cast()
-}
-
 /// As [`Device::set_mask`].
 pub(crate) fn set_mask(dev: &device::Device<Bound>, mask: DmaMask) -> Result {
     // SAFETY: The device is valid. The mask is one word, which the C side reads and writes whole,
     // and no memory is reached by a mapping that was not reached before.
-    to_result(unsafe { bindings::dma_set_mask_and_coherent(as_raw(dev), mask.value()) })
+    to_result(unsafe { bindings::dma_set_mask_and_coherent(dev.as_raw(), mask.value()) })
 }

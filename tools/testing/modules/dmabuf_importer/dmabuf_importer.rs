@@ -10,10 +10,25 @@
 //! - [`device`] is the device that imports: either [`synthetic`] or [`edu`], for which Linux 7.2
 //!   lacks abstractions.
 //! - Safe abstractions over C: [`importer`] for what an importer does with a dma-buf, [`synthetic`]
-//!   for devices that are made up, [`uapi`] for what user space passes.
+//!   for devices that are made up, [`uapi`] for what user space passes; and those of `rust/kernel`.
 //! - The C side: [`bindings`], `helpers.c`.
 
-mod bindings;
+#[path = "../../../../rust"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "of the abstractions, only what an importer needs is used"
+)]
+mod ours {
+    pub(crate) mod bindings;
+    pub(crate) mod kernel;
+}
+use ours::{
+    bindings,
+    kernel, //
+};
+
 mod device;
 #[cfg_attr(not(linux_7_3), path = "no_edu.rs")]
 mod edu;
@@ -22,7 +37,7 @@ mod session;
 mod synthetic;
 mod uapi;
 
-use kernel::{
+use ::kernel::{
     miscdevice::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
@@ -49,7 +64,7 @@ struct DmabufImporter {
     _node: MiscDeviceRegistration<Session>,
 }
 
-impl kernel::InPlaceModule for DmabufImporter {
+impl ::kernel::InPlaceModule for DmabufImporter {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // Devtmpfs leaves the node to root alone.
         let options = MiscDeviceOptions {

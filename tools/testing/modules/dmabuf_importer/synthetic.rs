@@ -7,7 +7,11 @@
 
 use crate::{
     bindings,
-    device, //
+    device,
+    kernel::{
+        compat::faux_device,
+        device::DeviceExt, //
+    }, //
 };
 use kernel::{
     device::{
@@ -116,20 +120,11 @@ impl SyntheticDevice {
 
     /// The device that the driver core knows, able to do DMA as long as `self` lives.
     pub(crate) fn bound(&self) -> &Device<Bound> {
-        #[cfg(linux_7_3)]
-        {
-            let faux: &faux::Device<Bound> = self.registration.as_ref();
-            faux.as_ref()
-        }
-        #[cfg(not(linux_7_3))]
-        // SAFETY: A faux device is bound from its registration on until that is dropped.
-        unsafe {
-            self.registration.as_ref().as_bound()
-        }
+        faux_device(&self.registration)
     }
 
     fn as_raw(&self) -> *mut bindings::device {
-        device::as_raw(self.bound())
+        self.bound().as_raw()
     }
 }
 

@@ -94,7 +94,10 @@ fn compile(output: &Path, command: &str, name: &str) -> Result<String> {
         .args(["-c", &format!("{command} {emit} --cap-lints=allow")])
         .current_dir(output)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("DMABUF_COHERENCY_OBJ", output)
+        .env(
+            "DMABUF_COHERENCY_BINDINGS",
+            output.join("rust/bindings/bindings_generated.rs"),
+        )
         .env(
             "DMABUF_COHERENCY_ATTACK",
             vm::checkout().join(format!("tools/testing/attacks/{name}.rs")),

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the module's own bindgen run reads; see Kbuild for what it takes.
+ * What the bindgen run for the test modules reads: what the abstractions need,
+ * and what the importer does.
  */
 
-#include <linux/dmabuf_coherency.h>
-
-#include "dmabuf_importer.h"
-#include "helpers.h"
+#include "../../../../rust/bindings/bindings_helper.h"
+#include "../dmabuf_importer.h"
+#include "../dmabuf_importer/helpers.h"
 
 /* Macros that bindgen cannot evaluate by itself. */
 const u32 IMPORTER_SETUP = DMABUF_IMPORTER_IOC_SETUP;
