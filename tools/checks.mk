@@ -36,7 +36,7 @@ clippy: ## Lint the Rust code, with the kernel's rules and with cargo's
 rustfmt-check: ## Check the layout of the Rust code
 	@ksrc=$(CHECK_KSRC) && rustfmt --check --edition 2021 --config-path $$ksrc/.rustfmt.toml \
 		rust/dmabuf_coherency.rs $(TEST_MODULES)/dmabuf_importer/dmabuf_importer.rs \
-		tools/testing/attacks/*.rs
+		$(TEST_MODULES)/samples/*.rs tools/testing/attacks/*.rs
 	@$(CARGO) fmt --all --check
 
 .PHONY: checkpatch

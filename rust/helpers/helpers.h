@@ -116,6 +116,7 @@ void dmacoh_mod_reclaimable(struct page *page, long nr_pages);
 long dmacoh_available_pages(void);
 long dmacoh_available_dma32_pages(void);
 unsigned long dmacoh_totalram_pages(void);
+struct page *dmacoh_reserved_pages(const char *name, unsigned long *nr_pages);
 bool dmacoh_memcg_disabled(void);
 struct mem_cgroup *dmacoh_current_memcg(void);
 void dmacoh_memcg_put(struct mem_cgroup *memcg);

@@ -164,3 +164,19 @@ unsigned long dmacoh_totalram_pages(void)
 {
 	return totalram_pages();
 }
+
+/* The whole pages that have been reserved under @name when the kernel booted. */
+struct page *dmacoh_reserved_pages(const char *name, unsigned long *nr_pages)
+{
+	phys_addr_t start, size;
+	unsigned long first, end;
+
+	if (!reserve_mem_find_by_name(name, &start, &size))
+		return NULL;
+	first = PFN_UP(start);
+	end = PFN_DOWN(start + size);
+	if (first >= end)
+		return NULL;
+	*nr_pages = end - first;
+	return pfn_to_page(first);
+}

@@ -258,6 +258,25 @@ impl<T: Exporter> DmaBuf<T> {
         Ok(buf)
     }
 
+    /// Gives the current task a file descriptor of the dma-buf, which takes the reference over. The
+    /// flags are `O_CLOEXEC` or none.
+    ///
+    /// # Errors
+    ///
+    /// [`EMFILE`] if the task has too many open files.
+    #[allow(
+        dead_code,
+        reason = "its user is tools/testing/modules/samples/page.rs: the core does this for heaps"
+    )]
+    pub(crate) fn into_fd(this: ARef<Self>, flags: u32) -> Result<c_int> {
+        // SAFETY: The dma-buf is valid. If this works, the descriptor has our reference.
+        let fd = unsafe { bindings::dma_buf_fd(this.0.get(), flags as c_int) };
+
+        to_result(fd.min(0))?;
+        core::mem::forget(this);
+        Ok(fd)
+    }
+
     /// Looks at a dma-buf as one of `T`, if that is what it is.
     ///
     /// # Safety

@@ -16,6 +16,11 @@ pub(crate) mod cache;
 pub(crate) mod cma;
 pub(crate) mod memcg;
 pub(crate) mod page;
+#[allow(
+    dead_code,
+    reason = "its user is tools/testing/modules/samples/carveout.rs"
+)]
+pub(crate) mod reserve_mem;
 pub(crate) mod shrinker;
 pub(crate) mod vmalloc;
 

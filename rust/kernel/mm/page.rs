@@ -157,14 +157,17 @@ pub(crate) enum Effort {
     Reclaim,
 }
 
-/// Where a block came from, and goes back to.
+/// Where a block came from, and what its drop does.
 #[derive(Clone, Copy)]
 enum Origin {
     /// The page allocator: one compound page if the number of pages is a power of two, else
-    /// `alloc_pages_exact()`.
+    /// `alloc_pages_exact()`. The drop frees them.
     Allocator,
-    /// A contiguous memory area.
-    Cma(NonNull<bindings::cma>),
+    /// A contiguous memory area. The drop gives the pages back to it.
+    Cma,
+    /// Memory that its owner lends. The drop does nothing: the owner takes the block back by a
+    /// [`Keeper`].
+    Lent,
 }
 
 /// An owned block of physically contiguous pages.
@@ -173,7 +176,8 @@ enum Origin {
 ///
 /// # Invariants
 ///
-/// - `page` is the first of `nr_pages` pages from `origin` that nobody else frees.
+/// - `page` is the first of `nr_pages` pages from `origin` that nobody else frees or lends.
+/// - `cma` is the contiguous memory area that they are from, if they are from one.
 /// - The direct mapping of the pages is write-back if `kind` says so.
 ///
 /// The first two fields are those of a `struct dmacoh_block`. Small, so that moving it is a matter of
@@ -188,6 +192,7 @@ pub(crate) struct PageBlock {
     /// See [`PageBlock::spoil`].
     is_spoilt: bool,
     origin: Origin,
+    cma: *mut bindings::cma,
 }
 
 const _: () = assert!(size_of::<PageBlock>() == 32);
@@ -220,7 +225,32 @@ impl PageBlock {
                 caching: Caching::WriteBack,
             },
             is_spoilt: false,
-            origin: Origin::Cma(cma),
+            origin: Origin::Cma,
+            cma: cma.as_ptr(),
+        }
+    }
+
+    /// Lends pages to a buffer, whose [`Keeper`] takes them back.
+    ///
+    /// # Safety
+    ///
+    /// - `page` must be the first of `nr_pages` pages that are in the direct mapping, are no high
+    ///   memory, and never become the page allocator's.
+    /// - The caller must zero them before anybody else sees them.
+    /// - Nobody else may use them before the block has been dropped.
+    pub(crate) unsafe fn lend(page: NonNull<bindings::page>, nr_pages: usize) -> Self {
+        // INVARIANT: By this function's safety requirements.
+        Self {
+            page,
+            nr_pages,
+            index: 0,
+            kind: Kind {
+                zone: Zone::All,
+                caching: Caching::WriteBack,
+            },
+            is_spoilt: false,
+            origin: Origin::Lent,
+            cma: core::ptr::null_mut(),
         }
     }
 
@@ -300,6 +330,7 @@ impl PageBlock {
             },
             is_spoilt: false,
             origin: Origin::Allocator,
+            cma: core::ptr::null_mut(),
         })
     }
 
@@ -479,10 +510,11 @@ impl Drop for PageBlock {
                 // size.
                 unsafe { bindings::free_pages_exact(self.address().as_ptr(), self.size()) };
             }
-            Origin::Cma(cma) => {
+            Origin::Cma => {
                 // SAFETY: By the type invariants these came from `cma` in one piece.
-                unsafe { bindings::dmacoh_cma_release(cma.as_ptr(), page, self.nr_pages) };
+                unsafe { bindings::dmacoh_cma_release(self.cma, page, self.nr_pages) };
             }
+            Origin::Lent => (),
         }
     }
 }
@@ -558,6 +590,7 @@ impl Stack {
             kind: self.kind,
             is_spoilt: false,
             origin: Origin::Allocator,
+            cma: core::ptr::null_mut(),
         })
     }
 }

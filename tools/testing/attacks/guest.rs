@@ -35,6 +35,7 @@ use crate::kernel::{
             Pages,
             Zone, //
         },
+        reserve_mem::ReservedMem,
         shrinker::{
             Reclaim,
             Shrinker, //
@@ -238,6 +239,7 @@ impl PermanentModule for Guest {
         report(6, "files", self.files());
         report(7, "charges", charges());
         report(8, "blocks", blocks());
+        report(9, "reserved", reserved());
     }
 }
 
@@ -398,6 +400,12 @@ fn blocks() -> Result {
     let mut block = cleaner.make_write_combining(alloc()?)?;
     ensure(cleaner.zero(&mut block, 0..2) == Err(EINVAL))?;
     ensure(push(block) == Err(EINVAL))
+}
+
+/// Whether reserved memory is taken once at most, and not where there is none.
+fn reserved() -> Result {
+    ensure(ReservedMem::take().is_err_and(|err| err == ENODEV))?;
+    ensure(ReservedMem::take().is_err_and(|err| err == EBUSY))
 }
 
 fn device(registration: &faux::Registration) -> &Device<Bound> {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How the files of `rust/` may name each other: what is in `rust/kernel` names nothing of the
-//! module, no file names another that names it, and few have `unsafe` in them.
+//! module, no file names another that names it, and few have `unsafe` in them. The samples of what
+//! the abstractions are for name nothing else, and have no `unsafe`.
 
 use proc_macro2::{TokenStream, TokenTree};
 use std::{
@@ -45,9 +46,14 @@ fn read(directory: &Path, module: &str, files: &mut Files) {
 }
 
 fn files() -> Files {
+    files_in("rust")
+}
+
+/// All files of a directory of the checkout.
+fn files_in(directory: &str) -> Files {
     let mut files = Files::new();
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../rust");
-    read(Path::new(directory), "", &mut files);
+    let checkout = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."));
+    read(&checkout.join(directory), "", &mut files);
     files
 }
 
@@ -201,5 +207,22 @@ fn unsafe_is_in_few_files() {
         let tokens = text.parse().unwrap();
         let path = module.replace("::", "/");
         assert!(!has_unsafe(tokens), "rust/{path}.rs has unsafe in it");
+    }
+}
+
+#[test]
+fn samples_name_abstractions_only_and_are_safe() {
+    let files = files_in("tools/testing/modules/samples");
+    assert!(!files.is_empty());
+    for (sample, text) in files {
+        for path in Paths::of(&text).0 {
+            let path = path.join("::");
+            assert!(
+                path.starts_with("kernel::"),
+                "samples/{sample}.rs names crate::{path}"
+            );
+        }
+        let tokens = text.parse().unwrap();
+        assert!(!has_unsafe(tokens), "samples/{sample}.rs has unsafe in it");
     }
 }

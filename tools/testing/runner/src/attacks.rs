@@ -122,7 +122,7 @@ fn compile(output: &Path, command: &str, name: &str) -> Result<String> {
 fn in_guest(kits: &Kits, arch: Arch, output: &Path) -> Result<Vec<Case>> {
     let script = format!(
         r##"insmod /attacks/dmabuf_coherency.ko && modprobe dmabuf_importer || exit
-number=8
+number=9
 check() {{
 	number=$((number + 1))
 	[ "$2" = "$3" ] && echo "ok $number attacks.$1" || {{
@@ -130,7 +130,7 @@ check() {{
 		echo "not ok $number attacks.$1"
 	}}
 }}
-echo 1..14
+echo 1..15
 dmesg | sed -nE 's/.*dmabuf_coherency: ((not )?ok )/\1/p'
 check longest_text $(wc -c </sys/devices/faux/attacked/directory/text) 4095
 cd /sys/class/dma_heap/system-noncoherent

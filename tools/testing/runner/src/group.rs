@@ -30,7 +30,7 @@ pub enum Choice {
 }
 
 /// The usual ones.
-const USUAL: [&str; 19] = [
+const USUAL: [&str; 21] = [
     "x86_64-whole",
     "arm64-whole",
     "x86_64-bounce",
@@ -50,6 +50,8 @@ const USUAL: [&str; 19] = [
     "x86_64-stress",
     "x86_64-attacks",
     "arm64-attacks",
+    "x86_64-samples",
+    "arm64-samples",
 ];
 
 /// Parts of the names of those that run only where they are named: they fetch other kernels, systems

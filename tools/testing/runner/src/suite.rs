@@ -130,6 +130,32 @@ const LOADS: [(&str, Arch, usize); 6] = [
     ("arm64-load-fails-late", Arch::Arm64, 240),
 ];
 
+/// Only guests with these modules have what they export.
+const SAMPLES: &str = "samples.";
+
+/// A guest for the exporters that show what the abstractions are for, and are not the module's.
+fn samples(arch: Arch) -> Suite {
+    Suite {
+        name: match arch {
+            Arch::X86_64 => "x86_64-samples",
+            Arch::Arm64 => "arm64-samples",
+        },
+        about: "other exporters over the abstractions: a heap of reserved memory, single pages",
+        boot: Boot {
+            append: "reserve_mem=8M:2M:dmabuf_carveout",
+            ..Boot::new(
+                arch,
+                format!(
+                    "insmod $DMABUF_COHERENCY_KO && \
+                     modprobe -a dmabuf_importer dmabuf_carveout dmabuf_page && \
+                     exec /{SELFTEST} {SAMPLES}"
+                ),
+            )
+        },
+        may_skip: vec![],
+    }
+}
+
 /// A guest for nothing but calls that fail on demand. The guest for all tests runs them as well; this
 /// one is for who wants to know what of the module's code they reach.
 fn faults(arch: Arch) -> Suite {
@@ -281,6 +307,7 @@ const ALL_BOUNCES: &[&str] = &[
     "links.dma_device",
     "links.c_driver",
     "fail_nth.load",
+    SAMPLES,
 ];
 
 /// What devices that only the CPU works for have to do with.
@@ -355,6 +382,7 @@ const WHOLE_X86_64: &[&str] = &[
     "video.forced_bounce",
     "fence.before_maintenance",
     "fail_nth.load",
+    SAMPLES,
 ];
 
 /// Skipped where the module keeps no memory.
@@ -398,6 +426,7 @@ fn suites(debug: bool) -> Vec<Suite> {
                 "video.",
                 "fence.before_maintenance",
                 "fail_nth.load",
+                SAMPLES,
             ],
         },
         Suite {
@@ -706,6 +735,8 @@ fn suites(debug: bool) -> Vec<Suite> {
             boot: Boot::new(Arm64, "exec sh /guest.sh"),
             may_skip: vec![],
         },
+        samples(X86_64),
+        samples(Arm64),
         name_taken(X86_64),
         name_taken(Arm64),
         area_taken(X86_64),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two ways in which tests call an ioctl: with an argument of the type
-//! that the kernel expects, and with a bare address, right or wrong.
+//! The ways in which tests call an ioctl: with an argument of the type that the
+//! kernel expects, with a bare address, right or wrong, and for a descriptor.
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::io::Result;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater};
 use std::ffi::c_void;
@@ -53,5 +53,37 @@ unsafe impl Ioctl for AtAddress {
 
     unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> Result<()> {
         Ok(())
+    }
+}
+
+/// Calls an ioctl that takes no argument and returns a new descriptor.
+///
+/// # Safety
+///
+/// `opcode` must be such an ioctl.
+pub unsafe fn descriptor(fd: impl AsFd, opcode: Opcode) -> Result<OwnedFd> {
+    // SAFETY: By the contract of this function.
+    unsafe { rustix::ioctl::ioctl(fd, Descriptor(opcode)) }
+}
+
+struct Descriptor(Opcode);
+
+// SAFETY: There is no argument, and `descriptor()` passes the duty for the result on to its caller.
+unsafe impl Ioctl for Descriptor {
+    type Output = OwnedFd;
+
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        self.0
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::null_mut()
+    }
+
+    unsafe fn output_from_ptr(fd: IoctlOutput, _: *mut c_void) -> Result<OwnedFd> {
+        // SAFETY: The ioctl has succeeded, so the descriptor is new and ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }

@@ -31,6 +31,7 @@ mod power;
 mod query;
 mod race;
 mod rounds;
+mod samples;
 mod security;
 mod sync;
 mod video;
@@ -88,6 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         links::TESTS,
         hotplug::TESTS,
         rounds::TESTS,
+        samples::TESTS,
         module::TESTS,
         race::TESTS,
         memory::TESTS,

@@ -146,31 +146,36 @@ fn many_segments(options: &Options) -> Result<()> {
     expect_bytes("what the device reads", &seen, &expected)
 }
 
-/// Everybody writes the whole buffer, and then a part of it that begins and
-/// ends anywhere; everybody reads it. With bounce buffers a device that does
-/// not know of the other mappings would overwrite them.
 fn data(options: &Options) -> Result<()> {
     let importer = suitable(options)?;
     if bouncing_is_forced()? {
         return skip("through bounce buffers, several mappings do not see each other");
     }
     for len in [4096, 64 << 10, SCATTERED] {
-        let buffer = options.heap()?.alloc(len)?;
-        let users = Users::new(&buffer, &importer)?;
-        println!("{len} bytes: {:?}, {:?}", users.both, users.vmap);
-        for (seed, writer) in (1..).zip(USERS) {
-            let mut expected = pattern(len, seed);
-            users.write(writer, 0, &expected)?;
-            let (offset, part) = (len / 3 + 1, pattern(len / 2 + 1, seed + 100));
-            expected[offset..offset + part.len()].copy_from_slice(&part);
-            users.write(writer, offset, &part)?;
-            for reader in USERS {
-                let seen = users.read(reader, 0, len)?;
-                let what = format!("{len} bytes, written by the {writer}, read by the {reader}");
-                expect_bytes(&what, &seen, &expected)?;
-                let seen = users.read(reader, offset, part.len())?;
-                expect_bytes(&format!("{what} from {offset:#x} on"), &seen, &part)?;
-            }
+        expect_agreement(&options.heap()?.alloc(len)?, &importer)?;
+    }
+    Ok(())
+}
+
+/// Everybody writes the whole buffer, and then a part of it that begins and
+/// ends anywhere; everybody reads it. With bounce buffers a device that does
+/// not know of the other mappings would overwrite them.
+pub(super) fn expect_agreement(buffer: &Buffer, importer: &Importer) -> Result<()> {
+    let len = buffer.size();
+    let users = Users::new(buffer, importer)?;
+    println!("{len} bytes: {:?}, {:?}", users.both, users.vmap);
+    for (seed, writer) in (1..).zip(USERS) {
+        let mut expected = pattern(len, seed);
+        users.write(writer, 0, &expected)?;
+        let (offset, part) = (len / 3 + 1, pattern(len / 2 + 1, seed + 100));
+        expected[offset..offset + part.len()].copy_from_slice(&part);
+        users.write(writer, offset, &part)?;
+        for reader in USERS {
+            let seen = users.read(reader, 0, len)?;
+            let what = format!("{len} bytes, written by the {writer}, read by the {reader}");
+            expect_bytes(&what, &seen, &expected)?;
+            let seen = users.read(reader, offset, part.len())?;
+            expect_bytes(&format!("{what} from {offset:#x} on"), &seen, &part)?;
         }
     }
     Ok(())
