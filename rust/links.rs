@@ -19,6 +19,9 @@
 //! (held by whoever calls us), `Buses::listeners`, `Watch::registered`, the lock of a class,
 //! [`Links::devices`], `heaps`, `rules`, then those of sysfs.
 
+mod device;
+mod rules;
+
 use crate::{
     coherency,
     kernel::{
@@ -38,7 +41,6 @@ use crate::{
                 Node, //
             },
             per_device::{
-                Data,
                 Locked,
                 PerDevice, //
             },
@@ -50,20 +52,22 @@ use crate::{
             self,
             Forever,
             Going, //
-        },
-        sysfs::{
-            Directory,
-            Link,
-            TextFile, //
         }, //
+    },
+    links::{
+        device::{
+            is_same,
+            DeviceLinks,
+            Published,
+            FILES, //
+        },
+        rules::RuleText, //
     },
     policy::{
         self,
         Constraints,
         Import,
-        Pieces,
-        Rule,
-        Rules, //
+        Pieces, //
     },
     region::Catalogue, //
 };
@@ -72,7 +76,6 @@ use kernel::{
         Bound,
         Device, //
     },
-    fmt,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -92,19 +95,6 @@ use kernel::{
 /// The one instance, from the time that it can be of use.
 static LINKS: SetOnce<(&'static Links, Forever)> = SetOnce::new();
 
-/// The link for the first choice, and the directory for all.
-const FIRST: &CStr = c"dma_heap";
-const ALL: &CStr = c"dma_heaps";
-
-/// What there is in the directory, besides the links.
-static FILES: [TextFile; 5] = [
-    TextFile::new(c"order"),
-    TextFile::new(c"snoops"),
-    TextFile::new(c"address_bits"),
-    TextFile::new(c"iommu"),
-    TextFile::new(c"pieces"),
-];
-
 /// All that is known of devices, heaps and rules.
 #[pin_data]
 pub(crate) struct Links {
@@ -123,58 +113,6 @@ pub(crate) struct Links {
     search: Atomic<bool>,
 }
 
-/// The text of the rules, which is known to be correct.
-struct RuleText(KVec<u8>);
-
-impl RuleText {
-    /// The rule for the driver that `dev` is bound to.
-    fn rule_for(&self, dev: HasDriver<'_>) -> Option<Rule<'_>> {
-        let text = core::str::from_utf8(&self.0).ok()?;
-
-        Rules::checked(text).for_driver(dev.driver_name().to_str().ok()?)
-    }
-
-    /// In how many pieces it says that `dev` takes a buffer.
-    fn pieces_for(&self, dev: HasDriver<'_>) -> Option<Pieces> {
-        self.rule_for(dev)?.pieces
-    }
-}
-
-/// The links of one device.
-struct DeviceLinks {
-    /// The device nodes of this device, and what each asks of a heap.
-    nodes: KVec<(ARef<Device>, Constraints)>,
-    /// The heap that the device's own driver has chosen.
-    choice: Option<CString>,
-    /// In how many pieces the driver has said that the device takes a buffer.
-    pieces: Option<Pieces>,
-    /// The directory, as long as there is a reason for it.
-    directory: Option<Directory>,
-    /// The link for the first choice, if there is one.
-    first: Option<Link>,
-    /// What the directory says.
-    published: Published,
-    /// What makes a directory is the module's, as long as anybody looks at it.
-    forever: Forever,
-}
-
-/// What there is to say of a device.
-#[derive(Default)]
-struct Published {
-    /// The heaps that it is linked to, best first.
-    heaps: KVec<ARef<Device>>,
-    /// What it asks of a heap. None before anything has been said.
-    constraints: Option<Constraints>,
-}
-
-impl PartialEq for Published {
-    fn eq(&self, other: &Self) -> bool {
-        self.constraints == other.constraints
-            && self.heaps.len() == other.heaps.len()
-            && core::iter::zip(&self.heaps, &other.heaps).all(|(a, b)| is_same(a, b))
-    }
-}
-
 impl Links {
     /// Prepares everything, without knowing anything yet.
     pub(crate) fn new(catalogue: Catalogue) -> Result<impl PinInit<Self>> {
@@ -190,7 +128,7 @@ impl Links {
             catalogue,
             devices <- PerDevice::new(),
             heaps <- new_mutex!(KVec::new()),
-            rules <- new_mutex!(RuleText(KVec::new())),
+            rules <- new_mutex!(RuleText::none()),
             buses <- Buses::new(),
             watches,
             search: Atomic::new(false),
@@ -224,6 +162,13 @@ impl Links {
         }
     }
 
+    /// Tells user space that a device node has changed, if it is one that is watched.
+    fn node_changed(node: &Device) {
+        for watch in <Self as class::Observer>::watches() {
+            watch.changed(node);
+        }
+    }
+
     /// A heap has appeared.
     fn heap_added(&'static self, heap: &Device) -> Result {
         {
@@ -246,7 +191,8 @@ impl Links {
         forever: Forever,
     ) -> Result {
         let mut devices = self.devices.lock();
-        let links = devices.get_or_insert(dev, DeviceLinks::new(forever), forever)?;
+        let links =
+            devices.get_or_insert(dev, DeviceLinks::new(Self::node_changed, forever), forever)?;
 
         if !links.nodes.iter().any(|(known, _)| is_same(known, node)) {
             links.nodes.push((node.into(), constraints), GFP_KERNEL)?;
@@ -328,7 +274,8 @@ impl Links {
             return Err(EEXIST);
         }
         let choice = CString::try_from_fmt(fmt!("{}", heap))?;
-        let links = devices.get_or_insert(dev, DeviceLinks::new(forever), forever)?;
+        let links =
+            devices.get_or_insert(dev, DeviceLinks::new(Self::node_changed, forever), forever)?;
         let result = self.try_choose(dev.into(), links, choice);
         if result.is_err() {
             Self::remove_unwanted(&mut devices, dev);
@@ -373,7 +320,8 @@ impl Links {
     /// [`ENOMEM`] if there is no memory for it.
     fn set_pieces(&'static self, dev: &Device<Bound>, pieces: Pieces, forever: Forever) -> Result {
         let mut devices = self.devices.lock();
-        let links = devices.get_or_insert(dev, DeviceLinks::new(forever), forever)?;
+        let links =
+            devices.get_or_insert(dev, DeviceLinks::new(Self::node_changed, forever), forever)?;
 
         links.pieces = Some(pieces);
         if links.is_wanted() {
@@ -404,7 +352,7 @@ impl Links {
     ///   a device of the driver. The log says which.
     /// - [`ENOMEM`] if there is no memory for it.
     fn set_rules(&'static self, text: &str) -> Result {
-        let rules = parse_rules(text)?;
+        let rules = rules::parse(text)?;
         let mut devices = self.devices.lock();
 
         for rule in rules.iter() {
@@ -435,9 +383,7 @@ impl Links {
             }
         }
 
-        let mut copy = KVec::new();
-        copy.extend_from_slice(rules.text().as_bytes(), GFP_KERNEL)?;
-        *self.rules.lock() = RuleText(copy);
+        *self.rules.lock() = RuleText::new(&rules)?;
         self.update_all(&mut devices);
         Ok(())
     }
@@ -584,117 +530,6 @@ impl Links {
     }
 }
 
-impl DeviceLinks {
-    /// None yet.
-    fn new(forever: Forever) -> Self {
-        Self {
-            nodes: KVec::new(),
-            choice: None,
-            pieces: None,
-            directory: None,
-            first: None,
-            published: Published::default(),
-            forever,
-        }
-    }
-
-    /// Whether there is a reason for links.
-    fn is_wanted(&self) -> bool {
-        !self.nodes.is_empty() || self.choice.is_some()
-    }
-
-    /// Replaces what has been said before, links included, and tells user space.
-    fn publish(&mut self, dev: HasDriver<'_>, wanted: Published) -> Result {
-        let (Some(constraints), true) = (wanted.constraints, wanted != self.published) else {
-            return Ok(());
-        };
-        let former = &self.published.heaps;
-
-        let mut order = KVec::new();
-        for (i, heap) in wanted.heaps.iter().enumerate() {
-            if i > 0 {
-                order.push(b' ', GFP_KERNEL)?;
-            }
-            order.extend_from_slice(heap.name().to_bytes(), GFP_KERNEL)?;
-        }
-        let mut texts = KVec::with_capacity(FILES.len(), GFP_KERNEL)?;
-        for mut text in [
-            order,
-            text(fmt!("{}", u8::from(constraints.snoops)))?,
-            text(fmt!("{}", constraints.address_bits))?,
-            text(fmt!("{}", u8::from(constraints.iommu)))?,
-            text(fmt!("{}", constraints.pieces.name()))?,
-        ] {
-            text.push(b'\n', GFP_KERNEL)?;
-            texts.push(text, GFP_KERNEL)?;
-        }
-        let directory = match &self.directory {
-            Some(directory) => {
-                directory.set_texts(texts)?;
-                directory
-            }
-            None => {
-                self.directory
-                    .insert(Directory::create(dev, ALL, &FILES, texts, self.forever)?)
-            }
-        };
-
-        for heap in former {
-            if !wanted.heaps.iter().any(|other| is_same(heap, other)) {
-                directory.remove_link(heap.name());
-            }
-        }
-        for heap in &wanted.heaps {
-            if !former.iter().any(|other| is_same(heap, other)) {
-                directory.create_link(heap, heap.name())?;
-            }
-        }
-        let (old, new) = (former.first(), wanted.heaps.first());
-        if !old.zip(new).is_some_and(|(old, new)| is_same(old, new)) {
-            self.remove_first(dev);
-            if let Some(first) = new {
-                self.first = Some(Link::create(dev, first, FIRST)?);
-            }
-        }
-
-        self.published = wanted;
-        self.tell(dev);
-        Ok(())
-    }
-
-    /// Removes all links, and tells user space if there were any.
-    fn tear_down(&mut self, dev: HasDriver<'_>) {
-        if self.directory.take().is_some() {
-            self.remove_first(dev);
-            self.published = Published::default();
-            self.tell(dev);
-        }
-    }
-
-    /// Removes the link for the first choice, if there is one.
-    fn remove_first(&mut self, dev: HasDriver<'_>) {
-        if let Some(Err(err)) = self.first.take().map(|first| first.remove(dev)) {
-            dev_err!(dev, "cannot remove a link to a DMA heap: {:?}\n", err);
-        }
-    }
-
-    /// Links raise no events of their own.
-    fn tell(&self, dev: HasDriver<'_>) {
-        dev.changed();
-        for watch in <Links as class::Observer>::watches() {
-            for (node, _) in &self.nodes {
-                watch.changed(node);
-            }
-        }
-    }
-}
-
-impl Data for DeviceLinks {
-    fn unbound(&mut self, dev: HasDriver<'_>) {
-        self.tear_down(dev);
-    }
-}
-
 impl class::Observer for Links {
     fn watches() -> &'static [Pin<KBox<Watch<Self>>>] {
         LINKS.as_ref().map_or(&[], |(links, _)| &links.watches)
@@ -762,27 +597,8 @@ impl module::Observer for Links {
     }
 }
 
-fn is_same(a: &Device, b: &Device) -> bool {
-    core::ptr::eq(a, b)
-}
-
-/// One line, without its end.
-fn text(line: fmt::Arguments<'_>) -> Result<KVec<u8>> {
-    let mut text = KVec::new();
-
-    text.extend_from_slice(CString::try_from_fmt(line)?.to_bytes(), GFP_KERNEL)?;
-    Ok(text)
-}
-
 fn is_named(heap: &Device, name: &str) -> bool {
     heap.name().to_bytes() == name.as_bytes()
-}
-
-fn parse_rules(text: &str) -> Result<Rules<'_>> {
-    Rules::parse(text).map_err(|mistake| {
-        pr_err!("links: {}\n", format_args!("{mistake}"));
-        EINVAL
-    })
 }
 
 /// `dma_heap_create_device_link()`; the errors are those of [`Links::choose`].
@@ -816,6 +632,6 @@ pub(crate) fn set_device_pieces(dev: &Device<Bound>, pieces: Pieces) -> Result {
 pub(crate) fn set_rules(text: &str) -> Result {
     match LINKS.as_ref() {
         Some((links, _)) => links.set_rules(text),
-        None => parse_rules(text).map(|_| ()),
+        None => rules::parse(text).map(|_| ()),
     }
 }

@@ -17,108 +17,64 @@
 //!
 //! All bins together hold no more than the limit, which is a part of the machine's memory, and of
 //! memory below 4 GiB no more than the same part of that, where it is asked for by itself. What a
-//! bin has not needed for [`IDLE`] is given back, and so is a bin that holds nothing and serves no
+//! bin has not needed for a while is given back, and so is a bin that holds nothing and serves no
 //! buffer.
 
-use crate::kernel::{
-    compat::eopnotsupp,
-    kthread,
-    mm::{
-        cache::Cleaner,
-        memcg::{
-            self,
-            Memcg, //
+mod bin;
+mod shared;
+mod stock;
+mod thread;
+
+use crate::{
+    kernel::{
+        compat::eopnotsupp,
+        kthread,
+        mm::{
+            cache::Cleaner,
+            memcg::{
+                self,
+                Memcg, //
+            },
+            page::{
+                self,
+                Caching,
+                Effort,
+                Home,
+                Kind,
+                PageBlock,
+                Pages, //
+            },
+            shrinker::{
+                Member,
+                Reclaim,
+                Shrinker, //
+            }, //
         },
-        page::{
-            self,
-            Blocks,
-            Caching,
-            Effort,
-            Extent,
-            Home,
-            Keeper,
-            Kind,
-            PageBlock,
-            Pages,
-            PerKind,
-            Stack,
-            Zone, //
-        },
-        shrinker::{
-            Member,
-            Reclaim,
-            Shrinker, //
-        }, //
+        module::Forever,
+        signal::fatal_signal_pending, //
     },
-    module::Forever,
-    signal::fatal_signal_pending, //
+    pool::{
+        bin::Bin,
+        shared::Shared,
+        stock::MAX_BLOCK_PAGES, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
-    new_condvar,
     new_spinlock,
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
+    page::PAGE_SHIFT,
     prelude::*,
     rbtree::{
         RBTree,
         RBTreeNode, //
     },
-    sizes::{
-        SZ_16K,
-        SZ_4M, //
-    },
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
+        atomic::Relaxed,
         Arc,
-        CondVar,
         SpinLock,
         UniqueArc, //
-    },
-    time::{
-        delay::fsleep,
-        msecs_to_jiffies,
-        Delta,
-        Instant,
-        Jiffies,
-        Monotonic,
-        Msecs, //
     }, //
 };
-
-/// The largest block that is asked for: the largest that the page allocator has on x86_64, and
-/// enough for an image of 1920 by 1080 pixels in YUV 4:2:2.
-const MAX_BLOCK_PAGES: usize = SZ_4M >> PAGE_SHIFT;
-
-/// One stack for each power of two, and one for all other sizes.
-const STACKS: usize = MAX_BLOCK_PAGES.ilog2() as usize + 2;
-
-/// How many blocks of other sizes are looked at for one that fits.
-const MAX_ODD_SEARCH: usize = 16;
-
-/// How much is zeroed at a time with a spinlock held, and how often in a row. A slow core takes 10
-/// microseconds for 16 KiB.
-const ZERO_PAGES: usize = if PAGE_SIZE < SZ_16K {
-    SZ_16K >> PAGE_SHIFT
-} else {
-    1
-};
-const ZERO_ROUNDS: usize = 4;
-
-/// How many blocks a spinlock is held for when a buffer leaves them.
-const BATCH: usize = 32;
-
-/// After how long a bin gives back what it has not needed.
-const IDLE: Delta = Delta::from_secs(10);
-
-/// How long the thread waits before it begins. Who frees one buffer after the other should not be
-/// interrupted for each, and who wants the next at once takes what the caches still hold.
-const GATHER: Delta = Delta::from_millis(4);
 
 /// Where memory for buffers comes from.
 #[pin_data]
@@ -147,20 +103,7 @@ impl Pool {
         percent: u8,
         cleaner: Option<Arc<Cleaner>>,
     ) -> Result<Arc<Self>> {
-        let part = |pages| pages / 100 * usize::from(percent.min(100));
-        // CAST: To a type of the same size.
-        let low = Extent::dma32().map_or(0, |extent| extent.size as usize >> PAGE_SHIFT);
-        let shared = Arc::pin_init(
-            pin_init!(Shared {
-                limit: Atomic::new(0),
-                wanted_limit: part(page::total()),
-                low_limit: part(low),
-                pages: PerKind::new(|_| Atomic::new(0)),
-                work <- new_spinlock!(false),
-                wakeup <- new_condvar!(),
-            }),
-            GFP_KERNEL,
-        )?;
+        let shared = Arc::pin_init(Shared::new(percent), GFP_KERNEL)?;
         let shrinker = Shrinker::new()?;
 
         Arc::pin_init(
@@ -344,15 +287,7 @@ impl Pool {
             Memcg::none()
         };
         let id = memcg.id();
-        let bin = Arc::pin_init(
-            pin_init!(Bin {
-                id,
-                buffers: Atomic::new(0),
-                shared: self.shared.clone(),
-                stock <- new_spinlock!(Stock::new()),
-            }),
-            GFP_KERNEL,
-        )?;
+        let bin = Arc::pin_init(Bin::new(id, self.shared.clone()), GFP_KERNEL)?;
         let member = self.shrinker.add(&memcg, bin.clone())?;
         let node = RBTreeNode::new(id, member, GFP_KERNEL)?;
 
@@ -368,487 +303,4 @@ impl Pool {
         bins.insert(node);
         Ok(home)
     }
-
-    /// Finds a bin. What `wanted` says is asked with a spinlock held.
-    fn find(&self, wanted: impl Fn(&Bin) -> bool) -> Option<Arc<Bin>> {
-        self.bins
-            .lock()
-            .values()
-            .find(|bin| wanted(bin))
-            .map(|bin| (**bin).clone())
-    }
-
-    /// Zeroes a little of what is dirty. Returns whether there was anything.
-    fn zero_some(&self) -> bool {
-        let Some(bin) = self.find(Bin::is_dirty) else {
-            return false;
-        };
-
-        for _ in 0..ZERO_ROUNDS {
-            bin.zero_some(|block, pages| self.zero(block, pages));
-        }
-        true
-    }
-
-    /// Gives back what has not been needed for a while.
-    fn give_back_idle(&self) {
-        for bin in self.bins.lock().values() {
-            bin.look_at_idle();
-        }
-        while let Some(bin) = self.find(Bin::has_excess) {
-            bin.give_back_excess();
-        }
-        loop {
-            let mut bins = self.bins.lock();
-            let gone = bins
-                .iter()
-                .find(|(_, bin)| bin.is_unused())
-                .map(|(id, _)| *id);
-            let Some(gone) = gone else { break };
-            let node = bins.remove_node(&gone);
-
-            drop(bins);
-            drop(node);
-        }
-    }
-}
-
-impl kthread::Run for Pool {
-    fn run(&self) -> ! {
-        let mut looked = Instant::<Monotonic>::now();
-
-        loop {
-            kthread::try_to_freeze();
-            if looked.elapsed() >= IDLE {
-                self.give_back_idle();
-                looked = Instant::now();
-            }
-            if !self.zero_some() {
-                // CAST: It is a few seconds.
-                self.shared.wait(match self.find(Bin::will_be_idle) {
-                    Some(_) => msecs_to_jiffies(IDLE.as_millis() as Msecs),
-                    None => Jiffies::MAX,
-                });
-                fsleep(GATHER);
-            }
-        }
-    }
-}
-
-/// What all bins have in common.
-#[pin_data]
-struct Shared {
-    /// How many pages there may be in all bins, now and once the pool has been started.
-    limit: Atomic<usize>,
-    wanted_limit: usize,
-    /// How many of these there may be in blocks for [`Zone::Dma32`].
-    low_limit: usize,
-    /// How many pages there are of each kind.
-    pages: PerKind<Atomic<usize>>,
-    /// Whether something has become dirty since the thread looked.
-    #[pin]
-    work: SpinLock<bool>,
-    #[pin]
-    wakeup: CondVar,
-}
-
-impl Shared {
-    /// How many pages there are of all kinds together.
-    fn all_pages(&self) -> usize {
-        self.pages.iter().map(|pages| pages.load(Relaxed)).sum()
-    }
-
-    /// Whether there are more pages than there may be, of all kinds or of those for `zone`.
-    fn is_over(&self, zone: Zone) -> bool {
-        let low = || -> usize {
-            let pages = |caching| self.pages.get(Kind { zone, caching }).load(Relaxed);
-
-            pages(Caching::WriteBack) + pages(Caching::WriteCombining)
-        };
-
-        self.all_pages() > self.limit.load(Relaxed)
-            || (zone == Zone::Dma32 && low() > self.low_limit)
-    }
-
-    /// Counts a block that is to be kept. Returns whether it may be: it has to be one from the page
-    /// allocator, and there must be room for it.
-    fn count(&self, block: &PageBlock) -> bool {
-        let Some(kind) = block.kind() else {
-            return false;
-        };
-        let pages = self.pages.get(kind);
-
-        pages.add(block.nr_pages(), Relaxed);
-        if self.is_over(kind.zone) {
-            pages.fetch_sub(block.nr_pages(), Relaxed);
-            return false;
-        }
-        true
-    }
-
-    /// Counts a block that is no longer kept.
-    fn uncount(&self, block: &PageBlock) {
-        if let Some(kind) = block.kind() {
-            self.pages.get(kind).fetch_sub(block.nr_pages(), Relaxed);
-        }
-    }
-
-    /// Wakes the thread, if that has not been done since it looked.
-    fn ring(&self) {
-        let mut work = self.work.lock();
-        if !*work {
-            *work = true;
-            self.wakeup.notify_one();
-        }
-    }
-
-    /// Waits for something to do, but no longer than that. May sleep.
-    fn wait(&self, timeout: Jiffies) {
-        let mut work = self.work.lock();
-        if !*work {
-            // However it ends, there is a look at what there is to do.
-            let _ = self.wakeup.wait_interruptible_timeout(&mut work, timeout);
-        }
-        *work = false;
-    }
-}
-
-/// What is kept for one cgroup.
-#[pin_data(PinnedDrop)]
-pub(crate) struct Bin {
-    /// The cgroup, which may have gone.
-    id: memcg::Id,
-    /// How many buffers will leave their blocks here.
-    buffers: Atomic<usize>,
-    shared: Arc<Shared>,
-    #[pin]
-    stock: SpinLock<Stock>,
-}
-
-impl Bin {
-    /// Lets one more buffer leave its blocks here.
-    fn home(bin: &Arc<Self>) -> (Arc<Self>, Home) {
-        bin.buffers.add(1, Relaxed);
-        (bin.clone(), Home::new(bin.clone()))
-    }
-
-    /// Whether nobody would miss it. Buffers come to it with the lock of all bins held.
-    fn is_unused(&self) -> bool {
-        self.buffers.load(Relaxed) == 0 && self.reclaimable() == 0
-    }
-
-    /// Whether there will be something to give back: what is kept, or the bin itself.
-    fn will_be_idle(&self) -> bool {
-        self.buffers.load(Relaxed) == 0 || self.reclaimable() > 0
-    }
-
-    /// Takes a block of this size, and says how many of its pages are clean, from the first on.
-    fn take(&self, nr_pages: usize, kind: Kind) -> Option<(PageBlock, usize)> {
-        let taken = self.stock.lock().take(nr_pages, kind)?;
-
-        self.shared.uncount(&taken.0);
-        Some(taken)
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.stock.lock().dirty_blocks > 0
-    }
-
-    /// Zeroes the next pages of a dirty block. Others find the block all the while, as whoever does
-    /// this may not get to run for long.
-    fn zero_some(&self, zero: impl FnOnce(&mut PageBlock, Range<usize>) -> Result) {
-        let mut guard = self.stock.lock();
-        let stock = &mut *guard;
-        let Some((mut block, done)) = stock
-            .current
-            .take()
-            .or_else(|| Some((stock.pop_largest(State::Dirty, Zone::All, 0)?, 0)))
-        else {
-            return;
-        };
-
-        let end = block.nr_pages().min(done + ZERO_PAGES);
-        match zero(&mut block, done..end) {
-            Ok(()) if end < block.nr_pages() => stock.current = Some((block, end)),
-            Ok(()) => {
-                stock.dirty_blocks -= 1;
-                stock.push(block, State::Clean);
-            }
-            Err(_) => {
-                stock.uncount(&block, State::Dirty);
-                drop(guard);
-                self.shared.uncount(&block);
-            }
-        }
-    }
-
-    /// Notes how much has not been needed since the last look.
-    fn look_at_idle(&self) {
-        let mut stock = self.stock.lock();
-
-        stock.excess = stock.least;
-        stock.least = stock.pages - stock.excess;
-    }
-
-    fn has_excess(&self) -> bool {
-        self.stock.lock().excess > 0
-    }
-
-    fn give_back_excess(&self) {
-        let excess = core::mem::take(&mut self.stock.lock().excess);
-
-        self.reclaim(excess);
-    }
-}
-
-impl Keeper for Bin {
-    fn keep(&self, blocks: &mut Blocks) {
-        blocks.retain(|block| {
-            block.nr_pages() <= MAX_BLOCK_PAGES
-                && block.memcg() == self.id
-                && self.shared.count(block)
-        });
-        if blocks.is_empty() {
-            return;
-        }
-
-        while !blocks.is_empty() {
-            let mut stock = self.stock.lock();
-
-            for _ in 0..BATCH {
-                let Some(block) = blocks.pop() else { break };
-                stock.add(block, State::Dirty);
-            }
-        }
-        self.shared.ring();
-    }
-
-    fn left(&self) {
-        if self.buffers.fetch_sub(1, Relaxed) == 1 {
-            // The bin may go soon.
-            self.shared.ring();
-        }
-    }
-}
-
-impl Reclaim for Bin {
-    fn reclaimable(&self) -> usize {
-        self.stock.lock().pages
-    }
-
-    fn reclaim(&self, nr_pages: usize) -> usize {
-        self.free(nr_pages, Zone::All, 0)
-    }
-}
-
-impl Bin {
-    /// Frees a block from the stacks for more pages, that of other sizes among them, if there is one
-    /// whose pages may be taken for `zone`. Returns whether there was.
-    fn free_larger(&self, nr_pages: usize, zone: Zone) -> bool {
-        // CAST: It is the number of a bit.
-        let larger = usize::BITS - nr_pages.leading_zeros();
-
-        self.free(1, zone, larger as usize) > 0
-    }
-
-    /// Frees at least so many pages, or all, of blocks from the stack of this index on whose pages may
-    /// be taken for `zone`. Returns how many.
-    fn free(&self, nr_pages: usize, zone: Zone, from: usize) -> usize {
-        let mut freed = 0;
-
-        while freed < nr_pages {
-            let mut stock = self.stock.lock();
-            let block = stock.take_any(zone, from);
-            drop(stock);
-
-            let Some(block) = block else { break };
-            freed += block.nr_pages();
-            self.shared.uncount(&block);
-        }
-        freed
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Bin {
-    fn drop(self: Pin<&mut Self>) {
-        self.reclaim(usize::MAX);
-    }
-}
-
-/// Whether a block still holds what its last user has written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Clean,
-    Dirty,
-}
-
-/// The blocks of a bin.
-struct Stock {
-    shelves: PerKind<Shelf>,
-    pages: usize,
-    /// The least that `pages` has been since the last look at what is idle.
-    least: usize,
-    /// How many pages are to be given back, as they have been idle.
-    excess: usize,
-    /// How many blocks are dirty, the current one included.
-    dirty_blocks: usize,
-    /// The block that is being zeroed, and how many of its pages have been.
-    current: Option<(PageBlock, usize)>,
-}
-
-/// Blocks of the same kind.
-struct Shelf {
-    clean: [Stack; STACKS],
-    dirty: [Stack; STACKS],
-}
-
-impl Shelf {
-    fn new(kind: Kind) -> Self {
-        Self {
-            clean: core::array::from_fn(|_| Stack::new(kind)),
-            dirty: core::array::from_fn(|_| Stack::new(kind)),
-        }
-    }
-
-    fn stacks(&mut self, state: State) -> &mut [Stack; STACKS] {
-        match state {
-            State::Clean => &mut self.clean,
-            State::Dirty => &mut self.dirty,
-        }
-    }
-}
-
-/// The stack for blocks of this size.
-fn stack_index(nr_pages: usize) -> usize {
-    if nr_pages.is_power_of_two() {
-        nr_pages.trailing_zeros() as usize
-    } else {
-        STACKS - 1
-    }
-}
-
-impl Stock {
-    fn new() -> Self {
-        Self {
-            shelves: PerKind::new(Shelf::new),
-            pages: 0,
-            least: 0,
-            excess: 0,
-            dirty_blocks: 0,
-            current: None,
-        }
-    }
-
-    /// Adds a block that is from the page allocator, and no larger than the largest.
-    fn add(&mut self, block: PageBlock, state: State) {
-        self.pages += block.nr_pages();
-        self.dirty_blocks += usize::from(state == State::Dirty);
-        self.push(block, state);
-    }
-
-    /// Takes a block of this size, a clean one if there is one, and says how many of its pages are
-    /// clean, from the first on.
-    fn take(&mut self, nr_pages: usize, kind: Kind) -> Option<(PageBlock, usize)> {
-        if self.pages < nr_pages {
-            return None;
-        }
-        if let Some(block) = self.take_from(State::Clean, nr_pages, kind) {
-            return Some((block, nr_pages));
-        }
-
-        let fits = |block: &PageBlock| block.nr_pages() == nr_pages && block.kind() == Some(kind);
-        if let Some((block, done)) = self.current.take_if(|(block, _)| fits(block)) {
-            self.uncount(&block, State::Dirty);
-            return Some((block, done));
-        }
-
-        Some((self.take_from(State::Dirty, nr_pages, kind)?, 0))
-    }
-
-    /// Takes a block of this size from those that are all clean, or all dirty.
-    fn take_from(&mut self, state: State, nr_pages: usize, kind: Kind) -> Option<PageBlock> {
-        let stacks = self.shelves.get_mut(kind).stacks(state);
-        let stack = stacks.get_mut(stack_index(nr_pages))?;
-        let block = if nr_pages.is_power_of_two() {
-            stack.pop()
-        } else {
-            take_odd(stack, nr_pages, kind)
-        }?;
-
-        self.uncount(&block, state);
-        Some(block)
-    }
-
-    /// Takes a block from the stack of this index on whose pages may be taken for `zone`, of the
-    /// largest first, a dirty one if there is one.
-    fn take_any(&mut self, zone: Zone, from: usize) -> Option<PageBlock> {
-        let fits = |(block, _): &mut (PageBlock, _)| {
-            stack_index(block.nr_pages()) >= from
-                && block.kind().is_some_and(|kind| kind.is_within(zone))
-        };
-        let (block, state) = self
-            .pop_largest(State::Dirty, zone, from)
-            .or_else(|| self.current.take_if(fits).map(|(block, _)| block))
-            .map(|block| (block, State::Dirty))
-            .or_else(|| Some((self.pop_largest(State::Clean, zone, from)?, State::Clean)))?;
-
-        self.uncount(&block, state);
-        Some(block)
-    }
-
-    /// Counts a block that has been taken.
-    fn uncount(&mut self, block: &PageBlock, state: State) {
-        self.pages -= block.nr_pages();
-        self.least = self.least.min(self.pages);
-        match state {
-            State::Clean => block.set_reclaimable(false),
-            State::Dirty => self.dirty_blocks -= 1,
-        }
-    }
-
-    /// Puts a block where it belongs, without counting it.
-    fn push(&mut self, block: PageBlock, state: State) {
-        let Some(kind) = block.kind() else { return };
-        let stacks = self.shelves.get_mut(kind).stacks(state);
-
-        // What is dirty will be clean in a moment, or in use again.
-        if state == State::Clean {
-            block.set_reclaimable(true);
-        }
-        if let Some(stack) = stacks.get_mut(stack_index(block.nr_pages())) {
-            // It is one that the stack takes.
-            let _ = stack.push(block);
-        }
-    }
-
-    /// Takes a block of the largest there are from the stack of this index on whose pages may be taken
-    /// for `zone`, without counting it.
-    fn pop_largest(&mut self, state: State, zone: Zone, from: usize) -> Option<PageBlock> {
-        self.shelves.within(zone).find_map(|shelf| {
-            let stacks = shelf.stacks(state);
-
-            stacks.iter_mut().skip(from).rev().find_map(Stack::pop)
-        })
-    }
-}
-
-/// Takes a block of this size from among the uppermost of a stack for any.
-fn take_odd(stack: &mut Stack, nr_pages: usize, kind: Kind) -> Option<PageBlock> {
-    let mut others = Stack::new(kind);
-    let mut found = None;
-
-    for _ in 0..MAX_ODD_SEARCH {
-        let Some(block) = stack.pop() else { break };
-        if block.nr_pages() == nr_pages {
-            found = Some(block);
-            break;
-        }
-        // They have come from such a stack, so this one takes them, and that one takes them back.
-        let _ = others.push(block);
-    }
-    while let Some(block) = others.pop() {
-        let _ = stack.push(block);
-    }
-    found
 }
