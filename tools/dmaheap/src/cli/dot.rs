@@ -2,7 +2,7 @@
 
 //! The graph for Graphviz.
 
-use super::graph::{Graph, describe};
+use super::drawing::{Graph, describe};
 use std::fmt::Write as _;
 
 /// A graph in the language DOT.

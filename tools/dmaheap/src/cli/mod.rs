@@ -6,6 +6,7 @@ mod alloc;
 mod buffers;
 mod devices;
 mod dot;
+mod drawing;
 mod graph;
 mod install;
 mod list;

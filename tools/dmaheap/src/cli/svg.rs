@@ -3,7 +3,7 @@
 //! The graph for browsers: groups of devices on the left, heaps on the right, lines between them.
 //! All numbers are pixels.
 
-use super::graph::{Graph, Group, Kind, describe};
+use super::drawing::{Graph, Group, Kind, describe};
 use dmaheap::{Device, Heap};
 
 const MARGIN: usize = 20;

@@ -1,67 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All groups of tests, and the loop that runs them.
+//! A group of tests.
 
 use crate::kit::Kits;
-use crate::results::{Case, Count, Verdict};
-use crate::{
-    attacks, bench, board, cachecheck, client, configs, deb, host, kernel_selftest, libdmaheap,
-    pipeline, stock, suite, survey, vm_tool,
-};
-use anyhow::{Result, bail};
-use clap::ValueEnum;
-use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use crate::results::Case;
+use anyhow::Result;
 use std::time::Instant;
 
 /// Runs the tests of a group.
 type Run = dyn Fn(&Kits) -> Result<Vec<Case>> + Send + Sync;
 
-/// Which groups to run.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Choice {
-    /// Every test once on each architecture
-    Usual,
-    /// The others: guests that differ in one thing
-    Other,
-    /// Both of these
-    All,
-}
-
-/// The usual ones.
-const USUAL: [&str; 21] = [
-    "x86_64-whole",
-    "arm64-whole",
-    "x86_64-bounce",
-    "arm64-displays",
-    "x86_64-vmap",
-    "x86_64-5g",
-    "arm64-noncoherent",
-    "arm64-dmaheap",
-    "x86_64-dmaheap",
-    "x86_64-libdmaheap",
-    "arm64-pipeline",
-    "x86_64-dmabuf-heaps",
-    "arm64-dmabuf-heaps",
-    "x86_64-vm",
-    "kdir",
-    "host",
-    "x86_64-stress",
-    "x86_64-attacks",
-    "arm64-attacks",
-    "x86_64-samples",
-    "arm64-samples",
-];
-
-/// Parts of the names of those that run only where they are named: they fetch other kernels, systems
-/// or emulators than ours, and take a quarter of an hour each for it.
-const NAMED: [&str; 4] = ["-debian", "every-heap", "configs", "packages"];
-
 /// Tests that belong together, most often because they need the same guest.
 pub struct Group {
-    name: String,
-    about: String,
+    pub name: String,
+    pub about: String,
     run: Box<Run>,
 }
 
@@ -78,112 +30,11 @@ impl Group {
         }
     }
 
-    fn is_usual(&self) -> bool {
-        USUAL.contains(&self.name.as_str())
-    }
-
     /// Runs its tests; says how many seconds that took.
-    fn run(&self, kits: &Kits) -> (Vec<Case>, f32) {
+    pub fn run(&self, kits: &Kits) -> (Vec<Case>, f32) {
         let start = Instant::now();
         let cases = (self.run)(kits)
             .unwrap_or_else(|error| vec![Case::judged("set-up", Some(format!("{error:#}")))]);
         (cases, start.elapsed().as_secs_f32())
-    }
-}
-
-/// All groups, those that take long first; with another kernel than usual, those
-/// that test the module.
-fn all(kernel: &str) -> Vec<Group> {
-    let usual = kernel == vm::DEFAULT;
-    let mut groups = suite::groups(!usual);
-    groups.extend(board::groups());
-    groups.extend(pipeline::groups());
-    groups.extend(client::groups());
-    groups.extend(kernel_selftest::groups());
-    groups.extend(survey::groups());
-    groups.extend(attacks::groups());
-    if usual {
-        groups.extend(vm_tool::groups());
-        groups.extend(bench::groups());
-        groups.extend(cachecheck::groups());
-        groups.extend(stock::groups());
-        groups.extend(host::groups());
-        groups.extend(libdmaheap::groups());
-        groups.extend(configs::groups());
-        groups.extend(deb::groups());
-    }
-    groups
-}
-
-pub fn list(kernel: &str) {
-    for group in all(kernel) {
-        let usual = if group.is_usual() { '*' } else { ' ' };
-        println!("{usual} {:24} {}", group.name, group.about);
-    }
-}
-
-/// Runs the groups that have one of `filters` in their names, or if there is none
-/// those of `choice`, and counts the tests. Some of them wait most of the time, for a device or
-/// until memory is given back: so there is one more at a time than there are CPUs.
-pub fn run(choice: Choice, filters: &[String], verbose: bool, kits: &Kits) -> Result<Count> {
-    let mut groups = all(kits.kernel());
-    for filter in filters {
-        if !groups.iter().any(|group| group.name.contains(filter)) {
-            bail!("no group of tests has {filter} in its name: see runner test --list");
-        }
-    }
-    groups.retain(|group| match choice {
-        _ if !filters.is_empty() => filters.iter().any(|filter| group.name.contains(filter)),
-        _ if NAMED.iter().any(|name| group.name.contains(name)) => false,
-        Choice::Usual => group.is_usual(),
-        Choice::Other => !group.is_usual(),
-        Choice::All => true,
-    });
-    let workers = std::thread::available_parallelism()
-        .map_or(1, NonZero::get)
-        .saturating_add(1)
-        .min(groups.len());
-    println!("{} groups of tests, {workers} at a time", groups.len());
-    let start = Instant::now();
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new((0, Count::default()));
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (cases, elapsed) = group.run(kits);
-                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                    let count = Count::of(&cases);
-                    done.0 += 1;
-                    done.1 += count;
-                    let number = format!("[{}/{}]", done.0, groups.len());
-                    println!("{number:7} {:25} {count} ({elapsed:.1} s)", group.name);
-                    for case in &cases {
-                        show(case, verbose);
-                    }
-                }
-            });
-        }
-    });
-    println!("all of it took {:.0} s", start.elapsed().as_secs_f32());
-    let (_, total) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(total)
-}
-
-/// Prints what a person should know of a test, or all with `verbose`.
-fn show(case: &Case, verbose: bool) {
-    let name = &case.name;
-    let text = case.text.trim_end();
-    match case.verdict {
-        Verdict::Passed if !verbose => return,
-        Verdict::Skipped => println!("        skipped {name}: {text}"),
-        Verdict::Refused => println!("        refused {name}: {text}"),
-        Verdict::Passed => println!("        passed  {name}"),
-        Verdict::Failed => println!("        FAILED  {name}"),
-    }
-    if matches!(case.verdict, Verdict::Passed | Verdict::Failed) {
-        for line in text.lines() {
-            println!("                {line}");
-        }
     }
 }

@@ -14,6 +14,7 @@ mod coverage;
 mod deb;
 mod demo;
 mod group;
+mod groups;
 mod host;
 mod kernel_selftest;
 mod kit;
@@ -31,7 +32,7 @@ mod vm_tool;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use group::Choice;
+use groups::Choice;
 use kit::Kits;
 use std::process::ExitCode;
 
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
         Command::Test {
             list: true, kernel, ..
         } => {
-            group::list(&kernel);
+            groups::list(&kernel);
             Ok(true)
         }
         Command::Test {
@@ -114,7 +115,7 @@ fn main() -> ExitCode {
 }
 
 fn test(choice: Choice, verbose: bool, kits: &Kits, filters: &[String]) -> Result<bool> {
-    let total = group::run(choice, filters, verbose, kits)?;
+    let total = groups::run(choice, filters, verbose, kits)?;
     if let Some(coverage) = &kits.coverage {
         print!("{}", coverage.table()?);
     }

@@ -5,7 +5,7 @@
 use crate::device::{Device, base_name};
 use crate::heap::{Buffer, Heap};
 use crate::importer::{Frame, Imported, Importer};
-use crate::leaks::LOST;
+use crate::lost::LOST;
 use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};

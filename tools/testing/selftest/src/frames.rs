@@ -8,7 +8,7 @@ use crate::camera::Camera;
 use crate::expect::name;
 use crate::heap::{Buffer, Heap};
 use crate::importer::Importer as _;
-use crate::leaks::LOST;
+use crate::lost::LOST;
 use crate::mapping::Mapping;
 use crate::test_importer::{Direction, Importer, Kind, Mapped, Setup};
 use anyhow::{Context as _, Result};

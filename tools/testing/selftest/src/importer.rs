@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything in this system that can import a dma-buf, and what is seen when
-//! it does.
+//! Whatever can import a dma-buf, and what is seen when it does.
 
 use crate::bufinfo;
-use crate::camera::Camera;
 use crate::device::Device;
 use crate::displays;
-use crate::drm_node::Card;
 use crate::heap::{Buffer, Heap};
-use crate::leaks::LOST;
+use crate::lost::LOST;
 use crate::memory::wait_until;
 use crate::options::CONTROL;
 use crate::trace::{ATTACH, DETACH, Event, MAP, Recording, UNMAP, VERDICT};
@@ -100,15 +97,6 @@ impl Frame {
     pub fn size(self) -> usize {
         self.pitch() as usize * self.height as usize
     }
-}
-
-/// All importers of the system.
-pub fn all() -> Result<Vec<Box<dyn Importer>>> {
-    let cards = Card::all()?.into_iter().map(|card| Box::new(card) as _);
-    let cameras = Camera::all()?
-        .into_iter()
-        .map(|camera| Box::new(camera) as _);
-    Ok(cards.chain(cameras).collect())
 }
 
 /// What was seen when a device imported a buffer and let go of it again.

@@ -2,7 +2,6 @@
 
 //! Loading and unloading modules of the kernel.
 
-use crate::references::References;
 use anyhow::{Context as _, Result, ensure};
 use std::ffi::CString;
 use std::fs;
@@ -38,16 +37,6 @@ pub fn loaded(module: &str) -> bool {
 pub fn unneeded(module: &str) -> bool {
     let holders = Path::new("/sys/module").join(module).join("holders");
     loaded(module) && fs::read_dir(holders).is_ok_and(|mut holders| holders.next().is_none())
-}
-
-/// How many references there are to each module.
-pub fn references() -> Result<References> {
-    let text = fs::read_to_string("/proc/modules").context("/proc/modules")?;
-    let modules = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        Some((words.next()?.to_owned(), vec![words.nth(1)?.parse().ok()?]))
-    });
-    Ok(modules.collect())
 }
 
 /// Whether the kernel delays the release of objects, as a debug kernel does. It may free a module

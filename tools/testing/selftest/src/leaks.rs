@@ -2,13 +2,12 @@
 
 //! What a test has left behind in the kernel.
 
-use crate::bufinfo::{self, Listed};
+use crate::bufinfo;
+use crate::lost::{is_lost, lost};
 use crate::memory::{settled_free, shrink_slabs, wait_until};
-use crate::options::is_ours;
 use crate::pages;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
-use std::ffi::CStr;
 use std::fs;
 use std::time::Duration;
 
@@ -17,12 +16,6 @@ use std::time::Duration;
 /// looks for mistakes needs more for that, without limit; but it knows who holds
 /// which page, and is asked at the end of all tests: see [`pages`].
 const TOLERANCE: u64 = 2 << 20;
-
-/// The name of buffers that an importer in the kernel was seen to lose: when it
-/// cannot attach a device, videobuf2 of Linux 7.3 forgets the reference to the
-/// buffer that it has taken, whoever the exporter is. Such a buffer lives for
-/// ever. It is no leak of the heap's, and not held against it.
-pub const LOST: &CStr = c"lost by its importer";
 
 /// How things stood before a test.
 pub struct Before<'a> {
@@ -90,16 +83,6 @@ fn buffers(heap: &str) -> Result<BTreeSet<u64>> {
     let listed = bufinfo::list()?.into_iter();
     let held = listed.filter(|buffer| buffer.exporter == heap && !is_lost(buffer));
     Ok(held.map(|buffer| buffer.inode).collect())
-}
-
-fn is_lost(buffer: &Listed) -> bool {
-    buffer.name.as_bytes() == LOST.to_bytes()
-}
-
-/// The lost buffers of the module's heaps.
-pub fn lost() -> Result<impl Iterator<Item = Listed>> {
-    let listed = bufinfo::list()?.into_iter();
-    Ok(listed.filter(|buffer| is_ours(&buffer.exporter) && is_lost(buffer)))
 }
 
 /// The module's reference count, where it is loaded, without the lost buffers.

@@ -10,7 +10,7 @@
 //! without reclaim, as large blocks are.
 
 use crate::ktap;
-use crate::leaks::lost;
+use crate::lost::lost;
 use crate::mapping::page_size;
 use crate::memory::settled_free;
 use anyhow::{Context as _, Result};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How often the kernel refers to objects of its own, by the module dmabuf_references.
+//! How often the kernel refers to objects of its own: to heaps, by the module dmabuf_references, and
+//! to modules.
 
 use crate::device::base_name;
 use crate::kernel_module::{loaded, modprobe};
@@ -28,6 +29,16 @@ pub fn of_heaps() -> Result<References> {
         found.insert(what, of(&heap)?);
     }
     Ok(found)
+}
+
+/// How many references there are to each module.
+pub fn of_modules() -> Result<References> {
+    let text = fs::read_to_string("/proc/modules").context("/proc/modules")?;
+    let modules = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), vec![words.nth(1)?.parse().ok()?]))
+    });
+    Ok(modules.collect())
 }
 
 fn of(directory: &Path) -> Result<Vec<usize>> {

@@ -4,7 +4,8 @@
 
 use crate::device::Snooping;
 use crate::expect::outcome;
-use crate::importer::{self, observe};
+use crate::importer::observe;
+use crate::importers;
 use crate::options::Options;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -33,7 +34,7 @@ struct Finding {
 pub fn run(options: &Options) -> Result<()> {
     let heap = options.heap()?;
     let control = options.control()?;
-    for importer in importer::all()? {
+    for importer in importers::all()? {
         let seen = observe(&*importer, &heap).with_context(|| importer.describe())?;
         let compared = observe(&*importer, &control).with_context(|| importer.describe())?;
         let device = importer.device();

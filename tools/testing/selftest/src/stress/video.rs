@@ -196,7 +196,7 @@ impl State {
     }
 
     /// Queues a buffer that a camera is to write to. One that it refuses is never tried, as
-    /// videobuf2 would lose it: see [`LOST`](crate::leaks::LOST).
+    /// videobuf2 would lose it: see [`LOST`](crate::lost::LOST).
     fn camera(&self, action: &Action) -> Result<Option<Stream>> {
         let Some((camera, reach)) = known_camera()? else {
             return Ok(None);

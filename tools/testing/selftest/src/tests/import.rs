@@ -9,7 +9,8 @@ use crate::bufinfo;
 use crate::device::Snooping;
 use crate::drm_node::Card;
 use crate::expect::{outcome, skip};
-use crate::importer::{self, Importer, Observation, observe};
+use crate::importer::{Importer, Observation, observe};
+use crate::importers;
 use crate::memory::eventually;
 use crate::options::Options;
 use crate::reach::{Answer, Reach, answer, bits_of, bouncing_is_forced, memory_is_beyond};
@@ -126,7 +127,7 @@ pub struct Case {
 impl Case {
     pub fn all(options: &Options) -> Result<Vec<Self>> {
         let mut cases = Vec::new();
-        for importer in importer::all()? {
+        for importer in importers::all()? {
             let control = observe(&*importer, &options.control()?)?;
             let expected = Expected::of(options, &*importer, &control)?;
             cases.push(Self {

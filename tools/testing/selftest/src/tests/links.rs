@@ -11,7 +11,8 @@ use crate::faults::Faults;
 use crate::fragments::Fragments;
 use crate::heap::Heap;
 use crate::hotplug::{bindings, expect_back, linked};
-use crate::importer::{self, Frame, Importer, observe, observe_frame};
+use crate::importer::{Frame, Importer, observe, observe_frame};
+use crate::importers;
 use crate::kernel_module::{modprobe, rmmod};
 use crate::links::{self, Links, Uevents};
 use crate::memory::{eventually, free_blocks};
@@ -86,7 +87,7 @@ pub const TESTS: &[Test] = &[
 
 /// All devices with nodes that can be importers, by their directory.
 fn importers() -> Result<BTreeMap<PathBuf, Box<dyn Importer>>> {
-    let importers = importer::all()?.into_iter();
+    let importers = importers::all()?.into_iter();
     let found: BTreeMap<_, _> = importers
         .map(|importer| (importer.device().path().to_owned(), importer))
         .collect();
@@ -274,12 +275,12 @@ fn agree(options: &Options, in_pieces: bool) -> Result<()> {
 }
 
 fn every_device_agrees(options: &Options) -> Result<()> {
-    let block = importer::Frame::ALL[2].size();
+    let block = Frame::ALL[2].size();
     println!(
         "{} blocks of {block} bytes are free",
         free_blocks(block / crate::mapping::page_size())?
     );
-    let mut all = importer::all()?;
+    let mut all = importers::all()?;
     // A converter, whose links are of no other device's kind.
     if modprobe("vim2m", &[]).is_ok() {
         let converters = Camera::converters()?;

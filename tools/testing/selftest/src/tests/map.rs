@@ -6,7 +6,8 @@ use super::Test;
 use super::import::may_attach;
 use crate::expect::skip;
 use crate::heap::BLOCK;
-use crate::importer::{self, Importer, observe_size};
+use crate::importer::{Importer, observe_size};
+use crate::importers;
 use crate::mapping::page_size;
 use crate::memory::{eventually, make_blocks};
 use crate::options::Options;
@@ -35,7 +36,7 @@ const MIB: usize = 1 << 20;
 
 /// A device that the heap must accept, and that maps what it imports.
 fn mapper(options: &Options) -> Result<Box<dyn Importer>> {
-    for importer in importer::all()? {
+    for importer in importers::all()? {
         // The smallest that a device may have its own reasons not to map.
         let size = importer.buffer_size();
         let maps = |heap| -> Result<bool> {

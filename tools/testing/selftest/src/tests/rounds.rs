@@ -238,7 +238,7 @@ fn settled(links: &BTreeMap<PathBuf, Links>) -> Result<References> {
     }
     settled_free()?;
     let mut found = references::of_heaps()?;
-    found.extend(kernel_module::references()?);
+    found.extend(references::of_modules()?);
     Ok(found)
 }
 

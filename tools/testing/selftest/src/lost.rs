@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Buffers that an importer in the kernel has lost.
+
+use crate::bufinfo::{self, Listed};
+use crate::options::is_ours;
+use anyhow::Result;
+use std::ffi::CStr;
+
+/// The name of buffers that an importer in the kernel was seen to lose: when it
+/// cannot attach a device, videobuf2 of Linux 7.3 forgets the reference to the
+/// buffer that it has taken, whoever the exporter is. Such a buffer lives for
+/// ever. It is no leak of the heap's, and not held against it.
+pub const LOST: &CStr = c"lost by its importer";
+
+pub fn is_lost(buffer: &Listed) -> bool {
+    buffer.name.as_bytes() == LOST.to_bytes()
+}
+
+/// The lost buffers of the module's heaps.
+pub fn lost() -> Result<impl Iterator<Item = Listed>> {
+    let listed = bufinfo::list()?.into_iter();
+    Ok(listed.filter(|buffer| is_ours(&buffer.exporter) && is_lost(buffer)))
+}
