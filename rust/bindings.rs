@@ -33,7 +33,7 @@ mod generated {
 
 pub(crate) use generated::*;
 
-/// What only kernels declare that have areas of contiguous memory; others have no pointer to one.
+/// Only kernels that have areas of contiguous memory declare it. Others have no pointer to one.
 #[cfg(not(CONFIG_DMA_CMA))]
 #[allow(non_camel_case_types)]
 #[repr(C)]

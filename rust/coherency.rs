@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What [`policy`] asks of a device, and of the memory of a buffer.
+//! The properties of a device, and of the memory of a buffer, that [`policy`] decides by.
 
 use crate::{
     kernel::{
@@ -18,11 +18,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What this kernel does with its own mapping of uncached memory.
+/// Whether this kernel's own mapping of uncached memory stays cacheable.
 pub(crate) const ALIAS: CacheableAlias = CacheableAlias(!cfg!(CONFIG_X86));
 
-/// What a device gets that is refused: the DMA API's own error for one that is not coherent, told
-/// apart from the [`EINVAL`] of a malformed request.
+/// The error that a refused device gets. It is the DMA API's own error for a device that is not
+/// coherent, and differs from the [`EINVAL`] of a malformed request.
 pub(crate) fn refused() -> Error {
     eopnotsupp()
 }
@@ -32,16 +32,17 @@ pub(crate) fn accepts(mode: Mode, dev: DmaDevice<'_>, pages: &Pages) -> Result<(
     let dma = Dma {
         snoops: dev.is_dma_coherent(),
         has_mask: dev.has_dma_mask(),
-        // Maintained heaps take any device, so they need not ask.
+        // A maintained heap takes any device, whatever that reaches.
         reaches: mode == Mode::Maintained || dev.reaches_pages(pages),
     };
 
     policy::accepts(mode, dma, ALIAS)
 }
 
-/// Returns whether `dev` may map what it has attached to: as [`accepts`] says, which may have changed,
-/// and not without a DMA mask, of which the DMA API would warn. There are drivers that do no DMA and
-/// attach all the same.
+/// Returns whether `dev` may map a buffer that it has attached to.
+///
+/// Asks [`accepts`] again, as the device may have changed since. Refuses a device without a DMA
+/// mask, because the DMA API would warn about it: some drivers attach although they do no DMA.
 pub(crate) fn may_map(mode: Mode, dev: DmaDevice<'_>, pages: &Pages) -> Result<(), Refusal> {
     accepts(mode, dev, pages)?;
     if dev.has_dma_mask() {

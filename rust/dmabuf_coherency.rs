@@ -6,18 +6,18 @@
 //!
 //! - What the module does, without `unsafe`. [`policy`] decides which heaps there are, which devices
 //!   may attach, and what suits them in which order. [`region`] finds the memory for heaps.
-//!   [`heap`] allocates and exports. [`coherency`] asks devices what the policy wants to know.
-//!   [`links`] publishes the answers in sysfs. [`requests`] takes what programs ask of a buffer.
-//!   [`pool`] is where memory comes from, and [`usage`] counts it.
+//!   [`heap`] allocates and exports. [`coherency`] reads the properties of devices that the policy
+//!   decides by. [`links`] publishes in sysfs which heaps suit a device. [`requests`] serves the
+//!   ioctls about a buffer. [`pool`] provides the memory, and [`usage`] counts it.
 //! - [`mod@kernel`]: safe abstractions over C, which know nothing of that. They are written as if for
 //!   `rust/kernel`, and stay here until they are there.
 //! - The C side of the module: [`exports`], [`parameters`], [`trace`] and `module.c`; [`bindings`].
 //!
 //! # Start
 //!
-//! First everything that can fail, then the heaps: once one of them is registered, the module can
-//! neither fail to load nor be unloaded. [`PermanentModule`] sees to it. The links come last,
-//! as they point at the heaps and need no way back.
+//! The module prepares everything that can fail, and then registers the heaps. Once a heap is
+//! registered, the module can neither fail to load nor be unloaded: see [`PermanentModule`]. The
+//! links start last, because they point at the heaps and need not be undone.
 
 mod bindings;
 mod coherency;
@@ -61,7 +61,7 @@ permanent_module! {
     imports_ns: ["DMA_BUF", "DMA_BUF_HEAP"],
 }
 
-/// What lives as long as the module does.
+/// The data of the module.
 struct DmabufCoherency {
     pool: Arc<Pool>,
     heaps: KVec<Pin<KBox<Heap>>>,
@@ -70,7 +70,7 @@ struct DmabufCoherency {
 
 impl PermanentModule for DmabufCoherency {
     fn prepare() -> Result<Self> {
-        // The administrator may want it of all heaps.
+        // The administrator can ask for accounting by all heaps of the kernel.
         let account = parameters::accounting() || dma_heap::mem_accounting();
         let cleaner = Cleaner::new(c"dmabuf_coherency")
             .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))
@@ -112,7 +112,7 @@ impl PermanentModule for DmabufCoherency {
                 pr_err!("heap {} lacks files in sysfs: {:?}\n", heap.name(), err);
             }
         }
-        // Heaps work without it.
+        // Heaps work without the thread of the pool.
         if let Err(err) = self.pool.start(forever) {
             pr_err!("memory will not be kept for reuse: {:?}\n", err);
         }

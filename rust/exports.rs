@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Functions that C calls: those that other kernel modules use, and the module parameter.
+//! Functions that C calls: those for other kernel modules, and the one that sets the module
+//! parameter.
 //!
 //! C headers: `include/linux/dmabuf_coherency.h`, `helpers/helpers.h`
 //!
@@ -61,7 +62,7 @@ unsafe extern "C" fn dmabuf_is_dma_coherent(dma_buf: *const bindings::dma_buf) -
         .is_some_and(|buf| buf.heap().kind().is_dma_coherent())
 }
 
-/// Makes a heap the first choice of a device, which is bound or there is an error.
+/// Makes a heap the first choice of a device. Fails if the device is not bound.
 ///
 /// # Safety
 ///
@@ -94,7 +95,7 @@ unsafe extern "C" fn dma_heap_create_device_link(
     from_result(|| unsafe { create_link(dev, heap) }.map(|_| 0))
 }
 
-/// Takes the driver's choice back.
+/// Undoes the driver's choice.
 ///
 /// # Safety
 ///
@@ -130,7 +131,7 @@ unsafe extern "C" fn dma_heap_set_device_pieces(
     })
 }
 
-/// A driver's choice that is taken back when the device is unbound.
+/// A driver's choice, undone when the device is unbound.
 struct ManagedLink(ARef<Device>);
 
 impl Drop for ManagedLink {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's heaps: a region of memory and a way to keep it coherent, in any combination.
+//! The module's heaps. Each combines a region of memory with a way to keep it coherent.
 
 use crate::{
     coherency,
@@ -81,11 +81,11 @@ const MAX_LOGGED: usize = 1024;
 pub(crate) struct Heap {
     kind: policy::Heap,
     name: CString,
-    /// No buffer is larger, in bytes; none if all memory is the bound.
+    /// The size of the largest possible buffer, in bytes; none if all memory is the limit.
     capacity: Option<u64>,
     source: Source,
     pool: Arc<Pool>,
-    /// Names, hashed, of the devices whose refusal has been logged.
+    /// Hashes of the names of the devices whose refusal has been logged.
     #[pin]
     logged: Mutex<KVec<u64>>,
     /// How many attachments and mappings have been refused.
@@ -99,14 +99,14 @@ pub(crate) struct Heap {
 /// A buffer of a [`Heap`].
 pub(crate) struct Buffer {
     heap: &'static Heap,
-    // Freed before they are no longer counted and charged.
+    // Dropped before the others: memory is counted and charged until it has been freed.
     pages: Arc<Pages>,
     _counted: Counted,
     _charge: Option<dmem::Charge>,
 }
 
 impl Heap {
-    /// Creates a heap. `pool` is where its memory comes from, if the page allocator has it.
+    /// Creates a heap. It takes memory of the page allocator from `pool`.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Heap {
         &self.name
     }
 
-    /// Says what it has been registered as.
+    /// Stores the device that it has been registered as.
     pub(crate) fn registered(&self, dev: HeapDevice) {
         self.device.populate(dev);
     }
@@ -158,7 +158,7 @@ impl Heap {
         for (name, ops) in &FILES {
             dev.add_file(name, self, ops)?;
         }
-        // The event of the new heap came before its files.
+        // User space was told of the heap before its files existed.
         dev.changed();
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Heap {
         }
     }
 
-    /// No buffer is larger, in bytes.
+    /// The size of the largest possible buffer, in bytes.
     fn capacity(&self) -> u64 {
         // CAST: To a type of the same size.
         self.capacity
@@ -187,7 +187,7 @@ impl Heap {
         }
     }
 
-    /// How many bytes of the memory that it allocates from are kept for reuse.
+    /// How many bytes the pool keeps of the memory that it allocates.
     fn pool_size(&self) -> usize {
         match self.source {
             Source::Pages(zone) => self.pool.size(Kind {
@@ -203,7 +203,7 @@ impl Heap {
         &self.kind
     }
 
-    /// Decides whether `dev` may attach to a buffer with these pages, and says so.
+    /// Decides whether `dev` may attach to a buffer with these pages, and traces the decision.
     fn accepts(&self, dev: DmaDevice<'_>, pages: &Pages) -> Result {
         coherency::accepts(self.kind.mode, dev, pages)
             .map_err(|refusal| self.refuse(dev, refusal))?;
@@ -211,7 +211,7 @@ impl Heap {
         Ok(())
     }
 
-    /// Makes a refusal known: each is counted and traced, the first of a device is logged.
+    /// Counts and traces a refusal, and logs the first one of a device. Returns the error for it.
     fn refuse(&self, dev: DmaDevice<'_>, refusal: Refusal) -> Error {
         self.refused.add(1, Relaxed);
         if self.is_first_refusal(&dev) {
@@ -227,10 +227,10 @@ impl Heap {
         coherency::refused()
     }
 
-    /// Returns whether no device of this name has been refused before. Says no, rather than forget
-    /// or fail, when there are too many of them.
+    /// Returns whether no device of this name has been refused before. Returns false as well if it
+    /// cannot be remembered: there are too many names, or there is no memory for another.
     fn is_first_refusal(&self, dev: &DmaDevice<'_>) -> bool {
-        // FNV-1a. A collision costs a line in the log.
+        // FNV-1a. Of two names that collide, only one is logged.
         let hash = dev
             .name()
             .to_bytes()
@@ -295,7 +295,7 @@ impl dma_heap::Heap for Heap {
     }
 }
 
-/// What there is to see of a heap in sysfs.
+/// The files of a heap in sysfs.
 static FILES: [(&CStr, FileOps<Heap>); 10] = [
     (
         c"dma_coherent",
@@ -351,8 +351,11 @@ impl Buffer {
         self.heap
     }
 
-    /// Takes in what devices wrote, also before the CPU only writes: what it leaves alone, be it in
-    /// a cache line or in a bounce buffer, must not go back to the device as it was before. May sleep.
+    /// Makes what devices have written visible to the CPU. May sleep.
+    ///
+    /// This is needed even if the CPU only writes. It may write to a part of a cache line or of a
+    /// bounce buffer, and the rest goes back to memory with it. So the rest must be what devices
+    /// have written.
     ///
     /// # Errors
     ///
@@ -366,7 +369,7 @@ impl Buffer {
         buf.sync_for_cpu(dir, part)
     }
 
-    /// Hands to devices what the CPU wrote. May sleep.
+    /// Makes what the CPU has written visible to devices. May sleep.
     #[inline]
     pub(crate) fn end_access(buf: &DmaBuf<Self>, dir: DataDirection, part: Range<usize>) {
         if dir != DataDirection::FromDevice {
@@ -391,12 +394,12 @@ impl Exporter for Buffer {
         let mode = buf.heap.kind.mode;
 
         // Ask again: the driver may have changed its DMA mask since it attached, and the DMA API
-        // warns of a device that would bounce against `REQUIRE_COHERENT`.
+        // warns about a mapping with `REQUIRE_COHERENT` that would bounce.
         coherency::may_map(mode, dev, &buf.pages)
             .map_err(|refusal| buf.heap.refuse(dev, refusal))?;
 
-        // A bounce buffer stands between CPU and device just as caches do. Where nothing does, the
-        // DMA API need not look at each segment again to unmap it.
+        // Bounce buffers need maintenance just as caches do. Where there is neither, the DMA API
+        // need not look at each segment again when it unmaps: `REQUIRE_COHERENT` tells it so.
         let (attrs, maintained) = match mode {
             Mode::Strict => (Attrs::REQUIRE_COHERENT, false),
             _ if !dev.reaches_pages(&buf.pages) => (Attrs::NONE, true),

@@ -2,11 +2,11 @@
 
 //! Parameters that are set when the module is loaded, and only then.
 //!
-//! `module!` gives parameters no files in sysfs, so they are C's: see `module.c`.
+//! Parameters of `module!` have no files in sysfs. So these are defined in C: see `module.c`.
 
 use crate::bindings;
 
-/// Returns whether buffers are to be charged to the control group of who allocates them.
+/// Returns whether buffers are to be charged to the control group of the task that allocates them.
 pub(crate) fn accounting() -> bool {
     // SAFETY: Set before the module's initialisation, and only read since.
     unsafe { bindings::dmacoh_accounting }

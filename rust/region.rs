@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The regions of memory that this machine has, and the heaps that there may be on them.
+//! The regions of memory that this machine has, and the heaps that they may have.
 
 use crate::{
     kernel::{
@@ -42,7 +42,7 @@ pub(crate) enum Source {
     /// A contiguous memory area.
     Area {
         area: Cma,
-        /// What charges it to control groups; none if nothing does.
+        /// What buffers are charged to; none if they are charged to nobody.
         dmem: Option<Arc<dmem::Region>>,
     },
 }
@@ -51,15 +51,15 @@ pub(crate) enum Source {
 pub(crate) struct Region {
     kind: policy::Region,
     name: &'static CStr,
-    /// Where it lies, or may lie; none if that is all memory.
+    /// The addresses that it lies between; none if it is all memory.
     bounds: Option<RangeInclusive<u64>>,
-    /// How many bytes it has, or has at most; none if that is all memory, which may become more.
+    /// The upper limit of its size in bytes; none if it is all memory, which may become more.
     capacity: Option<u64>,
     source: Source,
 }
 
 impl Region {
-    /// How many bytes it has, or has at most; none if that is all memory, which may become more.
+    /// The upper limit of its size in bytes; none if it is all memory, which may become more.
     pub(crate) fn capacity(&self) -> Option<u64> {
         self.capacity
     }
@@ -80,7 +80,7 @@ impl Region {
         }
     }
 
-    /// The memory that devices with 32 address bits reach, if that is not all.
+    /// The memory that devices with 32 address bits reach, if that is not all memory.
     fn dma32() -> Option<Self> {
         let extent = Extent::dma32()?;
 
@@ -93,7 +93,7 @@ impl Region {
         })
     }
 
-    /// A contiguous memory area that lies there.
+    /// A contiguous memory area with this extent.
     fn area(number: usize, area: Cma, extent: Extent, account: bool) -> Result<Self> {
         let name = area.name();
         let dmem = if account {
@@ -124,11 +124,11 @@ impl Region {
     }
 }
 
-/// A heap that there may be: one of ours, or the kernel's own.
+/// A possible heap: one of ours, or the kernel's own.
 pub(crate) struct Entry {
     pub(crate) kind: policy::Heap,
     pub(crate) name: CString,
-    /// Whether the heap of this name, if there is one, is the one that is meant.
+    /// Whether a heap of this name, if there is one, is this one and not another driver's.
     is_there: Atomic<bool>,
 }
 
@@ -206,7 +206,7 @@ impl Catalogue {
         })
     }
 
-    /// What is known of the heap `name`: nothing, if it is another driver's.
+    /// What is known about the heap `name`. Nothing is known about another driver's.
     pub(crate) fn find(&self, name: &[u8]) -> Option<policy::Heap> {
         self.entry(name)
             .filter(|entry| entry.is_there.load(Relaxed))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/dmabuf_coherency`: what user space asks of a dma-buf that it holds.
+//! `/dev/dmabuf_coherency`: the ioctls about a dma-buf that user space holds.
 //!
 //! C header: `include/uapi/linux/dmabuf_coherency.h`
 
@@ -49,7 +49,7 @@ struct Node;
 ///
 /// # Errors
 ///
-/// - [`EEXIST`] if there is a node of this name of somebody else, of which the kernel dumps the stack.
+/// - [`EEXIST`] if another driver has a node of this name. The kernel dumps the stack then.
 /// - [`EBUSY`] if it has been created, or there are no minor numbers left.
 /// - [`ENOMEM`] if there is no memory for it.
 pub(crate) fn start(_forever: Forever) -> Result {
@@ -88,14 +88,14 @@ impl MiscDevice for Node {
     }
 }
 
-// Neither has grown yet.
+// Neither structure has grown since its first version.
 const _: () = {
     assert!(size_of::<Query>() == bindings::DMABUF_COHERENCY_QUERY_SIZE_VER0 as usize);
     assert!(size_of::<Sync>() == bindings::DMABUF_COHERENCY_SYNC_SIZE_VER0 as usize);
 };
 
-/// Reads a request, a structure that begins with its own size and may grow at its end: `T`, of which
-/// there may be more behind it. Returns what an answer is written with, too.
+/// Reads a request. It is a structure that begins with its own size and may grow at its end: a
+/// `T`, and possibly fields behind it that must be zero. Also returns a writer for the answer.
 fn read<T: FromBytes>(arg: UserPtr) -> Result<(T, UserSliceWriter)> {
     let size: u32 = UserSlice::new(arg, size_of::<u32>()).reader().read()?;
     // CAST: To a type that is at least as large.
@@ -193,7 +193,7 @@ fn sync(arg: UserPtr) -> Result {
         Buffer::end_access(&buf, dir, offset..end);
         Ok(())
     } else {
-        // As the core does, whatever the exporter has to do.
+        // The core waits in its own brackets as well, whatever the exporter does.
         buf.wait_for_devices(dir)?;
         Buffer::begin_access(&buf, dir, offset..end)
     }

@@ -13,7 +13,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// `dev` asked for an attachment to a buffer of the heap `heap`, and got this answer.
+/// Traces that `dev` has asked to attach to a buffer of the heap `heap`, and the answer.
 pub(crate) fn attach(heap: &CStr, dev: DmaDevice<'_>, result: Result) {
     let error = result.map_or_else(Error::to_errno, |()| 0);
 

@@ -28,11 +28,11 @@ impl Usage {
         }
     }
 
-    /// Counts a buffer of `bytes` until what is returned is dropped.
+    /// Counts a buffer of `bytes` bytes until the return value is dropped.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if that is more than the limit leaves.
+    /// [`ENOMEM`] if the limit does not leave so much.
     pub(crate) fn count(&'static self, bytes: usize) -> Result<Counted> {
         let mut now = self.bytes.load(Relaxed);
         loop {
@@ -65,7 +65,7 @@ impl Usage {
         self.limit.load(Relaxed)
     }
 
-    /// Sets the limit. It is for new buffers: those there are stay, also if they are more.
+    /// Sets the limit. Buffers that exist stay, even if they exceed it.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Relaxed);
     }
