@@ -11,7 +11,7 @@
 //! .../<device>/dma_heaps/snoops    and other files: what the device asks of a heap
 //! ```
 //!
-//! What a device asks is looked at when a node of it appears, and kept as plain data.
+//! What a device asks of a heap is looked at when a node of it appears, and kept as plain data.
 //!
 //! # Locks
 //!
@@ -92,7 +92,7 @@ use kernel::{
     workqueue, //
 };
 
-/// The one instance, from the time that it can be of use.
+/// The one instance, once it has been started.
 static LINKS: SetOnce<(&'static Links, Forever)> = SetOnce::new();
 
 /// All that is known of devices, heaps and rules.
@@ -114,11 +114,11 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// Prepares everything, without knowing anything yet.
+    /// Creates it. No device and no heap is known yet.
     pub(crate) fn new(catalogue: Catalogue) -> Result<impl PinInit<Self>> {
         let mut watches = KVec::with_capacity(1 + node::CLASSES.len(), GFP_KERNEL)?;
 
-        // Heaps first, so that devices find them.
+        // Heaps come first, so that they are known when devices appear.
         let heaps = core::slice::from_ref(&dma_heap::CLASS);
         for class in [heaps, &node::CLASSES].into_iter().flatten() {
             watches.push(KBox::pin_init(Watch::new(class), GFP_KERNEL)?, GFP_KERNEL)?;
@@ -201,7 +201,7 @@ impl Links {
         Ok(())
     }
 
-    /// A device node is about to go. It may have been moved away from the device that it was of.
+    /// A device node is about to go. It may have been moved to another parent since it appeared.
     fn node_removed(&'static self, node: &Device) {
         let mut devices = self.devices.lock();
         let mut owner: Option<ARef<Device>> = None;
@@ -222,7 +222,7 @@ impl Links {
         }
     }
 
-    /// What a device asks of a heap that imports buffers like this.
+    /// What a device that imports buffers in this way asks of a heap.
     fn constraints(&self, dev: DmaDevice<'_>, import: Import, pieces: Pieces) -> Constraints {
         Constraints {
             import,
@@ -300,7 +300,7 @@ impl Links {
         })
     }
 
-    /// A driver takes its choice back.
+    /// A driver undoes its choice.
     fn unchoose(&'static self, dev: &Device) {
         let mut devices = self.devices.lock();
 
@@ -416,8 +416,8 @@ impl Links {
             .inspect_err(|_| links.tear_down(dev))
     }
 
-    /// What each node of `dev` asks of a heap, after all that driver and administrator have said. As
-    /// long as there is no node, what the device itself does.
+    /// What each node of `dev` asks of a heap. What the driver or the administrator has said of
+    /// pieces replaces what is known otherwise. Without a node, it is what the device itself asks.
     fn nodes(
         &self,
         dev: HasDriver<'_>,
@@ -446,7 +446,7 @@ impl Links {
         Ok(nodes)
     }
 
-    /// What is to be said of `dev`.
+    /// What is to be published about `dev`.
     fn wanted(&self, dev: HasDriver<'_>, links: &DeviceLinks) -> Result<Published> {
         let heaps = self.heaps.lock();
         let rules = self.rules.lock();
@@ -566,8 +566,8 @@ impl bus::Observer for Links {
             return;
         };
 
-        // Listening to further buses from here would wait for their listeners, who may be waiting
-        // for us.
+        // To listen to a further bus waits for the listeners of that bus, which may be waiting for
+        // us. So a worker does it.
         if !links.search.xchg(true, Relaxed) {
             let search = move || {
                 links.search.store(false, Relaxed);

@@ -3,14 +3,14 @@
 //! Which heaps there are, which of them suit a device, and in which order: plain data and plain
 //! functions.
 //!
-//! Nothing here knows the kernel, so that all of it is tested on the host; nothing allocates.
+//! Nothing here uses the kernel, so that all of it is tested on the host. Nothing allocates memory.
 
-/// How a heap keeps CPU and devices agreed on a buffer's bytes.
+/// How a heap has the CPU and devices see the same bytes in a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
     /// Cached, and only for devices that snoop the CPU caches.
     Strict,
-    /// Cached, with cache maintenance by whoever exports it.
+    /// Cached. The exporter maintains the caches.
     Maintained,
     /// Not cached by the CPU.
     Uncached,
@@ -39,7 +39,7 @@ pub(crate) enum CpuMapping {
 }
 
 impl CpuMapping {
-    /// What sysfs says.
+    /// Its name in sysfs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::WriteBack => "write-back",
@@ -48,7 +48,7 @@ impl CpuMapping {
     }
 }
 
-/// How many regions are told apart: as many as a [`RegionSet`] has bits.
+/// The largest number of regions: as many as a [`RegionSet`] has bits.
 pub(crate) const MAX_REGIONS: usize = u64::BITS as usize;
 
 /// Where a heap's memory lies.
@@ -64,8 +64,8 @@ pub(crate) enum Region {
 }
 
 impl Region {
-    /// Its number among all regions. Among heaps of one mode, the better first: contiguous memory
-    /// is scarce.
+    /// Its number among all regions. Among heaps of one mode, the smallest number comes first,
+    /// because contiguous memory is scarce.
     fn number(self) -> usize {
         match self {
             Self::System => 0,
@@ -95,7 +95,7 @@ impl RegionSet {
     }
 }
 
-/// A heap that the links may point at without being told to.
+/// A heap that the links may point at by themselves, without a rule or a choice of the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Heap {
     /// Where its memory lies.
@@ -106,7 +106,7 @@ pub(crate) struct Heap {
     pub(crate) in_tree: bool,
 }
 
-/// All heaps of a region: ours, then that of the kernel, which may not have it.
+/// All heaps of a region: ours, and then the kernel's own, if there is one.
 pub(crate) fn heaps(region: Region) -> impl Iterator<Item = Heap> {
     let heap = move |mode, in_tree| Heap {
         region,
@@ -144,8 +144,8 @@ impl Heap {
 /// Whether the kernel's own mapping of uncached memory stays cacheable: everywhere but on x86.
 ///
 /// The CPU may fetch lines through such a mapping by speculation. A device that snoops would find
-/// these old lines instead of what the CPU has written past the caches, and bounce buffers are
-/// filled through it.
+/// these old lines instead of what the CPU has written past the caches. Bounce buffers are filled
+/// through the mapping as well.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct CacheableAlias(pub(crate) bool);
 
@@ -178,7 +178,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// What the log says.
+    /// The reason, as the log says it.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::NotSnooping => "it does not snoop the CPU caches",
@@ -191,15 +191,15 @@ impl Refusal {
     }
 }
 
-/// Returns whether a device may attach to memory of a heap of mode `mode`. The one place where that
-/// is decided.
+/// Returns whether a device may attach to memory of a heap of mode `mode`. This is the only place
+/// that decides it.
 pub(crate) fn accepts(mode: Mode, dma: Dma, alias: CacheableAlias) -> Result<(), Refusal> {
     match mode {
         Mode::Strict if !dma.snoops => Err(Refusal::NotSnooping),
         Mode::Strict if !dma.has_mask => Err(Refusal::NoDmaMask),
         Mode::Strict if !dma.reaches => Err(Refusal::MayBounce),
         Mode::Uncached if alias.0 && dma.snoops => Err(Refusal::Snooping),
-        // Without a mask it does not map, and nothing bounces.
+        // A device without a mask cannot map, so nothing bounces.
         Mode::Uncached if alias.0 && dma.has_mask && !dma.reaches => Err(Refusal::MayBounce),
         Mode::Strict | Mode::Maintained | Mode::Uncached => Ok(()),
     }
@@ -217,7 +217,7 @@ pub(crate) enum Pieces {
 }
 
 impl Pieces {
-    /// What sysfs says.
+    /// Its name in sysfs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Any => "any",
@@ -230,15 +230,15 @@ impl Pieces {
 /// What a driver does with a buffer that it imports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Import {
-    /// It does not attach: the CPU does all the work.
+    /// It does not attach: only the CPU works on the buffer.
     ByCpu,
-    /// It attaches and never maps: the CPU does the work.
+    /// It attaches and never maps: only the CPU works on the buffer.
     AttachOnly,
     /// It attaches and maps, for DMA.
     ByDma,
 }
 
-/// What a device asks of a heap, by one of its nodes.
+/// What one node of a device asks of a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Constraints {
     /// What its driver does with a buffer.
@@ -312,7 +312,7 @@ impl Constraints {
         heap.region.is_contiguous() || self.iommu
     }
 
-    /// What is left of two nodes of one device.
+    /// The constraints that hold for two nodes of one device.
     fn and(self, other: Self) -> Self {
         match (self.import, other.import) {
             (_, Import::ByCpu) => self,
@@ -336,9 +336,9 @@ impl Constraints {
         }
     }
 
-    /// What is published of a device with these nodes.
+    /// What is published about a device with these nodes.
     ///
-    /// A device whose work the CPU does all by itself sees what the CPU sees.
+    /// If only the CPU works on the buffers of all nodes, it is what holds for the CPU.
     pub(crate) fn of_all(nodes: impl Iterator<Item = Self>) -> Self {
         const CPU: Constraints = Constraints {
             import: Import::ByCpu,
@@ -356,9 +356,9 @@ impl Constraints {
     /// The place of `heap` in the order for a device with these constraints, if it suits: the
     /// smallest comes first.
     ///
-    /// A device that does not snoop, or whose work the CPU does, is better off with caches that
-    /// somebody maintains than with memory that the CPU reads slowly; and whoever the buffer is
-    /// passed on to may not snoop.
+    /// For a device that does not snoop, and for one whose work the CPU does, a maintained heap is
+    /// better than an uncached one, which the CPU reads slowly. It is better than a strict one as
+    /// well, because the device that gets the buffer next may not snoop.
     pub(crate) fn place(&self, heap: Heap) -> (usize, usize) {
         let by_dma = self.import != Import::ByCpu;
         let mode = match (heap.mode, heap.in_tree) {
@@ -378,8 +378,8 @@ impl Constraints {
     }
 }
 
-/// Drivers of GPUs whose own page tables make one piece of many, though they import buffers in ways
-/// of their own. Read in the source of Linux 7.3.
+/// Drivers of GPUs that import buffers in ways of their own, and whose page tables make one piece
+/// of many. From the source of Linux 7.3.
 const GPUS: [&str; 10] = [
     "amdgpu",
     "etnaviv",
@@ -393,7 +393,7 @@ const GPUS: [&str; 10] = [
     "xe",
 ];
 
-/// What is known of a DRM driver that imports buffers in a way of its own.
+/// In how many pieces a DRM driver takes a buffer that it imports in a way of its own.
 pub(crate) fn pieces_of_drm_driver(name: &str) -> Pieces {
     if GPUS.contains(&name) {
         Pieces::Any
@@ -413,8 +413,8 @@ pub(crate) enum Mistake<'a> {
     Repeated(&'a str),
     /// One heap twice in a rule.
     RepeatedHeap(&'a str),
-    /// Something with `/`, which no name of a heap has, that is not a number of pieces in the first
-    /// place.
+    /// A word with a `/`. No name of a heap has one, and the word is not a number of pieces that
+    /// comes first.
     BadPieces(&'a str),
 }
 
@@ -438,9 +438,11 @@ impl core::fmt::Display for Mistake<'_> {
     }
 }
 
-/// Rules that replace what is known of the devices of some drivers, or their default order:
-/// `driver=[pieces/one:|pieces/any:]heap[:heap...][,driver=...]`. The heaps may be left out behind a
-/// number of pieces. The empty text is no rule at all.
+/// Rules for the devices of some drivers:
+/// `driver=[pieces/one:|pieces/any:]heap[:heap...][,driver=...]`.
+///
+/// A number of pieces replaces what is known of the devices, and heaps replace the default order.
+/// The heaps may be left out behind a number of pieces. An empty text has no rules.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a>(&'a str);
 
@@ -483,7 +485,7 @@ impl<'a> Rule<'a> {
         })
     }
 
-    /// The names of the heaps, best first. None, if the rule does not replace the order.
+    /// The names of the heaps, best first. None if the rule does not replace the order.
     pub(crate) fn heaps(&self) -> Option<impl Iterator<Item = &'a str>> {
         Some(self.heaps?.split(':'))
     }
@@ -517,9 +519,9 @@ impl<'a> Rules<'a> {
         Ok(Self(text))
     }
 
-    /// Rules whose grammar has been checked before. Any text is harmless, but only a correct one is
-    /// read in full. Looking for one driver takes time in proportion to the length of the text, and
-    /// checking the grammar in proportion to its square.
+    /// Rules whose grammar has been checked before, which takes time in proportion to the square
+    /// of the length of the text. To look for one driver takes time in proportion to the length. A
+    /// text with mistakes is harmless: what is wrong in it is passed over.
     pub(crate) fn checked(text: &'a str) -> Self {
         Self(text)
     }

@@ -2,23 +2,25 @@
 
 //! Memory for buffers: pools of blocks that earlier buffers have left, and the page allocator.
 //!
-//! To zero memory costs more than all else about a buffer. So what a buffer leaves is kept, a thread
-//! zeroes it when there is nothing better to do, and the next buffer finds it ready. A block is
-//! zeroed once between two buffers, by the thread or by whoever needs it before.
+//! Zeroing memory costs more than all else about a buffer. So the pool keeps the memory that a
+//! buffer leaves, and a thread of low priority zeroes it. The next buffer takes memory that is
+//! zeroed already. A block is zeroed once between two buffers: by the thread, or by the task that
+//! needs it earlier.
 //!
 //! # Whose memory it is
 //!
-//! A page stays charged to the memory cgroup that it was allocated in, and a module cannot move the
-//! charge. So each cgroup has a [`Bin`] of its own, which serves its tasks only. It is emptied when
-//! the cgroup is short of memory, and when the machine is. It keeps no reference to the cgroup: when
-//! that goes, what it has been charged for is charged to the parent, and given back as idle.
+//! A page stays charged to the memory cgroup that it was allocated in, and a module cannot move
+//! the charge. So each cgroup has a [`Bin`] of its own, which serves its tasks only. The bin is
+//! emptied when the cgroup or the machine is short of memory. It holds no reference to the cgroup.
+//! When the cgroup goes, the kernel charges its pages to the parent, and the bin gives them back
+//! as idle.
 //!
 //! # Bounds
 //!
-//! All bins together hold no more than the limit, which is a part of the machine's memory, and of
-//! memory below 4 GiB no more than the same part of that, where it is asked for by itself. What a
-//! bin has not needed for a while is given back, and so is a bin that holds nothing and serves no
-//! buffer.
+//! All bins together hold no more than the limit, which is a part of the machine's memory. Of
+//! blocks that were asked for below 4 GiB they hold no more than the same part of the memory
+//! there. What a bin has not needed for a while is given back, and so is a bin that holds nothing
+//! and serves no buffer.
 
 mod bin;
 mod shared;
@@ -81,7 +83,7 @@ use kernel::{
 pub(crate) struct Pool {
     /// Whether memory is charged to the cgroup of the task that allocates it.
     account: bool,
-    /// What cleans the caches for memory that is made write-combining; none if that cannot be done.
+    /// Cleans the caches for memory that is made write-combining. None if that cannot be done.
     cleaner: Option<Arc<Cleaner>>,
     shared: Arc<Shared>,
     shrinker: Arc<Shrinker<Bin>>,
@@ -152,7 +154,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// - [`ENOMEM`] if there is not enough memory, at once if that is plain beforehand.
+    /// - [`ENOMEM`] if there is not enough memory. If that is clear beforehand, none is allocated.
     /// - [`EINTR`] if the task is about to be killed.
     /// - Those of [`Pool::prepare`].
     pub(crate) fn allocate(&self, len: usize, kind: Kind) -> Result<UniqueArc<Pages>> {
@@ -160,7 +162,7 @@ impl Pool {
         let mut pages = Pages::new(kind.caching, home)?;
         let mut left = len >> PAGE_SHIFT;
         let mut limit = MAX_BLOCK_PAGES;
-        // How many pages to take before asking whether there are enough for the rest.
+        // How many pages to take before checking again whether there are enough for the rest.
         let mut unasked = if left > MAX_BLOCK_PAGES { 0 } else { left };
 
         while left > 0 {
@@ -181,12 +183,12 @@ impl Pool {
                     pages.push(block, left.div_ceil(nr_pages))?;
                     left -= nr_pages;
                     unasked = unasked.saturating_sub(nr_pages);
-                    // There may be larger ones again.
+                    // There may be larger blocks again.
                     if unasked == 0 {
                         limit = MAX_BLOCK_PAGES.min(limit * 2);
                     }
                 }
-                // The page allocator can split what is kept in larger blocks.
+                // A larger block of the bin has been freed, which the page allocator can split.
                 Err(_)
                     if bin
                         .as_ref()
@@ -221,7 +223,7 @@ impl Pool {
                     alloc(Effort::Reclaim)?
                 } else {
                     alloc(Effort::AtHand).or_else(|err| {
-                        // If there is such a block, the cgroup is what has no room for it.
+                        // If there is such a block, it is the cgroup that has no room for it.
                         if self.account && PageBlock::is_at_hand(nr_pages, kind.zone) {
                             alloc(Effort::Charge)
                         } else {
@@ -235,7 +237,7 @@ impl Pool {
         }
     }
 
-    /// Prepares a new, zeroed block for being mapped like this. May sleep.
+    /// Prepares a new, zeroed block for being mapped with this caching. May sleep.
     ///
     /// # Errors
     ///
@@ -248,8 +250,7 @@ impl Pool {
         }
     }
 
-    /// Zeroes pages of a block that somebody has used. If that fails, the block is only good for being
-    /// freed.
+    /// Zeroes pages of a block that has been used. If that fails, the block can only be freed.
     fn zero(&self, block: &mut PageBlock, pages: Range<usize>) -> Result {
         match block.caching() {
             Caching::WriteBack => block.zero(pages),
@@ -292,7 +293,7 @@ impl Pool {
         let node = RBTreeNode::new(id, member, GFP_KERNEL)?;
 
         let mut bins = self.bins.lock();
-        // Somebody else may have been quicker.
+        // Another task may have added it meanwhile.
         if let Some(member) = bins.get(&id) {
             let home = Bin::home(member);
 

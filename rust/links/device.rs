@@ -32,7 +32,7 @@ use kernel::{
 const FIRST: &CStr = c"dma_heap";
 const ALL: &CStr = c"dma_heaps";
 
-/// What there is in the directory, besides the links.
+/// The files in the directory, besides the links.
 pub(super) static FILES: [TextFile; 5] = [
     TextFile::new(c"order"),
     TextFile::new(c"snoops"),
@@ -47,26 +47,26 @@ pub(super) struct DeviceLinks {
     pub(super) nodes: KVec<(ARef<Device>, Constraints)>,
     /// The heap that the device's own driver has chosen.
     pub(super) choice: Option<CString>,
-    /// In how many pieces the driver has said that the device takes a buffer.
+    /// In how many pieces the device takes a buffer, if its driver has said so.
     pub(super) pieces: Option<Pieces>,
     /// The directory, as long as there is a reason for it.
     directory: Option<Directory>,
     /// The link for the first choice, if there is one.
     first: Option<Link>,
-    /// What the directory says.
+    /// What has been published.
     published: Published,
     /// Tells user space that a device node has changed.
     node_changed: fn(&Device),
-    /// What makes a directory is the module's, as long as anybody looks at it.
+    /// The directory calls functions of the module as long as anybody looks at it.
     forever: Forever,
 }
 
-/// What there is to say of a device.
+/// What is published about a device.
 #[derive(Default)]
 pub(super) struct Published {
     /// The heaps that it is linked to, best first.
     pub(super) heaps: KVec<ARef<Device>>,
-    /// What it asks of a heap. None before anything has been said.
+    /// What it asks of a heap. None before anything has been published.
     pub(super) constraints: Option<Constraints>,
 }
 
@@ -79,7 +79,7 @@ impl PartialEq for Published {
 }
 
 impl DeviceLinks {
-    /// None yet.
+    /// Creates it, without any links yet.
     pub(super) fn new(node_changed: fn(&Device), forever: Forever) -> Self {
         Self {
             nodes: KVec::new(),
@@ -98,7 +98,7 @@ impl DeviceLinks {
         !self.nodes.is_empty() || self.choice.is_some()
     }
 
-    /// Replaces what has been said before, links included, and tells user space.
+    /// Replaces what has been published, links included, and tells user space.
     pub(super) fn publish(&mut self, dev: HasDriver<'_>, wanted: Published) -> Result {
         let (Some(constraints), true) = (wanted.constraints, wanted != self.published) else {
             return Ok(());
@@ -173,7 +173,7 @@ impl DeviceLinks {
         }
     }
 
-    /// Links raise no events of their own.
+    /// Tells user space of a change. The kernel does not do so for links.
     fn tell(&self, dev: HasDriver<'_>) {
         dev.changed();
         for (node, _) in &self.nodes {
@@ -192,7 +192,7 @@ pub(super) fn is_same(a: &Device, b: &Device) -> bool {
     core::ptr::eq(a, b)
 }
 
-/// One line, without its end.
+/// The text of one line, without its end.
 fn text(line: fmt::Arguments<'_>) -> Result<KVec<u8>> {
     let mut text = KVec::new();
 

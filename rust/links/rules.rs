@@ -12,7 +12,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// The text of the rules, which is known to be correct.
+/// The text of the rules. Its grammar has been checked.
 pub(super) struct RuleText(KVec<u8>);
 
 impl RuleText {
@@ -40,7 +40,7 @@ impl RuleText {
         Rules::checked(text).for_driver(dev.driver_name().to_str().ok()?)
     }
 
-    /// In how many pieces it says that `dev` takes a buffer.
+    /// In how many pieces `dev` takes a buffer, if a rule says so.
     pub(super) fn pieces_for(&self, dev: HasDriver<'_>) -> Option<Pieces> {
         self.rule_for(dev)?.pieces
     }

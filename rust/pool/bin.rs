@@ -76,18 +76,19 @@ impl Bin {
         })
     }
 
-    /// Lets one more buffer leave its blocks here.
+    /// Lets one more buffer leave its blocks here. Returns the bin, and the home for that buffer.
     pub(super) fn home(bin: &Arc<Self>) -> (Arc<Self>, Home) {
         bin.buffers.add(1, Relaxed);
         (bin.clone(), Home::new(bin.clone()))
     }
 
-    /// Whether nobody would miss it. Buffers come to it with the lock of all bins held.
+    /// Whether it holds nothing and serves no buffer. Only with the lock of all bins held can it
+    /// get a buffer.
     pub(super) fn is_unused(&self) -> bool {
         self.buffers.load(Relaxed) == 0 && self.reclaimable() == 0
     }
 
-    /// Whether there will be something to give back: what is kept, or the bin itself.
+    /// Whether there will be something to give back later: blocks, or the bin itself.
     pub(super) fn will_be_idle(&self) -> bool {
         self.buffers.load(Relaxed) == 0 || self.reclaimable() > 0
     }
@@ -104,8 +105,8 @@ impl Bin {
         self.stock.lock().dirty_blocks > 0
     }
 
-    /// Zeroes the next pages of a dirty block. Others find the block all the while, as whoever does
-    /// this may not get to run for long.
+    /// Zeroes the next pages of a dirty block. The block stays in the stock between two calls. So
+    /// others find it even if the thread does not get to run for long.
     pub(super) fn zero_some(&self, zero: impl FnOnce(&mut PageBlock, Range<usize>) -> Result) {
         let mut guard = self.stock.lock();
         let stock = &mut *guard;

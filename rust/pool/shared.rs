@@ -31,10 +31,11 @@ use kernel::{
 /// What all bins have in common.
 #[pin_data]
 pub(super) struct Shared {
-    /// How many pages there may be in all bins, now and once the pool has been started.
+    /// How many pages there may be in all bins. None before the pool has been started.
     pub(super) limit: Atomic<usize>,
+    /// What the limit is to be from then on.
     pub(super) wanted_limit: usize,
-    /// How many of these there may be in blocks for [`Zone::Dma32`].
+    /// How many of these pages there may be in blocks for [`Zone::Dma32`].
     low_limit: usize,
     /// How many pages there are of each kind.
     pub(super) pages: PerKind<Atomic<usize>>,
@@ -113,11 +114,11 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do, but no longer than that. May sleep.
+    /// Waits for something to do, but no longer than `timeout`. May sleep.
     pub(super) fn wait(&self, timeout: Jiffies) {
         let mut work = self.work.lock();
         if !*work {
-            // However it ends, there is a look at what there is to do.
+            // However it ends, the caller looks at what there is to do.
             let _ = self.wakeup.wait_interruptible_timeout(&mut work, timeout);
         }
         *work = false;

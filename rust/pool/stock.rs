@@ -14,8 +14,8 @@ use kernel::{
     sizes::SZ_4M, //
 };
 
-/// The largest block that is asked for: the largest that the page allocator has on x86_64, and
-/// enough for an image of 1920 by 1080 pixels in YUV 4:2:2.
+/// The size of the largest block that is asked for. It is the largest that the page allocator has
+/// on x86_64, and enough for an image of 1920 by 1080 pixels in YUV 4:2:2.
 pub(super) const MAX_BLOCK_PAGES: usize = SZ_4M >> PAGE_SHIFT;
 
 /// One stack for each power of two, and one for all other sizes.
@@ -37,11 +37,11 @@ pub(super) struct Stock {
     pub(super) pages: usize,
     /// The least that `pages` has been since the last look at what is idle.
     pub(super) least: usize,
-    /// How many pages are to be given back, as they have been idle.
+    /// How many pages are to be given back, because they have been idle.
     pub(super) excess: usize,
     /// How many blocks are dirty, the current one included.
     pub(super) dirty_blocks: usize,
-    /// The block that is being zeroed, and how many of its pages have been.
+    /// The block that is being zeroed, and how many of its pages have been zeroed.
     pub(super) current: Option<(PageBlock, usize)>,
 }
 
@@ -160,12 +160,12 @@ impl Stock {
         let Some(kind) = block.kind() else { return };
         let stacks = self.shelves.get_mut(kind).stacks(state);
 
-        // What is dirty will be clean in a moment, or in use again.
+        // A dirty block is not counted: it will be clean in a moment, or in use again.
         if state == State::Clean {
             block.set_reclaimable(true);
         }
         if let Some(stack) = stacks.get_mut(stack_index(block.nr_pages())) {
-            // It is one that the stack takes.
+            // The stack is for blocks of this kind, so it takes this one.
             let _ = stack.push(block);
         }
     }
@@ -186,7 +186,7 @@ impl Stock {
     }
 }
 
-/// Takes a block of this size from among the uppermost of a stack for any.
+/// Takes a block of this size from among the uppermost of a stack for other sizes.
 fn take_odd(stack: &mut Stack, nr_pages: usize, kind: Kind) -> Option<PageBlock> {
     let mut others = Stack::new(kind);
     let mut found = None;
@@ -197,7 +197,7 @@ fn take_odd(stack: &mut Stack, nr_pages: usize, kind: Kind) -> Option<PageBlock>
             found = Some(block);
             break;
         }
-        // They have come from such a stack, so this one takes them, and that one takes them back.
+        // Both stacks are for blocks of this kind, so each takes it.
         let _ = others.push(block);
     }
     while let Some(block) = others.pop() {

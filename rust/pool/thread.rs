@@ -25,8 +25,9 @@ use kernel::{
 /// After how long a bin gives back what it has not needed.
 const IDLE: Delta = Delta::from_secs(10);
 
-/// How long the thread waits before it begins. Who frees one buffer after the other should not be
-/// interrupted for each, and who wants the next at once takes what the caches still hold.
+/// How long the thread waits before it begins. A task that frees one buffer after the other is not
+/// to be interrupted for each. A task that wants the next buffer at once takes memory that the
+/// caches still hold.
 const GATHER: Delta = Delta::from_millis(4);
 
 /// How often in a row a bin zeroes a little.
