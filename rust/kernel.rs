@@ -2,9 +2,9 @@
 
 //! Safe abstractions over C, as they would be in the kernel crate.
 //!
-//! Each file is about one C header, and lies where `rust/kernel` would have it. All `unsafe` of the
-//! module is here, and in the few functions that C calls. Nothing here names anything of the module,
-//! which a test sees to: a path through the crate root leads to [`crate::kernel`] or to
+//! Each file is about one C header, and lies where `rust/kernel` would have it. All `unsafe` of
+//! the module is here, and in the few functions that C calls. Nothing here names anything of the
+//! module. A test checks that: each path through the crate root leads to [`crate::kernel`] or to
 //! [`crate::bindings`].
 
 pub(crate) mod compat;

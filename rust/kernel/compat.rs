@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What differs between the series of kernels that the module can be built for. No other file of
-//! Rust tells them apart; `helpers/dmem.c` does so for C.
+//! The differences between the series of kernels that the module can be built for. No other file in
+//! Rust depends on the series. In C, `helpers/dmem.c` does.
 //!
-//! `series.mk` sets `linux_7_3` for Linux 7.3 and later. What is for 7.2 goes when that does.
+//! `series.mk` sets `linux_7_3` for Linux 7.3 and later. The rest is removed together with the
+//! support for 7.2.
 
 use kernel::{
     device::{
@@ -30,7 +31,7 @@ pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))
 }
 
-/// This module, as C refers to it.
+/// The `struct module` of this module.
 #[inline]
 pub(crate) fn this_module() -> *mut kernel::bindings::module {
     #[cfg(linux_7_3)]
@@ -39,7 +40,7 @@ pub(crate) fn this_module() -> *mut kernel::bindings::module {
     return crate::THIS_MODULE.as_ptr();
 }
 
-/// The device of a registration, bound as long as that is there.
+/// The device of a registration. It is bound as long as the registration exists.
 #[inline]
 pub(crate) fn faux_device(registration: &faux::Registration) -> &Device<Bound> {
     #[cfg(linux_7_3)]

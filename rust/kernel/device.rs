@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices: finding them, and what [`kernel::device::Device`] does not tell.
+//! Finding devices, and properties of devices that [`kernel::device::Device`] lacks.
 //!
 //! C headers: [`include/linux/device.h`](srctree/include/linux/device.h),
 //! [`include/linux/kobject.h`](srctree/include/linux/kobject.h)
@@ -53,7 +53,7 @@ impl DeviceExt for Device {
 ///
 /// The device must be registered, and not be deleted meanwhile: the event names its parents.
 pub(crate) unsafe fn changed(dev: &Device) {
-    // The event is lost if there is no memory for it, which the callee reports to nobody else.
+    // Without memory the event is lost. The caller could do nothing about it.
     //
     // SAFETY: By this function's safety requirements.
     let _ = unsafe {
@@ -66,8 +66,9 @@ pub(crate) unsafe fn changed(dev: &Device) {
 
 /// A device whose driver does not go during `'a`.
 ///
-/// That is less than a [`Device<Bound>`]: the driver may be being unbound, and the managed resources
-/// of the device being released. So none can be added, which nobody would release then.
+/// This promises less than a [`Device<Bound>`]. The driver may be being unbound, and the managed
+/// resources of the device may be being released. So it offers no way to add a managed resource,
+/// which nobody would release.
 ///
 /// # Invariants
 ///
@@ -190,12 +191,11 @@ pub(crate) fn find(f: impl FnMut(Candidate<'_>) -> bool) -> Option<ARef<Device>>
 
 /// Returns whether `f` returns true for a device.
 ///
-/// A device is among them shortly before it has been registered, and until shortly after it has been
-/// deleted.
+/// `f` sees a device from shortly before it is registered until shortly after it is deleted.
 ///
 /// Classes and buses are private to their subsystems, but every device is a member of one public
-/// set. Takes time in proportion to the number of devices. `f` runs with a spinlock held, so it
-/// must not sleep.
+/// set. The search takes time in proportion to the number of devices. `f` runs with a spinlock
+/// held, so it must not sleep.
 pub(crate) fn any(f: impl FnMut(Candidate<'_>) -> bool) -> bool {
     search(f, |_, _| Some(())).is_some()
 }

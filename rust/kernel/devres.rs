@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Actions that are due when a device's managed resources are released.
+//! Actions that run when a device's managed resources are released.
 //!
 //! C header: [`include/linux/device/devres.h`](srctree/include/linux/device/devres.h)
 //!
-//! [`kernel::devres::register`] drops a value at that time. An [`Action`] is for what has to know
-//! whether a device has one already, and for what must not run when adding it fails.
+//! [`kernel::devres::register`] drops a value at that time. An [`Action`] differs in two ways: a
+//! device has at most one on each target, and it does not run if it cannot be added.
 
 use crate::{
     bindings,
@@ -20,8 +20,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// What is to be done. Implemented by the type that the action is about: a device has at most one
-/// action for each value of it.
+/// The target of an action. A device has at most one action on each target.
 pub(crate) trait Release: Sync + 'static {
     /// The managed resources of `dev` are being released: its driver is being unbound or, for a
     /// device without a driver such as that of a class, it is being deleted. May sleep.

@@ -26,7 +26,8 @@ pub(crate) struct Region {
     size: u64,
 }
 
-/// The controller counts in bytes with what counts in pages elsewhere, so no region may be larger.
+/// The size of the largest region. The controller counts bytes with a counter that is made for
+/// pages.
 const MAX_SIZE: u64 = i64::MAX as u64 / PAGE_SIZE as u64;
 
 // SAFETY: The controller locks what it needs.
@@ -62,8 +63,8 @@ impl Region {
     /// [`ENOMEM`] if the region is smaller, the group or one above it is at its limit, or there is no
     /// memory for it.
     pub(crate) fn charge(self: &Arc<Self>, size: u64) -> Result<Charge> {
-        // The controller adds before it compares, and the sum overflows silently: for as long as that
-        // takes, other tasks see it.
+        // The controller adds to its counter before it compares. It does not notice that a sum
+        // overflows, and other tasks see that sum until it is taken back.
         if size > self.size {
             return Err(ENOMEM);
         }
@@ -88,7 +89,7 @@ impl Drop for Region {
     }
 }
 
-/// What a control group is charged with until this is dropped.
+/// A charge to a control group, given back when it is dropped.
 ///
 /// # Invariants
 ///

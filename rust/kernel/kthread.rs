@@ -14,9 +14,9 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What a thread does, for ever.
+/// The body of a thread that never ends.
 pub(crate) trait Run: Send + Sync + 'static {
-    /// The body of the thread. It has to call [`try_to_freeze`] again and again.
+    /// Runs in the thread. It has to call [`try_to_freeze`] again and again.
     fn run(&self) -> !;
 }
 
@@ -40,8 +40,8 @@ pub(crate) fn spawn<T: Run>(name: &'static CStr, what: Arc<T>, _forever: Forever
     })
 }
 
-/// Stops here while the system is about to sleep, and lets others run that wait for the CPU. May
-/// sleep.
+/// Freezes the thread if the system is going to sleep, and lets other tasks run that wait for the
+/// CPU. May sleep.
 pub(crate) fn try_to_freeze() {
     // SAFETY: Callable in process context.
     unsafe { bindings::dmacoh_try_to_freeze() };

@@ -17,8 +17,8 @@ use kernel::{
     ModuleMetadata, //
 };
 
-/// Proof that this module is never unloaded, so that what the kernel offers no safe way to take
-/// back may be left where it is.
+/// Proof that this module is never unloaded. Functions ask for it that do what the kernel offers
+/// no safe way to undo.
 #[derive(Clone, Copy)]
 pub(crate) struct Forever(());
 
@@ -110,7 +110,8 @@ where
     fn init(module: &'static ThisModule) -> Result<Self> {
         static IS_STARTED: Atomic<bool> = Atomic::new(false);
 
-        // Another call, from within the first one, would not be the one that the module lives by.
+        // A second call, from within the first one, could fail after the module has been told to
+        // stay.
         if IS_STARTED.xchg(true, Relaxed) {
             return Err(EBUSY);
         }
@@ -134,7 +135,7 @@ where
             // does its caller, as `M` promises. So `data` is never freed either.
             let (data, forever) = unsafe { (&*data, Forever::new()) };
 
-            // Only parts of it may be pointed at from now on, but it is not lost.
+            // For kmemleak: from now on there may be pointers to parts of it only.
             //
             // SAFETY: `data` is the start of an allocation.
             unsafe { bindings::dmacoh_kmemleak_not_leak(core::ptr::from_ref(data).cast()) };
@@ -162,12 +163,12 @@ impl Going<'_> {
     }
 }
 
-/// Somebody who wants to know of other modules.
+/// Is told of other modules.
 pub(crate) trait Observer: 'static {
     /// A module has been loaded, and stays loaded during the call. May sleep.
     fn live();
 
-    /// A module has been unloaded, or failed to load: it has undone what it did. May sleep.
+    /// A module is being unloaded, or has failed to load. It has undone what it did. May sleep.
     fn going(module: Going<'_>);
 }
 
@@ -215,7 +216,7 @@ pub(crate) struct SymbolRef {
 }
 
 impl SymbolRef {
-    /// Takes a reference, unless nobody exports `symbol` (for modules under the GPL) now.
+    /// Takes a reference, unless no loaded module exports `symbol` for modules under the GPL.
     pub(crate) fn get(symbol: &'static CStr) -> Option<Self> {
         // SAFETY: `symbol` is a C string.
         let addr = unsafe { bindings::__symbol_get(symbol.as_char_ptr()) };
@@ -224,7 +225,7 @@ impl SymbolRef {
         (!addr.is_null()).then(|| Self { symbol, addr })
     }
 
-    /// What the symbol stands for.
+    /// The address of the symbol.
     pub(crate) fn as_ptr(&self) -> *const c_void {
         self.addr
     }

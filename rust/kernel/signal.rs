@@ -8,8 +8,8 @@ use crate::bindings;
 
 /// Returns whether the current task is about to be killed.
 ///
-/// Long work on behalf of a task asks this between two steps and gives up with [`EINTR`], which
-/// nobody will see.
+/// A function that works long for a task asks this between two steps. It gives up with [`EINTR`],
+/// which nobody will see.
 ///
 /// [`EINTR`]: kernel::error::code::EINTR
 #[inline]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Knowing when devices are bound to drivers, on whatever bus.
+//! Noticing that devices are bound to drivers, on any bus.
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
 
@@ -30,7 +30,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Somebody who wants to know of bound devices.
+/// Is told of devices that are bound.
 pub(crate) trait Observer: 'static {
     /// `dev` has been bound. Its lock is held. May sleep.
     fn bound(dev: &Device<Bound>);
@@ -59,7 +59,7 @@ pub(crate) struct Buses<T: Observer> {
 }
 
 impl<T: Observer> Buses<T> {
-    /// Creates it, listening to none.
+    /// Creates it. It listens to no bus yet.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             listeners <- new_mutex!(KVec::new()),
@@ -99,7 +99,7 @@ impl<T: Observer> Buses<T> {
             // goes away: there is a `Forever`. The bus may be gone by now, but the driver core only
             // compares the pointer with those of the buses that there are.
             match to_result(unsafe { bindings::bus_register_notifier(bus.as_ptr(), block.get()) }) {
-                // Gone. Whatever else has changed meanwhile will have us called again.
+                // The bus is gone. If another has appeared, this is called again for that.
                 Err(EINVAL) => return Ok(()),
                 result => result?,
             }

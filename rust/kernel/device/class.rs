@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Knowing all devices of a class, for as long as the class exists.
+//! Noticing all devices of a class, as long as the class exists.
 //!
 //! C header: [`include/linux/device/class.h`](srctree/include/linux/device/class.h)
 //!
-//! A class interface gets to know the devices of a class, but it must be gone before the class is,
-//! or what it holds of the class leaks; and a class belongs to a module that may be unloaded as
-//! soon as its last device has been. So a [`Watch`] gives up its interface in the course of the
-//! deletion of the last device, by an [`Action`] on each of them. Whoever deletes a device needs
-//! its class, which is therefore still there.
+//! A class interface is told of the devices of a class. It must be unregistered before the class
+//! is, or its reference to the class leaks. But a class may be part of a module, which can be
+//! unloaded as soon as the last device of the class has been deleted. So a [`Watch`] adds an
+//! [`Action`] to each device, and unregisters its interface while the last of them is being
+//! deleted. At that time the class still exists, because whoever deletes a device needs its class.
 //!
-//! To find a class there must be a device of it, and the class must not go meanwhile: a reference
-//! to a symbol of the class's module sees to that.
+//! A class is found by one of its devices. It must not be unregistered meanwhile, so the search
+//! takes a reference to a symbol of its module.
 
 use crate::{
     bindings,
@@ -50,13 +50,13 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Somebody who wants to know the devices of some classes.
+/// Is told of the devices of some classes.
 pub(crate) trait Observer: Sized + 'static {
     /// The watches of this observer.
     fn watches() -> &'static [Pin<KBox<Watch<Self>>>];
 
-    /// There is a device of one of the classes. The class's lock is held. May sleep. Called again for
-    /// a device that is known already if the class had to be found anew.
+    /// A device of one of the classes exists. The class's lock is held. May sleep. Called again
+    /// for a known device if the class had to be found anew.
     fn added(added: Added<'_>);
 
     /// `dev` is being deleted. Its parent's directory in sysfs still exists. May sleep.
@@ -130,8 +130,8 @@ pub(crate) struct Watch<T: Observer> {
     class: &'static Class,
     /// The address of the class while the interface is registered with it, else 0.
     addr: Atomic<usize>,
-    /// The devices that have an [`Action`]. Whoever sees a device in it, with the lock held, sees one
-    /// whose deletion does not end before the lock is released. No lock of ours is taken within.
+    /// The devices that have an [`Action`]. While the lock is held, the deletion of none of them
+    /// ends. No other lock of this module is taken while it is held.
     #[pin]
     devices: Mutex<KVec<ARef<Device>>>,
     /// The class interface. Changed only with `registered` locked.
@@ -165,7 +165,7 @@ impl<T: Observer> Watch<T> {
 
     /// Begins to watch, if the class has a device by now. May sleep.
     pub(crate) fn start(&'static self, _: Forever) -> Result {
-        // Most of the time there is nothing to be found, and no need to hold the class's module.
+        // Mostly the search finds nothing, and the class's module need not be held.
         if self.addr.load(Relaxed) != 0 || self.find().is_none() {
             return Ok(());
         }
@@ -232,7 +232,7 @@ impl<T: Observer> Watch<T> {
                 ..pin_init::zeroed()
             })
         };
-        // From here on, devices find this watch.
+        // From here on, `add_callback()` finds this watch.
         self.addr.store(class.addr(), Relaxed);
         // SAFETY: The interface is initialised and pinned; `settle()` unregisters it in time.
         let result = to_result(unsafe { bindings::class_interface_register(raw) });
@@ -257,8 +257,8 @@ impl<T: Observer> Watch<T> {
             *registered = false;
             self.addr.store(0, Relaxed);
 
-            // A device may have been added just before the interface was gone. It may even be gone
-            // again, and waiting for our lock.
+            // A device may have been added just before the interface was unregistered. It may even
+            // be being deleted already, and wait for our lock.
             if !self.devices.lock().is_empty() {
                 // SAFETY: The class exists.
                 if let Err(err) = unsafe { self.register(registered, class) } {
@@ -272,7 +272,7 @@ impl<T: Observer> Watch<T> {
         }
     }
 
-    /// Notices when `dev` is deleted. May sleep.
+    /// Adds an action to `dev`, to notice that it is deleted. May sleep.
     ///
     /// # Safety
     ///
@@ -283,7 +283,7 @@ impl<T: Observer> Watch<T> {
 
         if !is_one_of(&devices, dev) {
             devices.push(dev.into(), GFP_KERNEL)?;
-            // It has none yet: it is taken out of the table by the one that it had.
+            // It has no action yet: an earlier one would be in the table still.
             //
             // SAFETY: By this function's safety requirements.
             unsafe { action.add(dev) };
@@ -311,7 +311,7 @@ impl<T: Observer> Watch<T> {
         // SAFETY: The module is never unloaded: `start()` was given a `Forever`. By the invariants of
         // `Class` the device is on no bus.
         if unsafe { this.follow(dev) }.is_err() {
-            // We would not know when the class goes, so the device is not watched.
+            // The device is not watched, as we could not notice that the class goes.
             return 0;
         }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Device nodes that stand for something that imports buffers, and how their drivers do that.
+//! Device nodes whose drivers import buffers, and how they do that.
 //!
 //! C headers: [`include/drm/drm_drv.h`](srctree/include/drm/drm_drv.h),
 //! [`include/media/v4l2-dev.h`](srctree/include/media/v4l2-dev.h),
 //! [`include/media/videobuf2-core.h`](srctree/include/media/videobuf2-core.h)
 //!
-//! A driver mostly imports by one of a few helpers. Which one is seen by the pointers in its
-//! `struct drm_driver` or `struct vb2_queue`; the helpers are in modules, which may not be loaded, so
-//! their symbols are looked up.
+//! Most drivers import by one of a few helpers. The pointers in a `struct drm_driver` or a `struct
+//! vb2_queue` tell which one. The helpers are in modules that may not be loaded, so their symbols
+//! are looked up.
 
 use crate::{
     bindings,
@@ -29,13 +29,13 @@ use kernel::{
     prelude::*, //
 };
 
-/// The classes whose devices stand for something that imports buffers.
+/// The classes whose devices may be nodes that import buffers.
 ///
 /// Their devices are made by `drm_minor_register()` and `video_register_device()`; there are also
 /// connectors, privacy screens and the control nodes of habanalabs. All are on no bus. Drivers register
 /// them for the device that they are bound to, or for one of the same driver's that goes with it, and
 /// unregister them when they are unbound. Only pvrusb2 moves them: to no parent, when its device is
-/// unplugged. This holds for the drivers of 7.3, which is all that there is to hold it.
+/// unplugged. The drivers of 7.3 have been read for this. Nothing enforces it.
 pub(crate) static CLASSES: [Class; 3] = [
     // SAFETY: As above. The symbol is of `drm.ko`, as is the class.
     //
@@ -58,19 +58,19 @@ pub(crate) enum Helper {
     GemDma,
     /// GEM objects of any pieces.
     GemShmem,
-    /// The same, for a driver whose CPU reads what it shows: it attaches, and never maps.
+    /// The same, for a driver that shows the buffer by the CPU: it attaches, and never maps.
     GemShmemNoMap,
     /// A queue of videobuf2 whose buffers are one piece in the device's address space.
     Vb2DmaContig,
-    /// One whose buffers have any pieces.
+    /// A queue whose buffers have any pieces.
     Vb2DmaSg,
-    /// One whose buffers are for the CPU: it does not attach.
+    /// A queue whose buffers are for the CPU: it does not attach.
     Vb2Vmalloc,
-    /// A way of its own, or one that belongs to an open file and cannot be seen.
+    /// A way of its own, or a helper that is known to an open file only.
     Other,
 }
 
-/// The modules of videobuf2, by what they are seen by, and the symbol that stands for each.
+/// The helpers of videobuf2: the module of each, and the symbol of its operations.
 const VB2: [(Helper, &CStr, &CStr); 3] = [
     (
         Helper::Vb2DmaContig,
@@ -133,7 +133,7 @@ impl<'a> Node<'a> {
         } else {
             Helper::Other
         };
-        // That helper attaches the DRM device's parent whatever does the DMA.
+        // That helper attaches the parent of the DRM device, whichever device does the DMA.
         let attached = if helper == Helper::GemShmemNoMap {
             raw.dev
         } else {
@@ -176,8 +176,8 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// The helper of a driver whose queues belong to open files: the only one that its module can
-    /// use, or that for one piece if it uses that among others.
+    /// The helper of a driver whose queues belong to open files. That is the only helper that its
+    /// module can use, or the helper for one piece if the module uses several and that among them.
     fn only_helper(module: *const bindings::module) -> Option<Helper> {
         if module.is_null() {
             return None;
@@ -195,7 +195,7 @@ impl<'a> Node<'a> {
             .filter(|(_, name, symbol)| uses(name, symbol));
         let (first, ..) = used.next()?;
 
-        // What is built in may be used by anybody.
+        // The kernel does not tell who uses a helper that is built in.
         let mut is_certain = || {
             used.next().is_none()
                 && !VB2
@@ -211,8 +211,8 @@ fn is_symbol(ptr: *const c_void, symbol: &'static CStr) -> bool {
     !ptr.is_null() && SymbolRef::get(symbol).is_some_and(|symbol| symbol.as_ptr() == ptr)
 }
 
-/// Whether `ptr` is the function of this name, as far as the kernel knows names: for what is exported
-/// to any module, which cannot be looked up.
+/// Whether `ptr` is the function of this name, by the kernel's table of symbols. A symbol that is
+/// exported to any module, and not only under the GPL, cannot be looked up.
 fn is_function(ptr: *const c_void, name: &CStr) -> bool {
     // SAFETY: Callable in any context; any pointer will do.
     !ptr.is_null() && unsafe { bindings::dmacoh_is_function(ptr, name.as_char_ptr()) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Data about devices, each piece kept no longer than its device is bound to a driver.
+//! Data about devices. It is kept while the device is bound to a driver.
 
 use crate::kernel::{
     device::HasDriver,
@@ -64,7 +64,7 @@ impl<T: Data> PerDevice<T> {
         })
     }
 
-    /// Waits for the lock. The holder must not wait for a device's lock, nor for a driver.
+    /// Takes the lock. Its holder must wait neither for the lock of a device nor for a driver.
     pub(crate) fn lock(&'static self) -> Locked<T> {
         Locked {
             owner: self,
