@@ -5,7 +5,8 @@
 //! C header: [`include/linux/dma-buf.h`](srctree/include/linux/dma-buf.h)
 //!
 //! A type that implements [`Exporter`] is the private data of a dma-buf. Its methods are the
-//! callbacks that take something; those that give it back are drops:
+//! callbacks that acquire something. The callbacks that release it have no method: a value is
+//! dropped instead.
 //!
 //! | C callback | here |
 //! |---|---|
@@ -18,17 +19,22 @@
 //!
 //! # Locking
 //!
-//! The dma-buf locking convention for exporters is in the signatures. A callback that runs with
-//! the buffer's reservation lock held gets a [`Reserved`]; it must not wait for that lock. Every other
-//! callback, and every drop but that of [`VMap`], runs without it. All of them may sleep.
+//! The signatures express the dma-buf locking convention for exporters. A callback that runs with
+//! the buffer's reservation lock held gets a [`Reserved`], and must not take that lock. Every
+//! other callback, and every drop but that of [`VMap`], runs without the lock. All of them may
+//! sleep.
 //!
 //! # What importers promise
 //!
-//! Importers are C code, or Rust code on the other side of the C API. Their part of the dma-buf
-//! contract is relied upon: the device of an attachment stays bound to its driver, hence able to do
-//! DMA, until it is detached; a mapping is undone before its attachment goes; `vunmap` follows the
-//! last use of a `vmap`; whoever hands a VMA on by `dma_buf_mmap()` leaves its operations and private
-//! data alone afterwards. (`drm_gem_prime_mmap()` does not, but it gets no imported object in 7.3.)
+//! Importers are C code, or Rust code on the other side of the C API. This code relies on their
+//! part of the dma-buf contract:
+//!
+//! - The device of an attachment stays bound to its driver, hence able to do DMA, until it is
+//!   detached.
+//! - A mapping is undone before its attachment goes.
+//! - `vunmap` follows the last use of a `vmap`.
+//! - Whoever passes a VMA to `dma_buf_mmap()` does not change its operations and private data
+//!   afterwards. (`drm_gem_prime_mmap()` does, but it gets no imported object in 7.3.)
 
 mod maintained;
 
@@ -142,9 +148,9 @@ pub(crate) trait Exporter: Sized + Send + Sync + 'static {
 
 /// The callbacks of exporter `T`, as C sees them.
 ///
-/// The compiler may merge constants of different types that are alike, but nothing that has interior
-/// mutability: it refuses a reference to a constant of such a type. So no two of these share an
-/// address.
+/// The compiler may merge constants that are alike, even of different types. It does not merge
+/// values with interior mutability, and refuses a reference to a constant of such a type. So no
+/// two of these share an address.
 #[repr(transparent)]
 pub(crate) struct Ops<T: Exporter>(UnsafeCell<bindings::dma_buf_ops>, PhantomData<fn(T) -> T>);
 
@@ -158,7 +164,7 @@ struct Private<T> {
     exporter: T,
     /// The kernel mapping while there is one. Guarded by the reservation lock.
     vmap: UnsafeCell<Option<VMap>>,
-    /// The tables that CPU access has to be bracketed for.
+    /// The mappings that brackets around CPU access maintain.
     #[pin]
     maintained: Maintained,
 }
@@ -190,9 +196,9 @@ impl<T: Exporter> DmaBuf<T> {
     /// `name` is shown as `exp_name`, for instance in fdinfo; `flags` are the access mode of its
     /// file, `O_RDONLY` to `O_RDWR`. May sleep.
     ///
-    /// A dma-buf may be released when the call that has made it has failed long ago. So it is only for
-    /// modules that stay: the reference that it holds to the exporter's module does not keep one
-    /// whose initialisation fails.
+    /// Only modules that stay can export. A dma-buf may live longer than the call that has made
+    /// it, even if that fails. It holds a reference to the exporter's module, but that does not
+    /// keep a module whose initialisation fails.
     ///
     /// # Errors
     ///
@@ -240,8 +246,8 @@ impl<T: Exporter> DmaBuf<T> {
         Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(buf.cast())) })
     }
 
-    /// Takes a reference to the dma-buf behind a file descriptor of the current task. None if it is
-    /// not one of `T`.
+    /// Takes a reference to the dma-buf behind a file descriptor of the current task. None if `T`
+    /// has not exported it.
     ///
     /// # Errors
     ///
@@ -312,7 +318,7 @@ impl<T: Exporter> DmaBuf<T> {
         unsafe { (*self.0.get()).size }
     }
 
-    /// Waits until devices have finished: those that write, and if the CPU is to write also those that
+    /// Waits for the fences of devices that write, and if the CPU is to write also of devices that
     /// read. May sleep.
     ///
     /// # Errors
@@ -328,8 +334,8 @@ impl<T: Exporter> DmaBuf<T> {
     /// Makes what devices have written to a part of the buffer, through maintained mappings, visible
     /// to the CPU, after they have finished. May sleep.
     ///
-    /// The core waits for devices too, but only afterwards. Costs the same whatever the size of the
-    /// buffer if there is no such mapping.
+    /// The core waits for devices too, but only after the exporter's callback. Without a maintained
+    /// mapping this only reads a flag.
     ///
     /// # Errors
     ///
@@ -398,11 +404,11 @@ impl<T: Exporter> Deref for Reserved<'_, T> {
 
 /// How a buffer is to be mapped for a device.
 pub(crate) struct Mapping {
-    /// All of the buffer, or the importer gets [`EINVAL`].
+    /// The memory of the whole buffer. If its size differs, the importer gets [`EINVAL`].
     pub(crate) pages: Arc<Pages>,
     pub(crate) attrs: Attrs,
-    /// Whether [`DmaBuf::sync_for_cpu`] and [`DmaBuf::sync_for_device`] are about this mapping until
-    /// it is undone. They are not if the DMA API has nothing to do for it.
+    /// Whether [`DmaBuf::sync_for_cpu`] and [`DmaBuf::sync_for_device`] maintain this mapping
+    /// until it is undone. They pass over it if the DMA API has nothing to do for it.
     pub(crate) maintained: bool,
 }
 
@@ -497,7 +503,7 @@ impl<T: Exporter> Ops<T> {
                 return Err(EINVAL);
             }
 
-            // From here on brackets wait, so nothing of the exporter runs.
+            // From here on brackets wait. The exporter may open one, so none of its code is called.
             let private = buf.private();
             let change = maintained.then(|| private.get_ref().maintained.change());
             // SAFETY: Importers undo their mappings before they detach, and keep the device bound

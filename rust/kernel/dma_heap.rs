@@ -99,17 +99,16 @@ pub(crate) fn mem_accounting() -> bool {
     unsafe { bindings::mem_accounting }
 }
 
-/// No name of a file is longer, in bytes.
+/// The length of the longest name of a file, in bytes.
 const NAME_MAX: usize = bindings::NAME_MAX as usize;
 
 impl<'a> Registrar<'a> {
-    /// Registers `heap` as `/dev/dma_heap/<name>`. It is live when this returns, or before.
+    /// Registers `heap` as `/dev/dma_heap/<name>`. It can be used before this returns.
     ///
-    /// The core takes the name for a format, and replaces `/`, so it must have neither that nor `%`. It
-    /// is the name of a file, so it is no longer than that can be.
+    /// The core uses the name as a format and replaces `/` in it. So the name must have neither
+    /// `%` nor `/`. It becomes the name of a file, which limits its length.
     ///
-    /// Returns its device if that has worked. Failure is logged, and remembered in case that no heap at
-    /// all can be registered. May sleep.
+    /// Returns the heap's device, or logs the error. May sleep.
     pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Option<HeapDevice> {
         self.try_add(name, heap)
             .inspect_err(|err| {
@@ -127,8 +126,8 @@ impl<'a> Registrar<'a> {
         {
             return Err(EINVAL);
         }
-        // The core notices a name that is taken only when sysfs does, which dumps the stack. So it
-        // still does if somebody else registers the name right now.
+        // The core leaves it to sysfs to refuse a name that is taken, and sysfs dumps the stack.
+        // It still does so if somebody else registers the name right now.
         if exists(name) {
             return Err(EEXIST);
         }
@@ -138,14 +137,14 @@ impl<'a> Registrar<'a> {
             ops: &VTable::<T>::OPS,
             priv_: core::ptr::from_ref(heap).cast_mut().cast(),
         };
-        // A heap can be opened before the last step that may fail. Whoever has a device node for it
-        // then may still be allocating after it has failed.
+        // A process that has a device node for the heap can open it before the last step that may
+        // fail, and may still be allocating after that has failed.
         let forever = self.stay();
         // SAFETY: The module and its data stay, and so do the name, the callbacks and the heap,
         // whether this succeeds or not.
         from_err_ptr(unsafe { bindings::dma_heap_add(&info) })?;
 
-        // Of the devices of a class that have the same name, only one at a time has a directory.
+        // Several devices of a class may have the same name, but only one of them has a directory.
         let dev = device::find(|candidate| is_heap(&candidate, name) && candidate.has_directory());
         Ok(HeapDevice(dev.ok_or(ENODEV)?, forever))
     }

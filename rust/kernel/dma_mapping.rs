@@ -38,7 +38,7 @@ impl Attrs {
     /// than bounce.
     pub(crate) const REQUIRE_COHERENT: Self = Self(bindings::DMA_ATTR_REQUIRE_COHERENT as c_ulong);
 
-    /// Nothing but the mapping.
+    /// No attribute.
     pub(crate) const NONE: Self = Self(0);
 
     /// Leave the CPU caches alone: they hold nothing of the memory.
@@ -83,8 +83,8 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_dev_dma_coherent(self.as_raw()) }
     }
 
-    /// Returns whether the device has a DMA mask; without one it can map nothing, and the DMA API
-    /// warns of the attempt.
+    /// Returns whether the device has a DMA mask. Without one it can map nothing, and the DMA API
+    /// warns about an attempt.
     #[inline]
     pub(crate) fn has_dma_mask(&self) -> bool {
         // SAFETY: The device is valid, and its mask is not taken away while it is bound.
@@ -98,8 +98,8 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_address_bits(self.as_raw()) }
     }
 
-    /// Returns whether an IOMMU translates the DMA of the device, with addresses from the DMA API,
-    /// and makes one piece of what the device maps.
+    /// Returns whether an IOMMU translates the DMA of the device to addresses that the DMA API
+    /// chooses. Then the device sees each mapping in one piece.
     #[inline]
     pub(crate) fn has_iommu(&self) -> bool {
         // SAFETY: The device is valid.
@@ -114,8 +114,8 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_longest_segment(self.as_raw(), size) }
     }
 
-    /// The longest piece that the DMA API can map for the device wherever it lies, in bytes: where
-    /// bounce buffers may be in between, what one of them holds.
+    /// The longest piece that the DMA API can map for the device wherever it lies, in bytes. Where
+    /// it may bounce, that is the size of one bounce buffer.
     #[inline]
     pub(crate) fn max_mapping(&self) -> usize {
         // SAFETY: The device is valid, and what the DMA API keeps for it stays meanwhile.
@@ -138,8 +138,8 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_dev_reaches_all(self.as_raw()) }
     }
 
-    /// Returns whether the DMA API has bounce buffers for memory that the device does not reach; else
-    /// it warns of the attempt.
+    /// Returns whether the DMA API has bounce buffers for memory that the device does not reach.
+    /// If it has none, it warns about an attempt to map such memory.
     pub(crate) fn can_bounce(&self) -> bool {
         // SAFETY: As above.
         unsafe { bindings::dmacoh_dev_can_bounce(self.as_raw()) }

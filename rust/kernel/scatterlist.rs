@@ -44,12 +44,13 @@ use kernel::{
 #[repr(transparent)]
 struct RawTable(Opaque<bindings::sg_table>);
 
-/// What a device takes as one segment.
+/// The limits of what a device takes as one segment.
 struct Limits<'a> {
     dev: DmaDevice<'a>,
     /// The longest in any memory, in bytes.
     longest: usize,
-    /// The longest in memory that the device does not reach, if there is any in the buffer, in bytes.
+    /// The longest in memory that the device does not reach, in bytes. None if it reaches the whole
+    /// buffer.
     bounced: Option<usize>,
     /// The mask of addresses whose multiples no segment may cross.
     boundary: usize,
@@ -175,8 +176,8 @@ impl Drop for RawTable {
 
 /// A table of all of [`Pages`], mapped for one device; unmapped when dropped.
 ///
-/// Each is made anew: it is the importer's until it is unmapped, and there are importers that
-/// write to it.
+/// Each mapping has a table of its own. It is the importer's until it is unmapped, and some
+/// importers write to it.
 ///
 /// # Invariants
 ///
@@ -211,12 +212,13 @@ impl MappedTable {
     /// # Errors
     ///
     /// - [`EINVAL`] if `pages` is empty or has more segments than the C side can count.
-    /// - [`EIO`] if `dev` does not reach all of the memory, and there are no bounce buffers, of which
-    ///   the DMA API would warn.
+    /// - [`EIO`] if `dev` does not reach all of the memory, and there are no bounce buffers. The
+    ///   DMA API would warn about that.
     /// - [`ENOMEM`] if there is no memory for the table or the mapping.
-    /// - [`EOPNOTSUPP`] if `dev` has no DMA mask, of which the DMA API would warn, and call a table
-    ///   of no segments mapped; or if `attrs` is [`Attrs::REQUIRE_COHERENT`] and the device does not
-    ///   snoop or reach all of the memory, of which the DMA API would warn as well.
+    /// - [`EOPNOTSUPP`] if `dev` has no DMA mask. The DMA API would warn about that, and succeed
+    ///   with a table of no segments.
+    /// - [`EOPNOTSUPP`] if `attrs` is [`Attrs::REQUIRE_COHERENT`], and the device does not snoop,
+    ///   or does not reach all of the memory. The DMA API would warn about the latter.
     /// - Otherwise as `dma_map_sgtable()`.
     ///
     /// # Safety
@@ -276,8 +278,8 @@ impl MappedTable {
         self.snoops
     }
 
-    /// Whether the device works on the memory itself and does not snoop, so that to synchronise it is
-    /// a matter of the caches alone.
+    /// Whether the device works on the memory itself and does not snoop. Then synchronising it is a
+    /// matter of the caches alone.
     #[inline]
     pub(crate) fn is_direct(&self) -> bool {
         !self.bounces && !self.snoops
@@ -289,8 +291,8 @@ impl MappedTable {
         self.bounces && self.is_written()
     }
 
-    /// Whether both are of the same memory, so that to synchronise one of them does all for the
-    /// other, if both are [direct](Self::is_direct).
+    /// Whether both map the same memory. If both are [direct](Self::is_direct) as well,
+    /// synchronising one of them is enough for both.
     #[inline]
     pub(crate) fn shares_memory(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.pages, &other.pages)
@@ -364,11 +366,11 @@ impl MappedTable {
         part.start == 0 && part.end == self.size()
     }
 
-    /// Calls `sync` with the DMA address and the size of each piece of `part`, which lies in one piece
-    /// both in memory and for the device. The entries before it cost a few instructions each.
+    /// Calls `sync` with the DMA address and the size of each piece of `part` that is contiguous
+    /// both in memory and for the device. Each entry before `part` costs a few instructions.
     fn pieces(&self, part: &Range<usize>, sync: impl Fn(bindings::dma_addr_t, usize)) {
         let table = self.table.0.get();
-        // What the device sees as one segment is one entry of the memory or several, in their order.
+        // One segment of the device consists of one entry of the memory or several, in their order.
         //
         // SAFETY: The table is valid, and has an entry.
         let (mut entry, mut segment) = unsafe { ((*table).sgl, (*table).sgl) };

@@ -40,7 +40,7 @@ use kernel::{
     }, //
 };
 
-/// A link in the directory of a device, which takes it along when it goes.
+/// A link in the directory of a device. It is removed together with that directory.
 ///
 /// # Invariants
 ///
@@ -102,8 +102,8 @@ fn check_name(name: &CStr) -> Result {
     }
 }
 
-/// Whether something can be added as `name` to a directory, which sysfs would not only refuse otherwise:
-/// it dumps the stack if the name is taken. So it still does if somebody else takes the name right now.
+/// Whether something can be added as `name` to a directory. Sysfs refuses a name that is taken as
+/// well, but dumps the stack. It still does so if somebody else takes the name right now.
 ///
 /// # Safety
 ///
@@ -118,10 +118,10 @@ unsafe fn check_new_name(parent: *mut bindings::kobject, name: &CStr) -> Result 
     }
 }
 
-/// What the files of a [`Directory`] give, in the order of the files.
+/// The contents of the files of a [`Directory`], in the order of the files.
 pub(crate) type Texts = KVec<KVec<u8>>;
 
-/// Whether there is a text for each file, and sysfs can show it.
+/// Whether there is a text for each file, short enough for sysfs.
 fn check(files: &[TextFile], texts: &Texts) -> Result {
     if texts.len() == files.len() && texts.iter().all(|text| text.len() < PAGE_SIZE) {
         Ok(())
@@ -136,12 +136,12 @@ struct Object {
     #[pin]
     kobj: Opaque<bindings::kobject>,
     files: &'static [TextFile],
-    /// What reading the files gives.
+    /// The contents of the files.
     #[pin]
     texts: Mutex<Texts>,
 }
 
-/// What lockdep tells the files of a [`Directory`] from others by. It wants a `static`, which a
+/// The key by which lockdep knows the files of a [`Directory`]. It has to be a `static`, which a
 /// [`TextFile`] need not be.
 #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
 static KEY: LockKey = LockKey(Opaque::zeroed());
@@ -192,8 +192,8 @@ pub(crate) struct Directory(NonNull<Object>);
 unsafe impl Send for Directory {}
 
 impl Directory {
-    /// Creates the directory `name` in that of `dev`, with these files, each of which gives one of the
-    /// texts. May sleep.
+    /// Creates the directory `name` in that of `dev`, with these files. The texts are their
+    /// contents, in the same order. May sleep.
     ///
     /// # Errors
     ///
@@ -258,7 +258,7 @@ impl Directory {
         unsafe { (*self.0.as_ptr()).kobj.get() }
     }
 
-    /// Replaces what all files give.
+    /// Replaces the contents of all files.
     ///
     /// # Errors
     ///
@@ -377,11 +377,11 @@ impl fmt::Write for Text<'_> {
     }
 }
 
-/// What a file of a device shows of a `T`, and how it is changed.
+/// How a file of a device is read and written. It is about a `T`.
 pub(crate) struct FileOps<T> {
-    /// Writes what a reader gets; a new line follows.
+    /// Writes the content for a reader. A new line is added to it.
     pub(crate) show: fn(&T, &mut Text<'_>) -> fmt::Result,
-    /// Takes what root has written, without a new line at the end. None if nobody may write.
+    /// Handles what root has written, without a new line at the end. None if nobody may write.
     pub(crate) store: Option<fn(&T, &str) -> Result>,
 }
 
@@ -457,7 +457,7 @@ unsafe extern "C" fn show_file_callback<T: Sync + 'static>(
     // SAFETY: The attribute is the first field of a `File`, which is never freed.
     let file = unsafe { &*attribute.cast::<File<T>>() };
     let mut text = Text {
-        // The driver core warns of whoever fills all of it.
+        // The driver core warns about a file that fills the whole page.
         //
         // SAFETY: The buffer is ours meanwhile, and larger than this.
         page: unsafe { core::slice::from_raw_parts_mut(buf.cast(), PAGE_SIZE - 1) },
