@@ -4,13 +4,13 @@
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 //!
-//! Page frames are mapped, not pages: nobody can pin them, as that would keep a page from being
+//! Page frames are mapped, not pages. So nobody can pin a page, which would keep it from being
 //! freed together with its block.
 //!
 //! Where memory and addresses are both aligned for it, one entry of the second level maps what
-//! otherwise takes a whole page table. The kernel makes such entries in the course of page faults
-//! only. So these parts of a mapping stay empty until one of them is touched, which fills all
-//! that have their entries in the same table. The other parts are filled at once.
+//! otherwise takes a whole page table. The kernel makes such entries only in page faults. So these
+//! parts of a mapping stay empty at first. The first access to one of them fills all parts that
+//! have their entries in the same table. The other parts of a mapping are filled at once.
 
 pub(crate) mod cache;
 pub(crate) mod cma;
@@ -55,10 +55,10 @@ const PMD_TABLE_SIZE: usize = bindings::DMACOH_PMD_TABLE_SIZE;
 const HAS_HUGE_ENTRIES: bool =
     cfg!(CONFIG_TRANSPARENT_HUGEPAGE) && cfg!(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP);
 
-/// A mapping of a dma-buf into a process, in the making.
+/// A mapping of a dma-buf into a process that is being set up.
 ///
-/// The lifetime is invariant. What can be borrowed from the dma-buf for just this long belongs to
-/// the exporter for as long as it lives.
+/// The lifetime is invariant. So what can be borrowed from the dma-buf for just this lifetime is
+/// part of the exporter, and lives as long as that.
 ///
 /// # Invariants
 ///
@@ -214,7 +214,7 @@ impl Run {
     unsafe fn fill(&self, vma: *mut bindings::vm_area_struct) -> Result {
         match self.nr_pages() {
             0 => Ok(()),
-            // Half the work of what follows.
+            // Half the work of `remap_pfn_range()`.
             1 => {
                 // SAFETY: By this function's safety requirements.
                 match unsafe { bindings::vmf_insert_pfn(vma, self.addr.start, self.pfn) } {
@@ -236,7 +236,7 @@ impl Run {
     }
 }
 
-/// What makes a [`BufferVma`] fill itself.
+/// The operations of a mapping: page faults fill it.
 ///
 /// No `static`: with `CONFIG_USERFAULTFD` the structure has a pointer, and is not [`Sync`].
 const VM_OPS: &bindings::vm_operations_struct = &bindings::vm_operations_struct {
@@ -297,7 +297,8 @@ impl<'a> Fault<'a> {
         }
     }
 
-    /// The part of the VMA around the address that has this size and alignment, a power of two.
+    /// The part of the VMA in the aligned range of `size` bytes around the address. `size` is a
+    /// power of two.
     fn window(&self, size: usize) -> Range<usize> {
         let start = self.addr & !(size - 1);
 
@@ -313,8 +314,8 @@ impl<'a> Fault<'a> {
         Some(Run::new(blocks.first()?, skip, addr, within.clone()))
     }
 
-    /// Maps page by page what an entry of the second level would map: the VMA covers only part of
-    /// it, or the process wants no such entries.
+    /// Maps page by page what an entry of the second level would map. The kernel asks for that if
+    /// the VMA covers only part of it, or if the process has forbidden such entries.
     fn fill(&self) -> bindings::vm_fault_t {
         let Some(run) = self.run(self.addr, &self.window(PMD_SIZE)) else {
             return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
@@ -330,8 +331,8 @@ impl<'a> Fault<'a> {
         }))
     }
 
-    /// Maps by an entry of the second level, or makes that writable; and all others in the same
-    /// table that there can be.
+    /// Maps by an entry of the second level, or makes that entry writable. Makes all other entries
+    /// that are possible in the same table.
     fn fill_huge(&self) -> bindings::vm_fault_t {
         let table = self.window(PMD_TABLE_SIZE);
         let addr = self.addr;
@@ -362,7 +363,7 @@ impl<'a> Fault<'a> {
     }
 }
 
-/// What a page fault comes to that has to map all this: the first error, if there is one.
+/// The result of a page fault that inserts several entries: the first error, if there is one.
 fn until_error(mut inserted: impl Iterator<Item = bindings::vm_fault_t>) -> bindings::vm_fault_t {
     const NOPAGE: bindings::vm_fault_t = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
 

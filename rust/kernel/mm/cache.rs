@@ -34,12 +34,12 @@ use kernel::{
 
 /// Writes back and invalidates what the CPU caches hold of memory.
 ///
-/// There is no function for that which modules may call; but the DMA API does it for a device that
+/// Modules can call no function that does just this. But the DMA API does it for a device that
 /// does not snoop. So this is such a device.
 pub(crate) struct Cleaner(faux::Registration);
 
 impl Cleaner {
-    /// To make a mapping write-combining cleans the caches on x86.
+    /// Whether there is nothing to do: on x86, making a mapping write-combining cleans the caches.
     const IS_NEEDLESS: bool = cfg!(CONFIG_X86);
 
     /// Creates a device of this name. May sleep.
@@ -71,8 +71,8 @@ impl Cleaner {
         faux_device(&self.0)
     }
 
-    /// Prepares a block for being mapped write-combining: from now on nothing of it is in the caches. May
-    /// sleep.
+    /// Prepares a block for being mapped write-combining. From then on the caches hold nothing of
+    /// it. May sleep.
     ///
     /// # Errors
     ///

@@ -34,7 +34,8 @@ unsafe impl Send for Cma {}
 unsafe impl Sync for Cma {}
 
 impl Cma {
-    /// All areas, that which devices without one of their own use first, if the kernel has it.
+    /// All areas. The first is the default area, which devices without an area of their own use,
+    /// if the kernel has it.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..).map_while(|index| {
             // SAFETY: Callable in any context.
@@ -54,8 +55,8 @@ impl Cma {
         unsafe { CStr::from_char_ptr(bindings::dmacoh_cma_name(self.0.as_ptr())) }
     }
 
-    /// Where the area lies, or at least where it may lie, and how large it is, or at most. None if it
-    /// has not a single page to give. May sleep.
+    /// Where the area lies, and how large it is. Where the kernel does not tell, these are upper
+    /// limits. None if the area has no page to give. May sleep.
     pub(crate) fn extent(self) -> Option<Extent> {
         // SAFETY: The area exists always.
         Extent::from_raw(unsafe { bindings::dmacoh_cma_extent(self.0.as_ptr()) })

@@ -7,13 +7,13 @@
 use crate::bindings;
 use core::ptr::NonNull;
 
-/// Tells a memory cgroup from all others that there are or have been. It keeps no reference, so the
-/// cgroup may have gone.
+/// Identifies a memory cgroup among all that exist or have existed. It holds no reference, so the
+/// cgroup may have been freed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u64);
 
 impl Id {
-    /// That of memory which is charged to nobody, as is all of the root's.
+    /// That of memory which is charged to nobody. The root is never charged.
     pub(crate) const NONE: Self = Self(0);
 
     /// That of the current task's cgroup.
@@ -23,8 +23,8 @@ impl Id {
         Self(unsafe { bindings::dmacoh_current_memcg_id() })
     }
 
-    /// That of the cgroup that a page is charged to: of the parent, if it has gone, and one that no
-    /// cgroup has, if it is going.
+    /// That of the cgroup that a page is charged to. If that has been removed, it is the parent's.
+    /// Meanwhile it is one that no cgroup has.
     ///
     /// # Safety
     ///
@@ -38,8 +38,8 @@ impl Id {
 
 /// A reference to a memory cgroup, or to none where the kernel has no such controller.
 ///
-/// A cgroup that somebody has a reference to does not go away when it is removed. So keep one for as
-/// long as it takes to do something, and an [`Id`] otherwise.
+/// A reference keeps a cgroup that is removed from being freed. So hold one no longer than an
+/// operation takes, and keep an [`Id`] otherwise.
 ///
 /// # Invariants
 ///
@@ -71,7 +71,7 @@ impl Memcg {
         self.0
     }
 
-    /// Tells the cgroup from all others.
+    /// The identifier of the cgroup.
     pub(crate) fn id(&self) -> Id {
         // SAFETY: By the type invariants.
         Id(unsafe { bindings::dmacoh_memcg_id(self.0) })

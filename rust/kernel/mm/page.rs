@@ -71,12 +71,12 @@ pub(crate) enum Zone {
     Dma32,
 }
 
-/// What tells blocks from the page allocator apart, besides their size.
+/// The properties of a block from the page allocator, besides its size.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
     /// Where they lie.
     pub(crate) zone: Zone,
-    /// What they have been prepared for.
+    /// How they have been prepared to be mapped.
     pub(crate) caching: Caching,
 }
 
@@ -103,7 +103,7 @@ impl<T> PerKind<T> {
         ])
     }
 
-    /// That of `kind`.
+    /// The one for `kind`.
     #[inline]
     pub(crate) fn get(&self, kind: Kind) -> &T {
         let [first, second, third, fourth] = &self.0;
@@ -116,7 +116,7 @@ impl<T> PerKind<T> {
         }
     }
 
-    /// That of `kind`, to be changed.
+    /// The one for `kind`, to be changed.
     #[inline]
     pub(crate) fn get_mut(&mut self, kind: Kind) -> &mut T {
         let [first, second, third, fourth] = &mut self.0;
@@ -134,7 +134,8 @@ impl<T> PerKind<T> {
         self.0.iter()
     }
 
-    /// All of those whose blocks may be taken for `zone`, the scarcest memory first, to be changed.
+    /// The ones for the kinds whose blocks may be taken for `zone`, to be changed. The scarcest
+    /// memory comes first.
     pub(crate) fn within(&mut self, zone: Zone) -> impl Iterator<Item = &mut T> {
         let others = match zone {
             Zone::All => 0,
@@ -145,13 +146,13 @@ impl<T> PerKind<T> {
     }
 }
 
-/// How hard the page allocator tries. None calls the OOM killer, and neither logs a failure.
+/// How hard the page allocator tries. It never calls the OOM killer, and never logs a failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
     /// Take a block that is free now; reclaim nothing.
     AtHand,
-    /// Take a block that is free now, and reclaim memory of the memory cgroup once so that it can be
-    /// charged.
+    /// Take a block that is free now. Reclaim memory of the memory cgroup once, so that the block
+    /// can be charged to it.
     Charge,
     /// Reclaim memory for it, for as long as that makes progress.
     Reclaim,
@@ -180,13 +181,13 @@ enum Origin {
 /// - `cma` is the contiguous memory area that they are from, if they are from one.
 /// - The direct mapping of the pages is write-back if `kind` says so.
 ///
-/// The first two fields are those of a `struct dmacoh_block`. Small, so that moving it is a matter of
-/// a few registers.
+/// The first two fields are those of a `struct dmacoh_block`. The structure is small, so that a
+/// move takes few registers.
 #[repr(C)]
 pub(crate) struct PageBlock {
     page: NonNull<bindings::page>,
     nr_pages: usize,
-    /// In which page of a buffer it begins. Set by [`Pages::push`].
+    /// The number of pages before it in its buffer. Set by [`Pages::push`].
     index: u32,
     kind: Kind,
     /// See [`PageBlock::spoil`].
@@ -254,7 +255,7 @@ impl PageBlock {
         }
     }
 
-    /// Whether the page allocator has such a block now, which may be another's a moment later.
+    /// Whether the page allocator has such a block now. Somebody else may take it a moment later.
     pub(crate) fn is_at_hand(nr_pages: usize, zone: Zone) -> bool {
         let gfp = Self::gfp(zone, Effort::AtHand);
 
@@ -368,7 +369,7 @@ impl PageBlock {
         start..=start + (self.size() as u64 - 1)
     }
 
-    /// What the block has been prepared for.
+    /// How the block has been prepared to be mapped.
     #[inline]
     pub(crate) fn caching(&self) -> Caching {
         self.kind.caching
@@ -389,7 +390,8 @@ impl PageBlock {
         Ok(())
     }
 
-    /// Says that the block is only good for being freed: [`Pages::push`] and [`Stack::push`] refuse it.
+    /// Marks the block as fit for nothing but being freed: [`Pages::push`] and [`Stack::push`]
+    /// refuse it.
     pub(crate) fn spoil(&mut self) {
         self.is_spoilt = true;
     }
@@ -398,9 +400,9 @@ impl PageBlock {
     ///
     /// # Safety
     ///
-    /// The zeroes may be in the caches only, behind which is what the memory's last user wrote. So the
-    /// caller must clean the caches of a write-combining block before somebody else gets it, or
-    /// [spoil](Self::spoil) it.
+    /// The zeroes may be in the caches only, while the memory holds what its last user has
+    /// written. So the caller must clean the caches of a write-combining block before somebody
+    /// else gets it, or [spoil](Self::spoil) it.
     pub(crate) unsafe fn zero_in_cache(&mut self, pages: Range<usize>) {
         let end = pages.end.min(self.nr_pages);
         let start = pages.start.min(end);
@@ -419,7 +421,7 @@ impl PageBlock {
         };
     }
 
-    /// Counts the block among the memory that the kernel can get back, or no longer.
+    /// Has the kernel count the block as memory that it can reclaim, or no longer.
     #[inline]
     pub(crate) fn set_reclaimable(&self, reclaimable: bool) {
         // CAST: A block is far smaller than all memory.
@@ -442,8 +444,8 @@ impl PageBlock {
         matches!(self.origin, Origin::Allocator).then_some(self.kind)
     }
 
-    /// The memory cgroup that the block is charged to: the parent, if that has gone, and one that no
-    /// cgroup has, if it is going.
+    /// The memory cgroup that the block is charged to. If that has been removed, it is the parent.
+    /// Meanwhile it is an identifier that no cgroup has.
     #[inline]
     pub(crate) fn memcg(&self) -> memcg::Id {
         // SAFETY: The page is valid by the type invariants.
@@ -461,8 +463,8 @@ impl PageBlock {
 }
 
 impl PageBlock {
-    /// Makes the kernel's own mapping of the pages write-combining where another mapping of them
-    /// may not differ, until they are freed: on x86. May sleep.
+    /// Makes the kernel's own mapping of the pages write-combining until they are freed. Only x86
+    /// needs that, where all mappings of a page must have the same caching. May sleep.
     ///
     /// # Errors
     ///
@@ -489,7 +491,7 @@ impl Drop for PageBlock {
                 bindings::dmacoh_set_memory_wb(self.address().addr().get(), self.nr_pages as c_int)
             });
             if let Err(err) = result {
-                // Whoever got these pages next would have them uncached without knowing.
+                // Their next user would have them uncached without knowing.
                 pr_err!(
                     "{} pages are lost, as they cannot be made cacheable: {:?}\n",
                     self.nr_pages,
@@ -539,7 +541,8 @@ impl Caching {
     }
 }
 
-/// Blocks on a stack that takes no memory: each is linked to the next by its own `struct page`.
+/// A stack of blocks that takes no memory: each block is linked to the next by its own `struct
+/// page`.
 ///
 /// # Invariants
 ///
@@ -601,7 +604,7 @@ impl Drop for Stack {
     }
 }
 
-/// A list of blocks. To keep a single one, as for most buffers, takes no memory.
+/// A list of blocks. A list of one block, which most buffers have, takes no memory.
 #[derive(Default)]
 pub(crate) enum Blocks {
     #[default]
@@ -611,7 +614,7 @@ pub(crate) enum Blocks {
 }
 
 impl Blocks {
-    /// Adds a block behind the others. So many more are expected, this one included.
+    /// Adds a block behind the others. The list gets room for `expected` more, this one included.
     ///
     /// # Errors
     ///
@@ -681,15 +684,15 @@ pub(crate) trait Keeper: Send + Sync {
     /// Takes the blocks of a buffer, and leaves those that are to be freed. May sleep.
     fn keep(&self, blocks: &mut Blocks);
 
-    /// A [`Home`] has gone.
+    /// A [`Home`] has been dropped.
     fn left(&self);
 }
 
-/// Where a buffer leaves its blocks.
+/// The right of one buffer to leave its blocks to a [`Keeper`].
 pub(crate) struct Home(Arc<dyn Keeper>);
 
 impl Home {
-    /// One of a buffer. The keeper is told when it goes.
+    /// Creates it. The keeper is told when it is dropped.
     pub(crate) fn new(keeper: Arc<dyn Keeper>) -> Self {
         Self(keeper)
     }
@@ -715,13 +718,13 @@ pub(crate) struct Pages {
     /// See [`Pages::span`].
     span: usize,
     caching: Caching,
-    /// What takes the blocks when the buffer has gone, if they do not go back to where they came
-    /// from.
+    /// The keeper that takes the blocks when the buffer has gone. Without one they are dropped.
     home: Option<Home>,
 }
 
 impl Pages {
-    /// Creates the memory of a buffer that has none yet. `home` gets its blocks in the end.
+    /// Creates the memory of a buffer, without a block yet. `home` says who takes the blocks in
+    /// the end.
     ///
     /// # Errors
     ///
@@ -741,8 +744,8 @@ impl Pages {
         )
     }
 
-    /// Adds a block behind the others. What it holds is what the user of the buffer will see. So
-    /// many more are expected, this one included.
+    /// Adds a block behind the others. The user of the buffer will see what the block holds. The
+    /// list gets room for `expected` more blocks, this one included.
     ///
     /// # Errors
     ///
@@ -771,8 +774,8 @@ impl Pages {
         &self.blocks
     }
 
-    /// The blocks from that with the page of this index on, and which of its pages that is. No
-    /// blocks, if it is beyond the end.
+    /// The blocks from the one on that has page `index` of the buffer, and the index of that page
+    /// in its block. There are no blocks if `index` is beyond the end.
     pub(crate) fn blocks_from(&self, index: usize) -> (&[PageBlock], usize) {
         let start = |block: &PageBlock| block.index as usize;
         let behind = self.blocks.partition_point(|block| start(block) <= index);
@@ -818,8 +821,8 @@ impl Drop for Pages {
     }
 }
 
-/// An estimate of the pages of `zone` that can be allocated, what can be reclaimed or swapped out
-/// included and contiguous memory not.
+/// An estimate of the pages of `zone` that can be allocated. It includes what can be reclaimed or
+/// swapped out, and excludes contiguous memory.
 pub(crate) fn available(zone: Zone) -> usize {
     // SAFETY: Callable in any context.
     let pages = unsafe {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches that give memory back when it is short, each memory cgroup's first when that one is.
+//! Caches that give memory back when it is short. If a memory cgroup is short of memory, they give
+//! back what they keep for that cgroup.
 //!
 //! C headers: [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h),
 //! [`include/linux/list_lru.h`](srctree/include/linux/list_lru.h)
@@ -45,8 +46,8 @@ pub(crate) trait Reclaim: Send + Sync + 'static {
     /// How many pages there are to give back. Must not sleep.
     fn reclaimable(&self) -> usize;
 
-    /// Frees at least `nr_pages` pages, or all, and returns how many. Called in the midst of
-    /// somebody's allocation: it must not allocate, nor take a lock that is held while allocating.
+    /// Frees at least `nr_pages` pages, or all, and returns how many. Called while a task
+    /// allocates: it must neither allocate nor take a lock that is held while allocating.
     fn reclaim(&self, nr_pages: usize) -> usize;
 }
 
@@ -75,8 +76,8 @@ unsafe impl<T: Reclaim> Send for Shrinker<T> {}
 // SAFETY: As above.
 unsafe impl<T: Reclaim> Sync for Shrinker<T> {}
 
-/// The slab cache that items come from: only memory from such a one prepares a `list_lru` for the
-/// cgroup that it is charged to.
+/// The slab cache that items come from. Only an allocation from a slab cache prepares a `list_lru`
+/// for the cgroup that it is charged to.
 struct ItemCache(NonNull<bindings::kmem_cache>);
 
 impl Drop for ItemCache {
@@ -86,7 +87,7 @@ impl Drop for ItemCache {
     }
 }
 
-/// What is on the list of a cgroup.
+/// An item on the list of a cgroup.
 #[repr(C)]
 struct Item<T> {
     list: bindings::list_head,
@@ -160,8 +161,9 @@ impl<T: Reclaim> Shrinker<T> {
         Ok(this)
     }
 
-    /// Lets the kernel ask for memory from now on, for ever: whoever let the last reference go within
-    /// a callback would wait for its end. May sleep.
+    /// Lets the kernel ask for memory from now on, for ever. May sleep.
+    ///
+    /// It cannot be undone: a callback that dropped the last reference would wait for its own end.
     pub(crate) fn register(self: &Arc<Self>, _: Forever) {
         if !self.is_registered.xchg(true, Relaxed) {
             core::mem::forget(self.clone());
@@ -201,8 +203,8 @@ impl<T: Reclaim> Shrinker<T> {
     }
 
     /// Calls `visit` for up to `count` items on the list that a cgroup has for a memory node, with
-    /// its lock held. It says where on the list the item goes: an item that goes to the end is
-    /// visited again if the count allows it.
+    /// the list's lock held. `visit` says where on the list the item goes. An item that goes to
+    /// the end is visited again if the count allows it.
     ///
     /// # Safety
     ///
@@ -250,8 +252,8 @@ impl<T: Reclaim> Shrinker<T> {
         };
     }
 
-    /// Lets what is on the list that a cgroup has for a memory node give back so many pages, or
-    /// all; says how many it gave.
+    /// Has the items on the list that a cgroup has for a memory node give back `wanted` pages, or
+    /// all. Returns how many they gave.
     ///
     /// # Safety
     ///
@@ -302,8 +304,8 @@ impl<T: Reclaim> PinnedDrop for Shrinker<T> {
     }
 }
 
-/// All memory nodes. An item is on the list of the one that its own memory is from; what it stands
-/// for is not told apart by node.
+/// All memory nodes. An item is on the list of the node that its own memory is from. The memory
+/// that the cache keeps may be from any node.
 fn nodes() -> impl Iterator<Item = c_int> {
     // Their numbers may have gaps, for which there is no list.
     let next = |node| {
@@ -343,8 +345,8 @@ impl<T: Reclaim> core::ops::Deref for Member<T> {
 
 impl<T: Reclaim> Drop for Member<T> {
     fn drop(&mut self) {
-        // The item itself tells which list it is on. A cgroup that has gone does not: its number in
-        // `list_lru` may be another cgroup's by now.
+        // The list is found by the item itself. It cannot be found by a cgroup that has gone, whose
+        // number in `list_lru` another cgroup may have by now.
         // SAFETY: By the type invariants. Callbacks look at an item with the list's lock held, so
         // none does when it has been taken off.
         unsafe {

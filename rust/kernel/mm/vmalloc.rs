@@ -20,8 +20,8 @@ use kernel::{
 
 /// A contiguous kernel mapping of all of [`Pages`], which it keeps alive.
 ///
-/// Memory in one block is used at the address it has anyway, if that is mapped as the buffer is to
-/// be; other memory takes room in the vmalloc area.
+/// Memory in one block is used at its address in the direct mapping, if that has the caching of the
+/// buffer. Other memory takes room in the vmalloc area.
 ///
 /// # Invariants
 ///
