@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a module says of itself in C: its tracepoint, its parameters, its exports.
+ * What a module can declare in C only: its tracepoint, its parameters, its exports.
  */
 
 #include <linux/dmabuf_coherency.h>
@@ -33,8 +33,8 @@ MODULE_PARM_DESC(pool_percent,
 		 "How much of the memory may be kept for new buffers, in per cent; 0 is none");
 
 /*
- * The parameter "links". The text is kept here for reading; what it means is
- * decided in Rust, which refuses what it cannot follow.
+ * The parameter "links". The text is kept here for reading. Rust decides what it
+ * means, and refuses what it cannot follow.
  */
 static char *links;
 
@@ -89,7 +89,7 @@ void dmacoh_apply_links(void)
 
 MODULE_VERSION(DMACOH_VERSION);
 
-/* Its heap is there first, also where that is a module. */
+/* The heap "system" exists first, also where a module has it. */
 MODULE_SOFTDEP("pre: system_heap");
 
 /* Defined in exports.rs. */

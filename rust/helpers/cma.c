@@ -10,7 +10,7 @@
 #include "helpers.h"
 
 #ifdef CONFIG_DMA_CMA
-/* The default area first, if there is one; NULL behind the last. */
+/* The default area comes first, if there is one. NULL behind the last. */
 struct cma *dmacoh_cma_area(unsigned int index)
 {
 	struct cma *preferred = dev_get_cma_area(NULL), *cma;
@@ -36,7 +36,7 @@ const char *dmacoh_cma_name(const struct cma *cma)
 					       cma_get_name(cma);
 }
 
-/* What the device tree says of an area, or of all areas in a zone. */
+/* The extent of an area, or of all areas in a zone, by the device tree. */
 static struct dmacoh_extent reserved_extent(const struct cma *cma,
 					    const struct zone *zone)
 {
@@ -64,10 +64,10 @@ static struct dmacoh_extent reserved_extent(const struct cma *cma,
 }
 
 /*
- * Where an area lies is told of those in the device tree. Any other is in one
- * zone, and has no more of its contiguous memory than is not theirs. Nothing for
- * an area that has no page to give: one that the kernel could not activate never
- * has any.
+ * The device tree tells where its areas lie. Any other area lies in one zone, and
+ * is no larger than what the areas of the device tree leave of the contiguous
+ * memory there. The extent of an area that has no page to give is empty: an area
+ * that the kernel could not activate never has any.
  */
 struct dmacoh_extent dmacoh_cma_extent(struct cma *cma)
 {

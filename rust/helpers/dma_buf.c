@@ -11,7 +11,7 @@ void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr)
 	iosys_map_set_vaddr(map, vaddr);
 }
 
-/* Waits for the devices that the CPU must not be in the way of. */
+/* Waits for devices: for those that write, and with @write for those that read. */
 int dmacoh_wait_fences(struct dma_buf *buf, bool write)
 {
 	long ret;

@@ -15,8 +15,8 @@ bool dmacoh_dev_dma_coherent(const struct device *dev)
 }
 
 /*
- * Whether an IOMMU makes one piece of what @dev maps. Those of a device that the
- * machine does not trust stay apart, as each may bounce.
+ * Whether an IOMMU makes one piece of what @dev maps. The pieces of a device that
+ * the machine does not trust stay apart, because each may bounce.
  */
 bool dmacoh_dev_has_iommu(const struct device *dev)
 {
@@ -42,9 +42,8 @@ static bool is_encrypted_for(const struct device *dev)
 }
 
 /*
- * Whether the DMA API has nothing between @dev and memory that it might bounce
- * by. DMA ops of an architecture's own may do anything: those of Xen's dom0
- * bounce although they are told not to.
+ * Whether the DMA API never bounces what @dev reaches. DMA ops of an architecture
+ * may do anything: those of Xen's dom0 bounce although they are told not to.
  */
 static bool is_unbounced(struct device *dev)
 {
@@ -62,9 +61,10 @@ bool dmacoh_dev_reaches_all(struct device *dev)
 }
 
 /*
- * Whether there are bounce buffers for what @dev does not reach, and it reaches
- * those: of the first pool, which is tried first whether it does or not. Operations
- * of a platform's own see to that themselves.
+ * Whether there are bounce buffers for memory that @dev does not reach, and it
+ * reaches the buffers. Those of the first pool count, which the DMA API tries
+ * first whether the device reaches them or not. DMA ops of a platform have buffers
+ * of their own.
  */
 bool dmacoh_dev_can_bounce(struct device *dev)
 {
@@ -82,8 +82,8 @@ bool dmacoh_dev_can_bounce(struct device *dev)
 }
 
 /*
- * Whether the bus has one window for all that lies from @first to @last. What
- * lies between two windows is not reached.
+ * Whether one window of the bus has all memory from @first to @last. A device does
+ * not reach what lies between two windows.
  */
 static bool is_in_one_window(const struct device *dev, u64 first, u64 last)
 {
@@ -132,9 +132,9 @@ unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
 			      dev->dma_parms->max_segment_size : 0;
 
 	/*
-	 * Debugging compares segments with what is assumed of a driver that
-	 * states nothing. So does the IOMMU code, which otherwise counts what it
-	 * merges in 32 bits.
+	 * Debugging of the DMA API compares segments with the default where the
+	 * driver states nothing. The IOMMU code merges segments up to the default,
+	 * and counts their size in 32 bits.
 	 */
 	if (IS_ENABLED(CONFIG_DMA_API_DEBUG_SG) ||
 	    (dev_dma_iommu(dev) && size > U32_MAX))
@@ -147,9 +147,9 @@ unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
 }
 
 /*
- * The boundary is one of addresses that the device sees. Where these differ from
- * physical ones, what is returned is no larger than what they differ by is a
- * multiple of, so that it holds for both.
+ * The boundary applies to addresses that the device sees. Where these differ from
+ * physical addresses, the difference is a multiple of what is returned, so that
+ * the boundary holds for both.
  */
 unsigned long dmacoh_segment_boundary(struct device *dev)
 {

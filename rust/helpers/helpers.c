@@ -4,7 +4,7 @@
  * subsystem, as in the kernel's rust/helpers. All are one object.
  */
 
-/* What others measure memory by. */
+/* Others below use its functions. */
 #include "page.c"
 
 #include "cma.c"

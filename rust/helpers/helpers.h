@@ -36,7 +36,7 @@ struct dmacoh_block {
 	unsigned long nr_pages;
 };
 
-/* Where memory lies, and how much of it there is; all 0 if there is none. */
+/* Where memory lies, and how much of it there is. All 0 if there is none. */
 struct dmacoh_extent {
 	u64 first;
 	u64 last;
@@ -45,7 +45,7 @@ struct dmacoh_extent {
 
 /*
  * How a device node imports buffers: the device that its driver attaches, and
- * what tells of the way. NULL where the node does not say.
+ * the pointers that tell how it does so. NULL where the node does not tell.
  */
 struct dmacoh_node {
 	struct device *dev;

@@ -10,7 +10,7 @@ bool dmacoh_memcg_disabled(void)
 }
 
 #ifdef CONFIG_MEMCG
-/* The task may be moved, and what it was in may go, at any time. */
+/* The task may leave the control group, and the group may go, at any time. */
 static struct mem_cgroup *current_memcg_rcu(void)
 {
 	return dmacoh_memcg_disabled() ? NULL : mem_cgroup_from_task(current);
@@ -34,9 +34,9 @@ void dmacoh_memcg_put(struct mem_cgroup *memcg)
 }
 
 /*
- * A number that no other control group ever gets, nor this one once its memory
- * controller has been off. 0 for the root, which is charged for nothing, and for
- * none.
+ * A number that no other control group ever gets. This one gets another if its
+ * memory controller is switched off and on. 0 for the root, which is never charged,
+ * and for no group.
  */
 u64 dmacoh_memcg_id(struct mem_cgroup *memcg)
 {
@@ -55,8 +55,8 @@ u64 dmacoh_current_memcg_id(void)
 }
 
 /*
- * What @page is charged to: the parent, once a control group has gone, and
- * meanwhile a number that none has.
+ * The control group that @page is charged to. If that has been removed, it is the
+ * parent. Meanwhile it is a number that no group has.
  */
 u64 dmacoh_page_memcg_id(struct page *page)
 {

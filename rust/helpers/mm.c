@@ -44,10 +44,10 @@ void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
  * Maps at @addr, which has its entry in the same table as the address of the
  * fault.
  *
- * A page table may have come there meanwhile, if the process has just forbidden
- * huge entries. The core warns of that only where it is to make an entry
- * writable. So that is asked for only where there is an entry that is not; a
- * new one is as writable as the mapping anyway.
+ * A page table may have taken the place of the entry meanwhile, if the process has
+ * just forbidden huge entries. The core warns about that only if it is asked to
+ * make the entry writable. So it is asked only where an entry exists that is not
+ * writable. A new entry is as writable as the mapping anyway.
  */
 vm_fault_t dmacoh_vmf_insert_pfn_pmd(const struct vm_fault *vmf,
 				     unsigned long addr, unsigned long pfn)

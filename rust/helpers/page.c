@@ -120,13 +120,13 @@ void dmacoh_mod_reclaimable(struct page *page, long nr_pages)
 			    nr_pages);
 }
 
-/* What swapping can make room for of so many pages of anonymous memory. */
+/* How many of so many pages of anonymous memory can be swapped out. */
 static long swappable_pages(unsigned long anonymous)
 {
 	return min_t(long, get_nr_swap_pages(), anonymous);
 }
 
-/* Contiguous memory is for pages that can be moved, which these cannot. */
+/* Contiguous memory is left out: it is for pages that can be moved. */
 
 long dmacoh_available_pages(void)
 {

@@ -4,7 +4,7 @@
 
 #include "helpers.h"
 
-/* Whether there is something of that name in the directory of @kobj. */
+/* Whether the directory of @kobj has an entry of that name. */
 bool dmacoh_sysfs_has(struct kobject *kobj, const char *name)
 {
 	struct kernfs_node *found = sysfs_get_dirent(kobj->sd, name);
