@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mappings of a dma-buf that CPU access has to be bracketed for.
+//! The mappings of a dma-buf that brackets around CPU access have to maintain.
 //!
-//! Most buffers have none, so that a bracket costs them a load, and no lock.
+//! Most buffers have no such mapping. A bracket of theirs reads a flag, and takes no lock.
 
 use crate::kernel::{
     compat::smp_mb,
@@ -27,7 +27,7 @@ use kernel::{
 
 /// A mapped table, as the importer of a dma-buf gets it.
 ///
-/// It comes first, so that the address which the importer gets is that of the whole.
+/// The table comes first, so that the address which the importer gets is that of the whole.
 #[repr(C)]
 pub(crate) struct Table {
     pub(crate) mapped: MappedTable,
@@ -35,7 +35,7 @@ pub(crate) struct Table {
     pub(crate) is_maintained: bool,
 }
 
-/// None from the start, as even an empty vector is not dropped for nothing.
+/// None before there is a table, because even an empty vector takes time to drop.
 type Tables = Option<KVVec<Arc<Table>>>;
 
 /// What is known of the mappings.
@@ -70,14 +70,14 @@ impl Maintained {
         })
     }
 
-    /// Keeps brackets waiting, so that a table can be mapped and listed, or unlisted and unmapped.
-    /// May sleep.
+    /// Keeps brackets waiting until the result is dropped. Meanwhile a table can be mapped and
+    /// listed, or unlisted and unmapped. May sleep.
     pub(crate) fn change(&self) -> Change<'_> {
         let known = self.known.lock();
 
         self.any.store(true, Relaxed);
-        // Pairs with the barrier in `sync_for_device()`: either that finds a table which is being
-        // mapped, or what the CPU wrote before is seen when it is mapped.
+        // Pairs with the barrier in `sync_for_device()`. Either that function sees the flag, or the
+        // mapping that follows sees what the CPU has written before.
         smp_mb();
         Change {
             known,
@@ -85,10 +85,11 @@ impl Maintained {
         }
     }
 
-    /// Whether there is no table. What devices wrote by tables that were unmapped is visible then.
+    /// Whether there is no table. If so, the CPU sees what devices have written by tables that
+    /// have been unmapped.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        // Pairs with the drop of a `Change`: what was unmapped brought what its device wrote.
+        // Pairs with the drop of a `Change`, before which the table has been unmapped.
         !self.any.load(Acquire)
     }
 
@@ -100,7 +101,7 @@ impl Maintained {
         if known.snooping_writer {
             sync_direct(written(), |table| table.sync_for_device(part));
         }
-        // Before bounce buffers are copied: to invalidate the caches afterwards would lose what has
+        // Invalidate the caches before bounce buffers are copied. Afterwards it would lose what has
         // been copied.
         let others = sync_direct(written(), |table| table.sync_for_cpu(part));
         if others {
@@ -141,8 +142,9 @@ fn mapped(tables: &Tables) -> impl Iterator<Item = &MappedTable> {
         .map(|table| &table.mapped)
 }
 
-/// Synchronises those of the tables that have no bounce buffers. One stands for the others that share
-/// memory with it: mostly that is all of them. Returns whether there are any that have.
+/// Synchronises those of the tables that have no bounce buffers. Of tables that share memory,
+/// which mostly are all, only one is synchronised. Returns whether other tables have bounce
+/// buffers.
 fn sync_direct<'a>(
     tables: impl Iterator<Item = &'a MappedTable>,
     sync: impl Fn(&MappedTable),
@@ -161,8 +163,8 @@ fn sync_direct<'a>(
     others
 }
 
-/// Makes what has been copied out of bounce buffers visible to other devices. It is in the caches, where
-/// a later invalidation would lose it.
+/// Makes what has been copied out of bounce buffers visible to other devices. It is in the caches,
+/// and a later invalidation would lose it.
 fn show_copied(tables: &Tables, part: &Range<usize>) {
     sync_direct(mapped(tables), |table| table.sync_for_device(part));
 }
@@ -206,7 +208,7 @@ impl Change<'_> {
         if self.known.snooping_writer && mapped.is_direct() && mapped.is_written() {
             mapped.sync_for_device(&all);
         }
-        // A bracket that does not find it must find what its device wrote.
+        // Unmap it before brackets go on: one that does not find it relies on that.
         drop(table);
         if copied {
             show_copied(&self.known.tables, &all);
