@@ -126,8 +126,7 @@ impl Device {
 
 /// The heaps that the module was told to link the devices of a driver to, if it was told any.
 fn heaps_by_rule(system: &System, driver: &str) -> Result<Option<Vec<String>>> {
-    let rules = attribute(&system.sys("module/dmabuf_coherency/parameters/links"))?;
-    let rules = rules.unwrap_or_default();
+    let rules = system.rules()?;
     let mut rules = rules.split(',').filter_map(|rule| rule.split_once('='));
     let rule = rules.find(|(named, _)| *named == driver);
     // What has a slash in it is a constraint.

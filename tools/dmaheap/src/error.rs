@@ -93,6 +93,14 @@ pub enum Error {
         /// The bytes that it may be to.
         within: Range<usize>,
     },
+    /// No buffer can be imported by this node.
+    #[error("{} cannot be tried: {why}", .node.display())]
+    CannotTry {
+        /// The node.
+        node: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
     /// The descriptor is no dma-buf.
     #[error("the descriptor is no dma-buf: take one from a heap, VIDIOC_EXPBUF or PRIME")]
     NotADmaBuf,

@@ -263,7 +263,7 @@ impl Search<'_> {
 
 impl Held {
     /// The name stands last, and has anything in it, such as what looks like another line.
-    fn add_fdinfo(&mut self, text: &str) {
+    pub(crate) fn add_fdinfo(&mut self, text: &str) {
         let (fields, name) = match text.split_once("\nname:\t") {
             Some((fields, name)) => (fields, Some(name.to_owned())),
             None => (text, None),

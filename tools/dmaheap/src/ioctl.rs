@@ -71,8 +71,23 @@ const _: () = {
 ///
 /// # Safety
 ///
-/// `opcode` must be an ioctl whose argument is a `T`, and must access nothing but that argument.
+/// `opcode` must be an ioctl whose argument is a `T`, and must access nothing but that argument, and
+/// what that points at, which is to be as the ioctl wants it.
 pub(crate) unsafe fn call<T>(fd: impl AsFd, opcode: Opcode, argument: &mut T) -> Result<()> {
+    // SAFETY: By the contract of this function.
+    unsafe { call_for_number(fd, opcode, argument) }.map(drop)
+}
+
+/// The same, and gives the number that the ioctl returns.
+///
+/// # Safety
+///
+/// As [`call`].
+pub(crate) unsafe fn call_for_number<T>(
+    fd: impl AsFd,
+    opcode: Opcode,
+    argument: &mut T,
+) -> Result<IoctlOutput> {
     loop {
         let call = Call {
             opcode,
@@ -94,7 +109,7 @@ struct Call {
 // SAFETY: It is said to mutate, nothing is read back here, and `call()` passes the duty for the
 // argument on to its caller.
 unsafe impl Ioctl for Call {
-    type Output = ();
+    type Output = IoctlOutput;
 
     const IS_MUTATING: bool = true;
 
@@ -106,7 +121,7 @@ unsafe impl Ioctl for Call {
         self.argument
     }
 
-    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> Result<()> {
-        Ok(())
+    unsafe fn output_from_ptr(output: IoctlOutput, _: *mut c_void) -> Result<IoctlOutput> {
+        Ok(output)
     }
 }

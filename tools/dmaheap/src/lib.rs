@@ -25,8 +25,8 @@
 //!
 //! [`System`] finds heaps and devices with their [`Constraints`], [`choose()`] chooses by those and by
 //! a [`Requirement`], [`Allocator`] allocates a [`Buffer`], which [`Mapped`] gives the CPU access to.
-//! [`query()`] tells what the kernel knows of any dma-buf, [`Holders`] who holds which, and
-//! [`Uevents`] when links change.
+//! [`query()`] tells what the kernel knows of any dma-buf, [`Holders`] who holds which,
+//! [`Uevents`] when links change, and [`try_import()`] whether a device takes a buffer for real.
 //!
 //! The links are those of the kernel module dmabuf_coherency. Without it there are still the heaps
 //! of the kernel itself, and nothing is known of devices: [`Choice::best()`] says so. Reading takes
@@ -43,6 +43,7 @@ mod error;
 mod find;
 mod heap;
 mod holders;
+mod import;
 mod ioctl;
 mod map;
 mod query;
@@ -57,6 +58,7 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use heap::{Access, CpuMapping, Exporter, Heap, Limit};
 pub use holders::{Debugfs, Held, Holder, Holders, Total, Totals};
+pub use import::{Call, Refusal, Trial, takes_pieces, try_import};
 pub use map::{CpuAccess, Mapped, Read, ReadWrite, Readable, Writable, Write};
 pub use query::{Answer, query};
 pub use snooping::Snooping;

@@ -136,6 +136,17 @@ impl System {
         self.sys("module/dmabuf_coherency").is_dir()
     }
 
+    /// The rules that the module follows, its parameter `links`: `driver=heap:heap`, with commas
+    /// between them. It is empty if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn rules(&self) -> Result<String> {
+        let rules = attribute(&self.sys("module/dmabuf_coherency/parameters/links"))?;
+        Ok(rules.unwrap_or_default())
+    }
+
     /// Whether its architecture is x86: by default that which this program was built for.
     pub(crate) fn is_x86(&self) -> Result<bool> {
         Ok(match attribute(&self.proc("sys/kernel/arch"))? {

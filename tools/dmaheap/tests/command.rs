@@ -345,6 +345,19 @@ fn bad_input_gets_a_sentence_and_a_status() {
             3,
             "mount devtmpfs on /dev, or give the node to the container (--device ",
         ),
+        (&["try"], 2, "required arguments"),
+        (&["try", "--heap", "x", "vivid.0"], 3, "there is no heap x"),
+        (
+            &["try", "nodeless"],
+            3,
+            "nodeless has no node to try: name another device",
+        ),
+        (
+            &["try", "card2"],
+            3,
+            "/dev/dri/card2: No such file or directory",
+        ),
+        (&["try", "--size", "0", "card2"], 2, "at least 1 byte"),
         (
             &["buffers", "--pid", "999999999"],
             3,

@@ -150,6 +150,7 @@ fn every_output_has_the_documented_form() {
         "pick card7",
         "pick --contiguous vivid.0",
         "pick --size 1T --without-brackets vivid.0 card2",
+        "try vivid.0 card2",
         "buffers",
         "buffers --pid 42",
         "buffers --totals",

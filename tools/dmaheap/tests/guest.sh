@@ -502,6 +502,130 @@ json() {
 		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":8192},"version":3}'
 }
 
+# What stands in a column of a table, for each node and heap.
+column() {
+	awk -v wanted="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == wanted) n = i; next }
+		/^[^ ]/ { gsub("takes it", "takes"); print $n }' "$tmp/out"
+}
+
+# What is said of heaps, but for another name of one, which the module does not link to.
+agreement() {
+	sed -i '/ reserved /d' "$tmp/out"
+	column AGREES | sort -u
+}
+
+# Nothing differs of devices that attach and never map, and of those whose work the CPU does.
+try() {
+	status 0 /dmaheap try --size 1M vkms bochs vgem vivid.0
+	rows=$(ls $heaps | wc -l)
+	for node in /dev/video0 /dev/video1; do
+		is "$(grep -c "^$node " "$tmp/out")" "$rows"
+	done
+	is "$(grep -c '^/dev/dri/card' "$tmp/out")" $((3 * rows))
+	is "$(column PIECES | sort -u)" any
+	is "$(agreement)" yes
+	says err ' cannot be tried: it has no frames of video'
+	status 0 /dmaheap try --frames 3 --heap system-noncoherent video0
+	is "$(column KERNEL)" takes
+	is "$(column NODE)" /dev/video0
+	/dmaheap --json try --heap system-noncoherent --frames 3 /dev/video0 bochs >"$tmp/out"
+	says out '"frames":3'
+	says out '"framebuffer":true'
+	says out '"agrees":true,"call":null,"device":"vivid.0","driver":"vivid","errno":null'
+	says out '"rules":null'
+	status 3 /dmaheap try /dev/radio0
+	says err 'dmaheap: /dev/radio0 cannot be tried: it does not stream'
+	silent out
+}
+
+# A converter has two queues, and is not started.
+try_converter() {
+	modprobe vim2m
+	got=0
+	status 0 /dmaheap try --size 1M vim2m && is "$(agreement)" yes || got=1
+	modprobe -r vim2m
+	return $got
+}
+
+# In use by another, which is killed then: nothing stays behind.
+try_busy() {
+	/dmaheap try --heap system-noncoherent --frames 1000000 /dev/video0 &
+	busy=$!
+	until grep -q 'dmaheap try' /sys/kernel/debug/dma_buf/bufinfo; do usleep 10000; done
+	got=0
+	status 3 /dmaheap try /dev/video0 &&
+		says err '/dev/video0: VIDIOC_REQBUFS: Device or resource busy' || got=1
+	kill $busy
+	wait $busy || true
+	tries=0
+	until is "$(live system-noncoherent)" 0 >"$tmp/live" || [ "$tries" = 100 ]; do
+		tries=$((tries + 1))
+		usleep 100000
+	done
+	cat "$tmp/live"
+	return $got
+}
+
+# Takes buffers for the CPU no longer, but for DMA in one piece.
+vivid_maps() {
+	modprobe -r vivid
+	modprobe vivid allocators=1 "$@"
+}
+
+# A device that needs one piece, and the rule that says so. What it takes of other heaps has one
+# by chance.
+try_one_piece() {
+	vivid_maps
+	status 0 /dmaheap try /dev/video0
+	is "$(column PIECES | sort -u)" one
+	is "$(agreement)" yes
+	if grep -q EOPNOTSUPP "$tmp/out"; then
+		says err 'the kernel has lost buffers of '
+	fi
+	grep -qE 'EFAULT, the driver wants one physical piece|in one physical piece by chance' "$tmp/out"
+	[ -e $heaps/default_cma_region ] || return 0
+	echo vivid=pieces/any >$links
+	got=0
+	status 1 /dmaheap try /dev/video0 &&
+		grep -E '^/dev/video0 +system +yes +one .* NO$' "$tmp/out" &&
+		grep -E '^/dev/video0 +default_cma_region +yes +one +takes it +yes$' "$tmp/out" &&
+		status 1 /dmaheap try --rules /dev/video0 &&
+		is "$(cat "$tmp/out")" 'options dmabuf_coherency links=vivid=pieces/one' &&
+		says err 'this takes effect at once' &&
+		cut -d = -f 2- "$tmp/out" >$links && status 0 /dmaheap try /dev/video0 || got=1
+	echo >$links
+	return $got
+}
+
+# Several planes, of which each has a buffer.
+try_planes() {
+	vivid_maps multiplanar=2
+	status 0 /dmaheap try --size 4K --frames 2 /dev/video0 /dev/video1
+	is "$(agreement)" yes
+	for node in /dev/video0 /dev/video1; do
+		grep -qE "^$node .* yes +one +takes it +yes\$" "$tmp/out"
+	done
+	modprobe -r vivid
+	modprobe vivid
+}
+
+# virtio_gpu without blob resources has an import function that always fails.
+try_differs() {
+	modprobe virtio-gpu
+	for card in /sys/class/drm/card?; do
+		[ "$(basename "$(readlink "$card/device/driver")")" != virtio-pci ] || gpu=${card##*/}
+	done
+	status 1 /dmaheap try --size 64K "/dev/dri/$gpu"
+	is "$(column KERNEL | sort -u)" ENODEV
+	grep -qE ' system +yes +[?] +ENODEV +NO$' "$tmp/out"
+	says out 'kernel: PRIME import: ENODEV, the driver takes no buffers of others'
+	says out 'links: system works each time'
+	status 1 /dmaheap try --rules --size 64K "$gpu"
+	silent out
+	says err 'no rule can say what the kernel says of virtio-pci'
+	modprobe -r virtio-gpu
+}
+
 example_in_c() {
 	status 0 /choose /dev/video0 /dev/dri/card0
 	says out "8388608 bytes of $heaps/$(common $video /sys/class/drm/card0)"
@@ -523,7 +647,8 @@ run without_module
 run without_heaps
 insmod "$DMABUF_COHERENCY_KO"
 for test in list devices constraints pick handles explain none_fits pieces size without_brackets \
-	bad_input gone alloc out_of_descriptors buffers names permission watch graph json example_in_c; do
+	bad_input gone alloc out_of_descriptors buffers names permission watch graph json example_in_c \
+	try try_converter try_busy try_one_piece try_planes try_differs; do
 	run $test
 done
 echo "1..$number"

@@ -73,7 +73,7 @@ fn errno(error: &Error) -> Errno {
     match error {
         Error::NoHeaps | Error::Gone(_) | Error::NoQuery => Errno::NODEV,
         Error::NoSuchHeap { .. } | Error::NoSuchDevice(_) => Errno::NOENT,
-        Error::NotADevice { .. } => Errno::NOTTY,
+        Error::NotADevice { .. } | Error::CannotTry { .. } => Errno::NOTTY,
         Error::Ambiguous { .. } => Errno::NOTUNIQ,
         Error::NoSuchProcess(_) => Errno::SRCH,
         Error::Denied { access, .. } => errno_of_access(access),

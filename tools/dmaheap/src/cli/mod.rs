@@ -12,9 +12,11 @@ mod install;
 mod list;
 mod output;
 mod pick;
+mod rules;
 mod size;
 mod svg;
 mod table;
+mod trial;
 mod watch;
 
 use anyhow::Result;
@@ -28,7 +30,8 @@ use std::process::ExitCode;
 
 const EXIT_STATUS: &str = "Exit status:
   0  all is well
-  1  no heap fits all of the devices, or none of those is as asked
+  1  no heap fits all of the devices, or none of those is as asked;
+     try: the kernel and the links differ
   2  the arguments are wrong
   3  anything else: no such device, no permission, no memory";
 
@@ -43,6 +46,20 @@ const TOTALS: &str = "OF     exporter: all buffers of a heap, or of another expo
        kernel: those that no process holds, for a device still uses them
 SHARE  as BYTES, but a buffer that several processes hold counts for
        a part of it with each of them";
+
+const TRIALS: &str = "LINK    whether the device is linked to the heap, which says that the heap
+        works each time
+PIECES  in how many physical pieces the node takes a buffer, one or any: it is
+        tried with buffers of udmabuf
+KERNEL  what the kernel said
+AGREES  whether links and kernel say the same. ? is where one of them says
+        nothing, or where a heap without a link worked this once: the buffer
+        may have been bounced, or a rule leaves the heap out
+
+A video node is tried with the format that is set, by VIDIOC_QBUF, and if it
+captures, until there is a frame; a display by PRIME and a framebuffer; an
+accelerator by PRIME. A device whose node is not named is tried by all of its
+nodes that import.";
 
 const DEVICES: &str = "A DEVICE is one of:
   a device node: /dev/video0, /dev/dri/card0, /proc/self/fd/5
@@ -102,6 +119,10 @@ enum Command {
     /// Allocates a buffer, and runs a command that inherits it
     #[command(after_long_help = format!("{DEVICES}\n\n{ENVIRONMENT}\n\n{EXIT_STATUS}"))]
     Alloc(Alloc),
+    /// Imports a buffer of each heap into each device, and says where the kernel's answer and the
+    /// links differ
+    #[command(after_long_help = format!("{TRIALS}\n\n{DEVICES}\n\n{EXIT_STATUS}"))]
+    Try(Try),
     /// Lists the dma-bufs that there are, who holds them and which devices are attached
     #[command(after_long_help = TOTALS)]
     Buffers(Buffers),
@@ -190,6 +211,27 @@ struct Alloc {
     command: Vec<OsString>,
 }
 
+#[derive(Args)]
+struct Try {
+    /// The devices, or their nodes
+    #[arg(required = true, value_name = "DEVICE", value_hint = ValueHint::AnyPath)]
+    devices: Vec<OsString>,
+    /// Tries this heap alone: its name, or the path of its node
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    heap: Option<OsString>,
+    /// The least size of the buffer, in bytes or with K, M, G or T behind it (powers of 1024)
+    ///
+    /// A buffer is never smaller than a frame.
+    #[arg(long, value_parser = size::parse, default_value = "16M")]
+    size: u64,
+    /// How many frames a camera captures; with 0 it is not started
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    frames: u32,
+    /// Prints instead the line for modprobe.d by which the links would agree
+    #[arg(long)]
+    rules: bool,
+}
+
 /// Runs the command; returns its exit status.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -213,6 +255,7 @@ fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
         Command::Devices { verbose, table } => devices::run(&system, output, *verbose, table),
         Command::Pick(pick) => return pick::run(&system, output, pick),
         Command::Alloc(alloc) => alloc::run(&system, output, alloc),
+        Command::Try(arguments) => return trial::run(&system, output, arguments),
         Command::Buffers(buffers) => buffers::run(&system, output, buffers),
         Command::Graph { format } => graph::run(&system, output, *format),
         Command::Watch => watch::run(&system, output),
@@ -220,6 +263,9 @@ fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
     }
     .map(|()| ExitCode::SUCCESS)
 }
+
+/// The exit status where something was not done.
+const NOT_DONE: u8 = 3;
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<io::Error>();
@@ -241,7 +287,7 @@ fn status(error: &anyhow::Error) -> ExitCode {
         Some(Error::ZeroSize | Error::BadName(_)) => 2,
         _ => error
             .downcast_ref::<alloc::CannotRun>()
-            .map_or(3, alloc::CannotRun::status),
+            .map_or(NOT_DONE, alloc::CannotRun::status),
     })
 }
 
