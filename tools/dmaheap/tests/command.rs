@@ -5,10 +5,11 @@
 mod tree;
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 use tree::{OTHERS, SNOOPING, Tree};
 
@@ -345,6 +346,12 @@ fn bad_input_gets_a_sentence_and_a_status() {
             3,
             "mount devtmpfs on /dev, or give the node to the container (--device ",
         ),
+        (&["buffers", "--follow=0"], 2, "an interval is in seconds"),
+        (
+            &["buffers", "--follow", "--totals"],
+            2,
+            "cannot be used with",
+        ),
         (&["try"], 2, "required arguments"),
         (&["try", "--heap", "x", "vivid.0"], 3, "there is no heap x"),
         (
@@ -597,6 +604,38 @@ fn totals_are_by_exporter_process_and_kernel() {
         "kernel    -               0     0 B     0 B",
     ];
     assert_eq!(said.out.lines().collect::<Vec<_>>(), expected);
+}
+
+/// It tells what changes, and ends when nobody reads.
+#[test]
+fn buffers_are_followed_until_nobody_reads() {
+    let tree = with_buffers(1);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dmaheap"));
+    command.arg("--root").arg(tree.path(""));
+    command.args(["buffers", "--follow=0.01"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(next(), "present  1000 4 KiB system frame cam[42] mapped\n");
+    let row = "00004096\t00000002\t00080007\t00000001\tsystem\t00001001\ta\tb\n";
+    // All at once.
+    let replace = |text: &str| {
+        tree.file("sys/kernel/debug/dma_buf/next", text);
+        let path = |name| tree.path("sys/kernel/debug/dma_buf").join(name);
+        fs::rename(path("next"), path("bufinfo")).unwrap();
+    };
+    replace(row);
+    assert_eq!(next(), "new      1001 4 KiB system a\\tb\n");
+    replace(&format!("{row}\tAttached Devices:\n\tvivid.0\n"));
+    assert_eq!(next(), "attached 1001 4 KiB system a\\tb to vivid.0\n");
+    replace("");
+    assert_eq!(next(), "gone     1001 4 KiB system a\\tb\n");
+    drop(lines);
+    assert!(child.wait().unwrap().success());
 }
 
 /// Four times as many buffers take about four times as long.

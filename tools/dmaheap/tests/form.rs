@@ -154,11 +154,12 @@ fn every_output_has_the_documented_form() {
         "buffers",
         "buffers --pid 42",
         "buffers --totals",
+        "buffers --follow",
         "watch",
     ] {
         let value = first_line(&tree, arguments);
         let output = match arguments {
-            "buffers --totals" => arguments,
+            "buffers --totals" | "buffers --follow" => arguments,
             _ => arguments.split(' ').next().unwrap(),
         };
         let found = mistakes(&form, output, &value, output);

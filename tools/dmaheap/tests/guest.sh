@@ -481,6 +481,27 @@ seen() {
 	await watched "^$1 +vivid.0 \([a-z ]*\)$2" && await watched.json "\"name\":\"vivid.0\".*\"links\":\"$1\""
 }
 
+# Ends when it is interrupted, and until then tells what changes.
+follow() {
+	/dmaheap buffers --follow=0.1 >"$tmp/followed" 2>&1 &
+	follower=$!
+	/dmaheap alloc --heap system-coherent --size 1M --name seen -- sleep 1000 &
+	holder=$!
+	/dmaheap try --heap system-coherent --frames 1000000 --size 2M /dev/video0 &
+	tried=$!
+	got=0
+	await followed "^(new|present) +[0-9]+ 1 MiB system-coherent seen sleep\\[$holder\\] fd" &&
+		await followed '^(new|present) +[0-9]+ 2 MiB system-coherent dmaheap try ' || got=1
+	kill $holder $tried
+	wait $holder $tried || true
+	await followed '^gone +[0-9]+ 1 MiB system-coherent seen$' &&
+		await followed '^gone +[0-9]+ 2 MiB system-coherent dmaheap try$' || got=1
+	kill $follower
+	wait $follower || true
+	[ $got = 0 ]
+	status 130 timeout -s INT 2 /dmaheap buffers --follow
+}
+
 graph() {
 	status 0 /dmaheap graph
 	says out '<svg xmlns="http://www.w3.org/2000/svg"'
@@ -647,7 +668,7 @@ run without_module
 run without_heaps
 insmod "$DMABUF_COHERENCY_KO"
 for test in list devices constraints pick handles explain none_fits pieces size without_brackets \
-	bad_input gone alloc out_of_descriptors buffers names permission watch graph json example_in_c \
+	bad_input gone alloc out_of_descriptors buffers names permission watch follow graph json example_in_c \
 	try try_converter try_busy try_one_piece try_planes try_differs; do
 	run $test
 done

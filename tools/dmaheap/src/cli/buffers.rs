@@ -3,6 +3,7 @@
 //! `dmaheap buffers`
 
 use super::Buffers;
+use super::follow;
 use super::output::{Output, to_json};
 use super::table::{Cell, Options, Table};
 use anyhow::Result;
@@ -10,6 +11,9 @@ use dmaheap::{Debugfs, Held, Holder, Holders, System, Total, Totals};
 use serde_json::json;
 
 pub fn run(system: &System, output: &Output, buffers: &Buffers) -> Result<()> {
+    if let Some(interval) = buffers.follow {
+        return follow::run(system, output, buffers, interval);
+    }
     let holders = system.holders(buffers.pid)?;
     let options = &buffers.table;
     if buffers.totals {
@@ -24,6 +28,12 @@ pub fn run(system: &System, output: &Output, buffers: &Buffers) -> Result<()> {
             || table(&holders, options).select(options),
         )?;
     }
+    note_hidden(&holders, output);
+    Ok(())
+}
+
+/// Tells a person what is not seen.
+pub fn note_hidden(holders: &Holders, output: &Output) {
     match holders.debugfs {
         Debugfs::Read => (),
         Debugfs::Denied => {
@@ -40,7 +50,6 @@ pub fn run(system: &System, output: &Output, buffers: &Buffers) -> Result<()> {
             "{hidden} processes are not yours: as root you see what they hold"
         ));
     }
-    Ok(())
 }
 
 fn table(holders: &Holders, options: &Options) -> Table {
@@ -108,7 +117,7 @@ fn cells(buffer: &Held, options: &Options) -> [Cell; 8] {
 }
 
 /// `cam[123] fd 5 6 mapped 2 times`
-fn show(holder: &Holder) -> String {
+pub fn show(holder: &Holder) -> String {
     let mut text = process(&holder.command, holder.pid);
     if !holder.descriptors.is_empty() {
         text += " fd";

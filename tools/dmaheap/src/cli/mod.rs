@@ -7,6 +7,7 @@ mod buffers;
 mod devices;
 mod dot;
 mod drawing;
+mod follow;
 mod graph;
 mod install;
 mod list;
@@ -27,6 +28,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 const EXIT_STATUS: &str = "Exit status:
   0  all is well
@@ -150,6 +152,11 @@ struct Buffers {
     /// Adds up instead, by exporter, by process, and what only the kernel holds
     #[arg(long)]
     totals: bool,
+    /// Goes on with what changes, and looks every second or as often as is said
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1", value_parser = follow::parse,
+          conflicts_with_all = ["totals", "output", "no_legend"])]
+    follow: Option<Duration>,
     #[command(flatten)]
     table: table::Options,
 }
