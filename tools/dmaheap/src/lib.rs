@@ -58,7 +58,7 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use heap::{Access, CpuMapping, Exporter, Heap, Limit};
 pub use holders::{Debugfs, Held, Holder, Holders, Total, Totals};
-pub use import::{Call, Refusal, Trial, takes_pieces, try_import};
+pub use import::{Call, Refusal, Trial, takes_pieces, time_import, try_import};
 pub use map::{CpuAccess, Mapped, Read, ReadWrite, Readable, Writable, Write};
 pub use query::{Answer, query};
 pub use snooping::Snooping;

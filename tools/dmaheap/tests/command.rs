@@ -352,6 +352,9 @@ fn bad_input_gets_a_sentence_and_a_status() {
             2,
             "cannot be used with",
         ),
+        (&["bench", "--samples", "0"], 2, "0 is not in 1.."),
+        (&["bench", "--size", "4K,0"], 2, "at least 1 byte"),
+        (&["bench", "--heap", "x"], 3, "there is no heap x"),
         (&["try"], 2, "required arguments"),
         (&["try", "--heap", "x", "vivid.0"], 3, "there is no heap x"),
         (

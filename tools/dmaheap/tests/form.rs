@@ -63,6 +63,7 @@ fn mistakes(form: &Form, at: &str, value: &Value, kind: &str) -> Vec<String> {
     let right = match kind {
         "string" => value.is_string(),
         "number" => value.is_u64(),
+        "fraction" => value.is_f64(),
         "boolean" => value.is_boolean(),
         _ => return members(form, at, value, kind),
     };
@@ -151,6 +152,7 @@ fn every_output_has_the_documented_form() {
         "pick --contiguous vivid.0",
         "pick --size 1T --without-brackets vivid.0 card2",
         "try vivid.0 card2",
+        "bench --size 4K vivid.0",
         "buffers",
         "buffers --pid 42",
         "buffers --totals",

@@ -568,6 +568,27 @@ try_converter() {
 	return $got
 }
 
+bench() {
+	status 0 /dmaheap bench --heap system-noncoherent --size 64K,1M --samples 3 bochs /dev/video0
+	silent err
+	for operation in alloc-cold alloc-warm map bracket import; do
+		for heap in system system-noncoherent; do
+			grep -qE "^$operation +64 KiB  $heap +[0-9.]+ [num]?s +[0-9.]+ [num]?s +[0-9.]+ [num]?s +[0-9.]+\$" \
+				"$tmp/out"
+		done
+	done
+	# A warm buffer is to be had without zeroing.
+	grep -A 1 -E '^alloc-warm +1 MiB  system-noncoherent' "$tmp/out" |
+		grep -qE '^    threads: ([0-9.]+ .?s of CPU time|zeroed it) beforehand'
+	! grep -A 1 -E '^alloc-warm +1 MiB  system ' "$tmp/out" | grep threads
+	says out 'why: /dev/video0 cannot be tried: a frame does not fit into the buffer'
+	as outsider /dmaheap bench --samples 1 >"$tmp/out" 2>"$tmp/err" && return 1
+	says err 'only root may open'
+	/dmaheap --json bench --size 4K --samples 1 --heap system >"$tmp/out"
+	is "$(grep -o '"heap":"system"' "$tmp/out" | wc -l)" 4
+	says out '"operation":"alloc-warm","problem":null,"ratio":1.0,"size":4096,"threads":null,"upper_quartile":'
+}
+
 # In use by another, which is killed then: nothing stays behind.
 try_busy() {
 	/dmaheap try --heap system-noncoherent --frames 1000000 /dev/video0 &
@@ -669,7 +690,7 @@ run without_heaps
 insmod "$DMABUF_COHERENCY_KO"
 for test in list devices constraints pick handles explain none_fits pieces size without_brackets \
 	bad_input gone alloc out_of_descriptors buffers names permission watch follow graph json example_in_c \
-	try try_converter try_busy try_one_piece try_planes try_differs; do
+	bench try try_converter try_busy try_one_piece try_planes try_differs; do
 	run $test
 done
 echo "1..$number"

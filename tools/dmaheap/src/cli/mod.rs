@@ -3,6 +3,8 @@
 //! The command's definition, from which help and completions come, and its exit status.
 
 mod alloc;
+mod background;
+mod bench;
 mod buffers;
 mod devices;
 mod dot;
@@ -22,9 +24,9 @@ mod watch;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueHint};
-use dmaheap::{Choice, Device, Error, Heap, Requirement, System, Unfit};
+use dmaheap::{Allocator, Choice, Device, Error, Heap, Requirement, System, Unfit};
 use output::Output;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +64,17 @@ A video node is tried with the format that is set, by VIDIOC_QBUF, and if it
 captures, until there is a frame; a display by PRIME and a framebuffer; an
 accelerator by PRIME. A device whose node is not named is tried by all of its
 nodes that import.";
+
+const BENCH: &str = "OPERATION   alloc-cold: after the kernel was asked to drop what it keeps
+            alloc-warm: after a buffer of this size was freed, and the
+            module's threads had time to zero memory for the next one
+            map: mmap() and one byte of each page written
+            bracket: DMA_BUF_IOCTL_SYNC, start and end
+            import: PRIME import or VIDIOC_QBUF
+LOWER, UPPER  a quarter of the samples took less, a quarter more
+RATIO       how many times as fast as the heap system
+threads     what the module's threads worked for a warm buffer. The work is not
+            gone: who allocates without a pause waits for it, as if cold";
 
 const DEVICES: &str = "A DEVICE is one of:
   a device node: /dev/video0, /dev/dri/card0, /proc/self/fd/5
@@ -128,6 +141,9 @@ enum Command {
     /// Lists the dma-bufs that there are, who holds them and which devices are attached
     #[command(after_long_help = TOTALS)]
     Buffers(Buffers),
+    /// Measures what buffers cost on this machine, in wall time
+    #[command(after_long_help = format!("{BENCH}\n\n{DEVICES}"))]
+    Bench(Bench),
     /// Draws devices and heaps, for a browser (SVG) or for Graphviz
     Graph {
         /// What to draw it in
@@ -239,6 +255,24 @@ struct Try {
     rules: bool,
 }
 
+#[derive(Args)]
+struct Bench {
+    /// Devices to import into
+    #[arg(value_name = "DEVICE", value_hint = ValueHint::AnyPath)]
+    devices: Vec<OsString>,
+    /// Measures this heap alone, beside system
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    heap: Option<OsString>,
+    /// The sizes of buffers, with commas between them
+    #[arg(long, value_name = "SIZE,...", value_parser = size::parse, value_delimiter = ',',
+          default_value = "4K,64K,1M,8M")]
+    size: Vec<u64>,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 15,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+}
+
 /// Runs the command; returns its exit status.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -264,6 +298,7 @@ fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
         Command::Alloc(alloc) => alloc::run(&system, output, alloc),
         Command::Try(arguments) => return trial::run(&system, output, arguments),
         Command::Buffers(buffers) => buffers::run(&system, output, buffers),
+        Command::Bench(arguments) => bench::run(&system, output, arguments),
         Command::Graph { format } => graph::run(&system, output, *format),
         Command::Watch => watch::run(&system, output),
         Command::Install { prefix } => install::run(prefix),
@@ -335,4 +370,37 @@ fn heaps(system: &System) -> Result<Vec<Heap>, Error> {
         return Err(Error::NoHeaps);
     }
     Ok(heaps)
+}
+
+/// The heap that was asked for, or all that may be opened.
+fn open_heaps(
+    system: &System,
+    output: &Output,
+    handle: Option<&OsStr>,
+) -> Result<Vec<(Heap, Allocator)>, Error> {
+    if let Some(handle) = handle {
+        let heap = system.heap(handle)?;
+        let allocator = heap.open()?;
+        return Ok(vec![(heap, allocator)]);
+    }
+    let mut opened = Vec::new();
+    let mut closed = Vec::new();
+    for heap in heaps(system)? {
+        match heap.open() {
+            Ok(allocator) => opened.push((heap, allocator)),
+            Err(error) => closed.push((heap.name, error)),
+        }
+    }
+    match (&opened[..], closed.is_empty()) {
+        ([], false) => return Err(closed.remove(0).1),
+        (_, false) => {
+            let names: Vec<_> = closed.into_iter().map(|(name, _)| name).collect();
+            output.note(&format!(
+                "not tried, as you may not open them: {}",
+                names.join(", ")
+            ));
+        }
+        _ => (),
+    }
+    Ok(opened)
 }

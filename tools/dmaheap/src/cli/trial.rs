@@ -37,7 +37,7 @@ pub struct Row {
 
 pub fn run(system: &System, output: &Output, arguments: &Try) -> Result<ExitCode> {
     let devices = super::devices(system, &arguments.devices)?;
-    let heaps = open(system, output, arguments.heap.as_deref())?;
+    let heaps = super::open_heaps(system, output, arguments.heap.as_deref())?;
     let mut rows = Vec::new();
     let mut untried = Vec::new();
     let mut is_missing = false;
@@ -80,41 +80,8 @@ pub fn run(system: &System, output: &Output, arguments: &Try) -> Result<ExitCode
     }))
 }
 
-/// The heap that was asked for, or all that may be opened.
-fn open(
-    system: &System,
-    output: &Output,
-    handle: Option<&OsStr>,
-) -> Result<Vec<(Heap, Allocator)>, Error> {
-    if let Some(handle) = handle {
-        let heap = system.heap(handle)?;
-        let allocator = heap.open()?;
-        return Ok(vec![(heap, allocator)]);
-    }
-    let mut opened = Vec::new();
-    let mut closed = Vec::new();
-    for heap in super::heaps(system)? {
-        match heap.open() {
-            Ok(allocator) => opened.push((heap, allocator)),
-            Err(error) => closed.push((heap.name, error)),
-        }
-    }
-    match (&opened[..], closed.is_empty()) {
-        ([], false) => return Err(closed.remove(0).1),
-        (_, false) => {
-            let names: Vec<_> = closed.into_iter().map(|(name, _)| name).collect();
-            output.note(&format!(
-                "not tried, as you may not open them: {}",
-                names.join(", ")
-            ));
-        }
-        _ => (),
-    }
-    Ok(opened)
-}
-
 /// The node that a handle stands for; if it stands for a device, those that import its buffers.
-fn nodes(device: &Device, handle: &OsStr) -> Vec<PathBuf> {
+pub fn nodes(device: &Device, handle: &OsStr) -> Vec<PathBuf> {
     let number = |path: &Path| fs::metadata(path).ok().map(|file| file.rdev());
     // What is no device has number 0.
     let given = number(Path::new(handle)).filter(|number| *number != 0);

@@ -149,6 +149,27 @@ pub fn takes_pieces(node: impl AsRef<Path>) -> Result<Option<bool>> {
     Ok(Some(true))
 }
 
+/// How long the import by a node takes, without what comes before or after: `PRIME import` or
+/// `VIDIOC_QBUF`.
+///
+/// # Errors
+///
+/// [`Error::CannotTry`], also if a frame does not fit into the buffer; [`Error::Io`].
+pub fn time_import(node: impl AsRef<Path>, buffer: &Buffer) -> Result<Duration> {
+    let path = node.as_ref();
+    let node = Node::open(path)?;
+    if node.least_size() > buffer.size() as u64 {
+        return Err(Error::CannotTry {
+            node: path.into(),
+            why: "a frame does not fit into the buffer",
+        });
+    }
+    node.import_once(buffer).map_err(|refusal| {
+        let errno = Errno::from_raw_os_error(refusal.errno);
+        Error::io(format!("{}: {}", path.display(), refusal.call.as_str()))(errno)
+    })
+}
+
 /// How far it went.
 #[derive(Default)]
 struct Progress {
