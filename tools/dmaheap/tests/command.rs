@@ -802,3 +802,41 @@ fn program_man_page_and_completions_are_installed() {
         assert!(read(path).contains("explain"), "{path}");
     }
 }
+
+/// In bash `--heap` completes names, and paths as any word does.
+#[test]
+fn bash_completes_names_of_heaps() {
+    let tree = machine();
+    let prefix = tree.path("usr");
+    let said = dmaheap(Path::new("/"), &["install", prefix.to_str().unwrap()]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    let mut complete = Command::new("bash");
+    complete.args([
+        "-c",
+        r#"source "$0/share/bash-completion/completions/dmaheap"
+        dmaheap() { "$DMAHEAP" --root "$ROOT" "$@"; }
+        tell() {
+            COMP_WORDS=(dmaheap "$@") COMP_CWORD=$# COMPREPLY=()
+            _dmaheap_or_heap dmaheap "${!#}" "${@: -2:1}"
+            echo "${COMPREPLY[*]}"
+        }
+        tell alloc --heap system-
+        tell try --heap = sys
+        tell bench --he
+        tell alloc --heap "$ROOT/dev/dma_heap/system-u"
+        complete -p dmaheap"#,
+    ]);
+    complete.arg(&prefix).env("ROOT", tree.path(""));
+    complete.env("DMAHEAP", env!("CARGO_BIN_EXE_dmaheap"));
+    let output = complete.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let path = tree.path("dev/dma_heap/system-uncached");
+    let expected = [
+        "system-coherent system-noncoherent system-uncached",
+        "system system-coherent system-noncoherent system-uncached",
+        "--heap --help",
+        path.to_str().unwrap(),
+        "complete -o bashdefault -o default -F _dmaheap_or_heap dmaheap",
+    ];
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+}

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "dmaheap";
@@ -21,6 +22,22 @@ const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Zsh, "share/zsh/site-functions/_dmaheap"),
 ];
 
+/// What bash does besides: clap knows no names of heaps.
+const HEAPS_IN_BASH: &str = r#"
+_dmaheap_or_heap() {
+    local before=${COMP_WORDS[COMP_CWORD-1]}
+    if [[ $before == = ]]; then
+        before=${COMP_WORDS[COMP_CWORD-2]}
+    fi
+    if [[ $before == --heap && $2 != */* ]]; then
+        COMPREPLY=($(compgen -W "$("$1" list --no-legend --output HEAP 2>/dev/null)" -- "$2"))
+    else
+        _dmaheap "$@"
+    fi
+}
+complete -F _dmaheap_or_heap -o bashdefault -o default dmaheap
+"#;
+
 pub fn run(prefix: &Path) -> Result<()> {
     let program = place(prefix, "bin/dmaheap")?;
     fs::copy(std::env::current_exe()?, &program).with_context(|| program.display().to_string())?;
@@ -32,6 +49,10 @@ pub fn run(prefix: &Path) -> Result<()> {
         let path = place(prefix, path)?;
         let mut file = File::create(&path).with_context(|| path.display().to_string())?;
         generate(shell, &mut Cli::command(), NAME, &mut file);
+        if shell == Shell::Bash {
+            file.write_all(HEAPS_IN_BASH.as_bytes())
+                .with_context(|| path.display().to_string())?;
+        }
     }
     Ok(())
 }
