@@ -16,6 +16,9 @@ const HEAP: &str = "system-noncoherent";
 const LINK: &str = "/dev/dma_heap/linux,cma";
 const RULE: &str = "udev/61-dmabuf-coherency-libcamera.rules";
 const RULES: &str = "/etc/udev/rules.d/";
+/// Names for programs of vendors, which are there only in the end.
+const NAMES: &str = "udev/61-dmabuf-coherency-names.rules";
+const LATER: &str = "/later/";
 /// A camera for libcamera, and where it looks for it.
 const CAMERA: &str = "testing/runner/data/virtual.yaml";
 const CAMERAS: &str = "/usr/share/libcamera/pipeline/virtual/";
@@ -53,6 +56,11 @@ echo link $link
 ln -s system-noncoherent "$link" || exit
 capture with
 echo left $(cat /sys/class/dma_heap/system-noncoherent/buffers)
+mv /later/* /etc/udev/rules.d/
+for heap in system system-noncoherent system-uncached; do
+	udevadm test -a change /sys/class/dma_heap/$heap 2>/dev/null | sed -n 's/^ *DEVLINKS=//p' |
+		tr ' ' '\n' | sort | sed "s|^/dev/dma_heap/|names $heap |"
+done
 "#;
 
 pub fn groups() -> Vec<Group> {
@@ -79,6 +87,7 @@ fn test(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
     let tools = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let mut adds = vec![
         Add::new(tools.join(RULE), RULES)?,
+        Add::new(tools.join(NAMES), LATER)?,
         Add::new(tools.join(CAMERA), CAMERAS)?,
     ];
     for entry in std::fs::read_dir(root)? {
@@ -113,6 +122,16 @@ fn test(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
             !without.is_empty() && without.iter().all(|exporter| *exporter != HEAP),
         ),
         judge("libcamera.rule", lines("link") == [LINK]),
+        judge(
+            "libcamera.names",
+            lines("names")
+                == [
+                    "system-noncoherent linux,cma",
+                    "system-noncoherent mtk_mm",
+                    "system-noncoherent vidbuf_cached",
+                    "system-uncached mtk_mm-uncached",
+                ],
+        ),
         judge(
             "libcamera.served",
             !with.is_empty() && with.iter().all(|exporter| *exporter == HEAP),
