@@ -739,7 +739,23 @@ fn a_hundred_devices_can_be_drawn() {
     assert_eq!(svg.matches("<g class=\"group\"").count(), 3);
     assert_eq!(svg.matches("<path ").count(), 6 + 6);
     assert_eq!(svg.matches("<path class=\"best\"").count(), 2);
-    assert_eq!(svg.matches("<title>").count(), 100);
+    // One for each device and heap.
+    assert_eq!(svg.matches("<title>").count(), 100 + 9);
+    // Names stand there in full, with their nodes.
+    assert!(svg.contains(">vivid.63 (video63)</text>"));
+    let words = svg.split_once("<desc id=\"words\">").unwrap().1;
+    let words = words.split_once("</desc>").unwrap().0;
+    for sentence in [
+        "10 devices, best with system-coherent, then default_cma_region-coherent, then ",
+        "; bochs-drm (pci), snoops: 0000:00:00.0 (card0), 0000:00:01.0 (card1), ",
+        "6 devices of which nothing is known; loop&quot;&lt;back&gt;&amp; (platform), does not snoop",
+        "Heap system: any device, write-back.",
+    ] {
+        assert!(words.contains(sentence), "{sentence}\n{words}");
+    }
+    assert!(svg.contains("prefers-color-scheme:dark"));
+    // What has a colour of its own has one for either.
+    assert_eq!(svg.matches(" fill=").count(), 0);
     assert!(svg.contains("loop&quot;&lt;back&gt;&amp; (platform), does not snoop"));
     assert_eq!(svg.matches("<g").count(), svg.matches("</g>").count());
     let dot = dmaheap(&root, &["graph", "--format", "dot"]).out;

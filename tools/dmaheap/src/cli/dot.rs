@@ -2,7 +2,7 @@
 
 //! The graph for Graphviz.
 
-use super::drawing::{Graph, describe};
+use super::drawing::{self, Graph, describe};
 use std::fmt::Write as _;
 
 /// A graph in the language DOT.
@@ -11,15 +11,11 @@ pub fn draw(graph: &Graph) -> String {
     for (number, group) in graph.groups.iter().enumerate() {
         let mut label = String::new();
         for kind in &group.kinds {
-            let names: Vec<_> = kind
-                .devices
-                .iter()
-                .map(|device| device.name.as_str())
-                .collect();
+            let names: Vec<_> = kind.devices.iter().map(drawing::label).collect();
             label += &format!(
                 "{}:\\l    {}\\l",
                 escape(&kind.title),
-                escape(&names.join(" "))
+                escape(&names.join("\n    ")).replace('\n', "\\l")
             );
         }
         line(&mut text, &format!("devices{number} [label=\"{label}\"]"));

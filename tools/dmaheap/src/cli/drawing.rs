@@ -96,6 +96,19 @@ fn snooping(devices: &[Device]) -> &'static str {
     }
 }
 
+/// What a device is called, with its first nodes.
+pub fn label(device: &Device) -> String {
+    let names = device.nodes.iter().filter_map(|node| node.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    let nodes = match &names[..] {
+        [] => return device.name.clone(),
+        [first, second] => format!("{first} {second}"),
+        [only] => only.to_string(),
+        [first, others @ ..] => format!("{first} and {} more", others.len()),
+    };
+    format!("{} ({nodes})", device.name)
+}
+
 /// What a heap is like, in a line.
 pub fn describe(heap: &Heap) -> String {
     let word = |known: Option<bool>, yes: &'static str, no: &'static str| {

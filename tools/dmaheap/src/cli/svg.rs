@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 
 //! The graph for browsers: groups of devices on the left, heaps on the right, lines between them.
-//! All numbers are pixels.
+//! All numbers are pixels. Who does not see it is told the same in words.
 
-use super::drawing::{Graph, Group, Kind, describe};
+use super::drawing::{Graph, Group, Kind, describe, label};
 use dmaheap::{Device, Heap};
 
 const MARGIN: usize = 20;
@@ -11,9 +11,10 @@ const TOP: usize = 70;
 const GAP: usize = 24;
 
 const GROUP_WIDTH: usize = 660;
-const COLUMNS: usize = 4;
-const COLUMN: usize = (GROUP_WIDTH - 2 * PAD) / COLUMNS;
+const MOST_COLUMNS: usize = 4;
 const PAD: usize = 12;
+/// What there is for the devices of a kind, side by side.
+const ROOM: usize = GROUP_WIDTH - 3 * PAD;
 const LINE: usize = 18;
 /// A letter of the fixed-width font.
 const LETTER: usize = 8;
@@ -30,10 +31,15 @@ const COLOURS: [&str; 6] = [
 ];
 const GREY: &str = "#888888";
 
+const TITLE: &str = "Devices and the DMA heaps that suit them";
+
 const STYLE: &str = "text{font:13px sans-serif;fill:#222}.mono{font:12px monospace}\
     .head{font-weight:bold}.small{font-size:11px;fill:#555}.title{font-size:18px}\
+    .page{fill:#fff}.box{fill:#f7f8fa;stroke-width:2}.heap{fill:#fffdf3;stroke:#555}\
     path{fill:none;stroke-width:1.3;opacity:.75}path.best{stroke-width:3.5}\
-    g.group:hover path{stroke-width:5;opacity:1}";
+    g.group:hover path{stroke-width:5;opacity:1}\
+    @media(prefers-color-scheme:dark){text{fill:#ddd}.small{fill:#aaa}.page{fill:#17191d}\
+    .box{fill:#22252b}.heap{fill:#2b291e;stroke:#999}path{opacity:1}}";
 
 /// A picture in SVG.
 pub fn draw(graph: &Graph) -> String {
@@ -47,15 +53,12 @@ pub fn draw(graph: &Graph) -> String {
     let height = bottom.max(heaps_top + heaps_height) + MARGIN;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\">\n<style>{STYLE}</style>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+         viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"title words\">\n\
+         <title id=\"title\">{TITLE}</title>\n<desc id=\"words\">{}</desc>\n\
+         <style>{STYLE}</style>\n<rect class=\"page\" width=\"100%\" height=\"100%\"/>\n",
+        escape(&in_words(graph))
     );
-    svg += &text(
-        MARGIN,
-        32,
-        "title head",
-        "Devices and the DMA heaps that suit them",
-    );
+    svg += &text(MARGIN, 32, "title head", TITLE);
     let legend = "Devices in a box are linked to the same heaps, the best by the thick line; \
         numbers give the order. Point at a box to see its lines.";
     svg += &text(MARGIN, 54, "small", legend);
@@ -95,7 +98,7 @@ fn height(group: &Group) -> usize {
     let lines: usize = group
         .kinds
         .iter()
-        .map(|kind| 1 + kind.devices.len().div_ceil(COLUMNS))
+        .map(|kind| 1 + kind.devices.len().div_ceil(columns(kind)))
         .sum();
     let ports = group.order.as_ref().map_or(0, Vec::len) * PORT;
     ((1 + lines) * LINE + 2 * PAD).max(ports + 2 * PAD)
@@ -108,19 +111,13 @@ fn draw_group(group: &Group, top: usize) -> String {
         ""
     };
     let mut svg = format!(
-        "<rect x=\"{MARGIN}\" y=\"{top}\" width=\"{GROUP_WIDTH}\" height=\"{}\" rx=\"6\" \
-         fill=\"#f7f8fa\" stroke-width=\"2\"{dashes}/>\n",
+        "<rect class=\"box\" x=\"{MARGIN}\" y=\"{top}\" width=\"{GROUP_WIDTH}\" height=\"{}\" \
+         rx=\"6\"{dashes}/>\n",
         height(group)
     );
     let left = MARGIN + PAD;
     let mut line = top + PAD + LINE - 5;
-    let count: usize = group.kinds.iter().map(|kind| kind.devices.len()).sum();
-    let devices = if count == 1 { "device" } else { "devices" };
-    let title = match group.order.as_ref().map(|order| order.first()) {
-        Some(Some(best)) => format!("{count} {devices}, best with {best}"),
-        Some(None) => format!("{count} {devices} that no heap suits"),
-        None => format!("{count} {devices} of which nothing is known"),
-    };
+    let title = title(group);
     svg += &format!("<g stroke=\"none\">{}", text(left, line, "head", &title));
     for kind in &group.kinds {
         line += LINE;
@@ -130,14 +127,56 @@ fn draw_group(group: &Group, top: usize) -> String {
     svg + "</g>\n"
 }
 
+/// What a group has in common.
+fn title(group: &Group) -> String {
+    let count: usize = group.kinds.iter().map(|kind| kind.devices.len()).sum();
+    let devices = if count == 1 { "device" } else { "devices" };
+    match group.order.as_ref().map(|order| order.first()) {
+        Some(Some(best)) => format!("{count} {devices}, best with {best}"),
+        Some(None) => format!("{count} {devices} that no heap suits"),
+        None => format!("{count} {devices} of which nothing is known"),
+    }
+}
+
+/// All of it, for those who listen.
+fn in_words(graph: &Graph) -> String {
+    let mut text = String::new();
+    for group in &graph.groups {
+        text += &title(group);
+        if let Some([_, others @ ..]) = group.order.as_deref() {
+            let others: Vec<_> = others.iter().map(|heap| format!(", then {heap}")).collect();
+            text += &others.concat();
+        }
+        for kind in &group.kinds {
+            let devices: Vec<_> = kind.devices.iter().map(label).collect();
+            text += &format!("; {}: {}", kind.title, devices.join(", "));
+        }
+        text += ".\n";
+    }
+    for heap in &graph.heaps {
+        text += &format!("Heap {}: {}.\n", heap.name, describe(heap));
+    }
+    text
+}
+
+/// How many devices of a kind stand side by side: as many as have room for their names.
+fn columns(kind: &Kind) -> usize {
+    let lengths = kind
+        .devices
+        .iter()
+        .map(|device| label(device).chars().count());
+    let longest = lengths.max().unwrap_or_default();
+    (ROOM / LETTER / (longest + 2)).clamp(1, MOST_COLUMNS)
+}
+
 fn draw_devices(kind: &Kind, left: usize, line: &mut usize) -> String {
     let mut svg = String::new();
-    for row in kind.devices.chunks(COLUMNS) {
+    let columns = columns(kind);
+    for row in kind.devices.chunks(columns) {
         *line += LINE;
         for (column, device) in row.iter().enumerate() {
-            let room = COLUMN / LETTER - 2;
-            let shown = shorten(&device.name, room);
-            let x = left + PAD + column * COLUMN;
+            let shown = shorten(&label(device), ROOM / columns / LETTER);
+            let x = left + PAD + column * (ROOM / columns);
             svg += &format!(
                 "<g><title>{}</title>{}</g>\n",
                 escape(&details(device)),
@@ -173,11 +212,13 @@ fn details(device: &Device) -> String {
 
 fn draw_heap(heap: &Heap, top: usize) -> String {
     let left = HEAPS_LEFT + PAD;
-    let name = text(left, top + 19, "mono head", &heap.name);
+    let shown = shorten(&heap.name, (HEAP_WIDTH - 2 * PAD) / LETTER);
+    let name = text(left, top + 19, "mono head", &shown);
     let like = text(left, top + 37, "small", &describe(heap));
     format!(
-        "<rect x=\"{HEAPS_LEFT}\" y=\"{top}\" width=\"{HEAP_WIDTH}\" height=\"{HEAP_HEIGHT}\" \
-         rx=\"14\" fill=\"#fffdf3\" stroke=\"#555\"/>\n{name}{like}"
+        "<g><title>{}</title><rect class=\"heap\" x=\"{HEAPS_LEFT}\" y=\"{top}\" \
+         width=\"{HEAP_WIDTH}\" height=\"{HEAP_HEIGHT}\" rx=\"14\"/>\n{name}{like}</g>\n",
+        escape(&heap.node.display().to_string())
     )
 }
 
