@@ -4,7 +4,7 @@
 //!
 //! The interface is described in `dmabuf_importer.h`.
 //!
-//! # Rooms
+//! # What is where
 //!
 //! - [`session`] is what happens on an open file, without `unsafe`.
 //! - [`device`] is the device that imports: either [`synthetic`] or [`edu`], for which Linux 7.2
