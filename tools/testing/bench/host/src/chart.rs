@@ -1,29 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Results as charts: a grid of small ones, one for each operation, with a line
-//! for each heap, both axes logarithmic.
+//! Results as charts: a grid of small ones, one for each operation, with a line for each heap, both
+//! axes logarithmic. They are SVG without a background, for bright pages and dark ones.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result};
 use dmabuf_coherency_bench::results::{Axis, Clock, Measurement, Operation, Report, baseline};
 use dmabuf_coherency_bench::table::label;
-use plotters::prelude::*;
+use std::fmt::Write as _;
 use std::path::Path;
 
 const COLUMNS: usize = 3;
-const WIDTH: u32 = 330;
-const HEIGHT: u32 = 240;
+const WIDTH: f64 = 340.0;
+const HEIGHT: f64 = 260.0;
 /// Height of the title and the legend.
-const HEAD: u32 = 58;
+const HEAD: f64 = 84.0;
+/// Where the axes of a panel lie in it.
+const LEFT: f64 = 66.0;
+const RIGHT: f64 = WIDTH - 26.0;
+const TOP: f64 = 30.0;
+const BOTTOM: f64 = HEIGHT - 48.0;
+/// Labels of an axis need this much room.
+const ROOM: f64 = 46.0;
 
-/// Colours that can be told apart, also by those who do not see all of them, and
-/// the widths of lines: where several heaps cost the same, all are seen. The
-/// in-tree heap's come first.
-const STYLES: [(RGBColor, u32); 4] = [
-    (RGBColor(190, 190, 190), 9),
-    (RGBColor(0, 114, 178), 6),
-    (RGBColor(213, 94, 0), 4),
-    (RGBColor(0, 158, 115), 2),
-];
+/// Widths of lines, the in-tree heap's first: where several heaps cost the same, all are seen.
+const LINES: [f64; 4] = [9.0, 6.0, 4.0, 2.0];
+
+/// Colours that can be told apart, also by those who do not see all of them. Each has a contrast of
+/// 3:1 at least, on white and on black.
+const STYLE: &str = "\
+text { fill: #24292f; font: 12px sans-serif }
+.head { font-size: 16px }
+.axis, .grid { fill: none; stroke: #57606a }
+.grid { stroke-opacity: 0.25 }
+.line { fill: none; stroke-linejoin: round }
+.thread { stroke-dasharray: 7 5 }
+.a { stroke: #8c959f } .b { stroke: #0072b2 } .c { stroke: #d55e00 } .d { stroke: #00845f }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3 }
+.axis, .grid { stroke: #9ea7b3 }
+.a { stroke: #7d8590 } .b { stroke: #58a6ff } .c { stroke: #f0883e } .d { stroke: #3fb950 }
+}
+";
+const CLASSES: [char; 4] = ['a', 'b', 'c', 'd'];
 
 /// What one chart shows.
 pub struct Chart<'a> {
@@ -55,22 +73,49 @@ impl Chart<'_> {
         if panels.is_empty() {
             return Ok(false);
         }
-        let rows = panels.len().div_ceil(COLUMNS);
-        let columns = panels.len().min(COLUMNS);
-        let size = (WIDTH * columns as u32, HEAD + HEIGHT * rows as u32);
-        let root = SVGBackend::new(path, size).into_drawing_area();
-        let draw = || -> Result<(), Box<dyn std::error::Error>> {
-            root.fill(&WHITE)?;
-            let (head, body) = root.split_vertically(HEAD);
-            self.draw_head(&head)?;
-            for (area, panel) in body.split_evenly((rows, columns)).iter().zip(&panels) {
-                self.draw_panel(area, panel)?;
-            }
-            root.present()?;
-            Ok(())
-        };
-        draw().map_err(|error| anyhow!("drawing {}: {error}", path.display()))?;
+        std::fs::write(path, self.svg(&panels)).with_context(|| path.display().to_string())?;
         Ok(true)
+    }
+
+    fn svg(&self, panels: &[&Panel]) -> String {
+        let rows = panels.len().div_ceil(COLUMNS);
+        let width = WIDTH * panels.len().min(COLUMNS) as f64;
+        let height = HEAD + HEIGHT * rows as f64;
+        let unit = self.unit();
+        let titles: Vec<String> = panels.iter().map(|panel| panel.title()).collect();
+        let heaps = self.heaps().join(", ");
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+             width=\"{width}\" height=\"{height}\" role=\"img\" aria-labelledby=\"title desc\">\n\
+             <!-- {licence} -->\n\
+             <title id=\"title\">Costs on {arch}, in {unit}</title>\n\
+             <desc id=\"desc\">Charts with logarithmic axes, a line for each of {heaps}: {titles}. \
+             The tables have all figures.</desc>\n<style>\n{STYLE}</style>\n",
+            // That of this file.
+            licence = include_str!("chart.rs")
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("// "),
+            arch = self.report.arch,
+            titles = titles.join("; "),
+        );
+        self.head(&mut svg);
+        for (index, panel) in panels.iter().enumerate() {
+            let x = WIDTH * (index % COLUMNS) as f64;
+            let y = HEAD + HEIGHT * (index / COLUMNS) as f64;
+            let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
+            self.panel(&mut svg, panel);
+            svg += "</g>\n";
+        }
+        svg + "</svg>\n"
+    }
+
+    fn unit(&self) -> &'static str {
+        match self.report.clock {
+            Clock::Instructions => "executed instructions",
+            Clock::Wall => "nanoseconds",
+        }
     }
 
     /// The heaps that are shown, the in-tree heap first.
@@ -97,102 +142,162 @@ impl Chart<'_> {
         self.report.measurements.iter().filter(shown).collect()
     }
 
-    fn draw_head<DB: DrawingBackend>(
-        &self,
-        head: &DrawingArea<DB, plotters::coord::Shift>,
-    ) -> Result<(), Box<dyn std::error::Error>>
-    where
-        DB::ErrorType: 'static,
-    {
-        let unit = match self.report.clock {
-            Clock::Instructions => "executed instructions under emulation",
-            Clock::Wall => "nanoseconds",
-        };
-        let title = format!("{}: {unit}; lower is better", self.report.arch);
-        head.draw(&Text::new(title, (12, 8), ("sans-serif", 17)))?;
-        let mut left = 12;
-        for (heap, (colour, width)) in self.heaps().iter().zip(STYLES) {
-            let half = width as i32 / 2;
-            head.draw(&Rectangle::new(
-                [(left, 40 - half), (left + 22, 41 + half)],
-                colour.filled(),
-            ))?;
-            head.draw(&Text::new(*heap, (left + 28, 33), ("sans-serif", 14)))?;
-            left += 50 + 8 * heap.len() as i32;
-        }
-        Ok(())
+    fn has_thread(&self) -> bool {
+        let mut rows = self.panels.iter().flat_map(|panel| self.rows(panel));
+        rows.any(|row| row.background.is_some_and(|work| work > 0.0))
     }
 
-    fn draw_panel<DB: DrawingBackend>(
-        &self,
-        area: &DrawingArea<DB, plotters::coord::Shift>,
-        panel: &Panel,
-    ) -> Result<(), Box<dyn std::error::Error>>
-    where
-        DB::ErrorType: 'static,
-    {
+    /// The title and the legend.
+    fn head(&self, svg: &mut String) {
+        let title = format!("{}: {}; lower is better", self.report.arch, self.unit());
+        text(svg, (12.0, 22.0), "class=\"head\"", &title);
+        let mut left = 12.0;
+        let styles = LINES.iter().zip(CLASSES);
+        for (heap, (width, class)) in self.heaps().iter().zip(styles) {
+            let line = [(left, 43.0), (left + 26.0, 43.0)];
+            polyline(svg, &line, &format!("line {class}"), *width);
+            text(svg, (left + 34.0, 47.0), "", heap);
+            left += 62.0 + 7.0 * heap.len() as f64;
+        }
+        let mut notes =
+            "Where lines lie on each other, the wider ones are seen at the edges.".to_owned();
+        if self.has_thread() {
+            notes += " Dashed: with the work of the background thread.";
+        }
+        text(svg, (12.0, 70.0), "", &notes);
+    }
+
+    fn panel(&self, svg: &mut String, panel: &Panel) {
         let rows = self.rows(panel);
         let axis = panel.operation.axis;
-        let (left, right) = limits(rows.iter().map(|row| row.at as f64));
-        let (bottom, top) = limits(rows.iter().map(|row| value(row)));
-        let (bottom, top) = (decade(bottom, f64::floor), decade(top, f64::ceil));
-        let base = match axis {
-            Axis::Bytes => 16.0,
-            _ => 10.0,
+        let (base, what) = match axis {
+            Axis::Bytes => (16.0, "size of the buffer"),
+            Axis::Buffers => (10.0, "live buffers"),
+            Axis::Attachments => (10.0, "attachments"),
+            Axis::Devices => (10.0, "devices with links"),
         };
-        let mut chart = ChartBuilder::on(area)
-            .caption(panel.title(), ("sans-serif", 14))
-            .margin(8)
-            .margin_right(20)
-            .x_label_area_size(22)
-            .y_label_area_size(46)
-            .build_cartesian_2d(
-                (left..right).log_scale().base(base),
-                (bottom..top).log_scale(),
-            )?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_labels(6)
-            .y_labels(8)
-            .x_label_formatter(&|at| label(axis, *at as u64))
-            .y_label_formatter(&|value| short(*value))
-            .draw()?;
-        for (heap, (colour, width)) in self.heaps().iter().zip(STYLES) {
-            let mut points: Vec<(f64, f64)> = rows
-                .iter()
-                .filter(|row| row.heap == *heap)
-                .map(|row| (row.at as f64, value(row).max(1.0)))
-                .collect();
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(width)))?;
-            let dot = |point| Circle::new(point, 1 + width / 2, colour.filled());
-            chart.draw_series(points.into_iter().map(dot))?;
+        let across = Scale::new(rows.iter().map(|row| row.at as f64), LEFT, RIGHT);
+        let costs = rows.iter().flat_map(|row| [row.median, row.total()]);
+        let up = Scale::new(costs, BOTTOM, TOP).in_decades();
+
+        let middle = (LEFT + RIGHT) / 2.0;
+        text(
+            svg,
+            (middle, 16.0),
+            "text-anchor=\"middle\"",
+            &panel.title(),
+        );
+        text(svg, (middle, BOTTOM + 38.0), "text-anchor=\"middle\"", what);
+        let turned = format!(
+            "text-anchor=\"middle\" transform=\"rotate(-90 12 {y})\"",
+            y = (TOP + BOTTOM) / 2.0
+        );
+        let unit = self.unit().trim_start_matches("executed ");
+        text(svg, (12.0, (TOP + BOTTOM) / 2.0), &turned, unit);
+        for value in across.ticks(base, ROOM) {
+            let x = across.place(value);
+            polyline(svg, &[(x, BOTTOM), (x, TOP)], "grid", 1.0);
+            let at = label(axis, value as u64);
+            text(svg, (x, BOTTOM + 18.0), "text-anchor=\"middle\"", &at);
         }
-        Ok(())
+        for value in up.ticks(10.0, 14.0) {
+            let y = up.place(value);
+            polyline(svg, &[(LEFT, y), (RIGHT, y)], "grid", 1.0);
+            text(
+                svg,
+                (LEFT - 6.0, y + 4.0),
+                "text-anchor=\"end\"",
+                &short(value),
+            );
+        }
+        let corner = [(LEFT, TOP), (LEFT, BOTTOM), (RIGHT, BOTTOM)];
+        polyline(svg, &corner, "axis", 1.0);
+        let styles = LINES.iter().zip(CLASSES);
+        for (heap, (width, class)) in self.heaps().iter().zip(styles) {
+            let mut rows: Vec<_> = rows.iter().filter(|row| row.heap == *heap).collect();
+            rows.sort_by_key(|row| row.at);
+            let line = |cost: &dyn Fn(&Measurement) -> f64| -> Vec<(f64, f64)> {
+                let point =
+                    |row: &&&Measurement| (across.place(row.at as f64), up.place(cost(row)));
+                rows.iter().map(point).collect()
+            };
+            let alone = line(&|row| row.median);
+            let with_thread = line(&Measurement::total);
+            polyline(svg, &alone, &format!("line {class}"), *width);
+            if alone != with_thread {
+                polyline(svg, &with_thread, &format!("line thread {class}"), 2.0);
+            }
+        }
     }
 }
 
-/// What is drawn: the background thread's work counts, except where it was done
-/// before anybody waited.
-fn value(row: &Measurement) -> f64 {
-    match row.operation.as_str() {
-        "alloc.warm" => row.median,
-        _ => row.total(),
+/// A logarithmic axis: values, and where the first and the last lie.
+struct Scale {
+    low: f64,
+    high: f64,
+    from: f64,
+    to: f64,
+}
+
+impl Scale {
+    fn new(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
+        let (low, high) = values.fold((f64::INFINITY, 1.0_f64), |(low, high), value| {
+            (low.min(value.max(1.0)), high.max(value))
+        });
+        let high = high.max(low * 1.1);
+        Self {
+            low,
+            high,
+            from,
+            to,
+        }
+    }
+
+    /// The same from a power of ten to another.
+    fn in_decades(self) -> Self {
+        Self {
+            low: 10_f64.powf(self.low.log10().floor()),
+            high: 10_f64.powf(self.high.log10().ceil()),
+            ..self
+        }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        let part = (value.max(1.0) / self.low).ln() / (self.high / self.low).ln();
+        self.from + part * (self.to - self.from)
+    }
+
+    /// Powers of a base times the first value, and the last value; each has `room` to the next.
+    fn ticks(&self, base: f64, room: f64) -> Vec<f64> {
+        let free = |value: f64| (self.place(value) - self.to).abs() > room;
+        let powers = std::iter::successors(Some(self.low), |value| Some(value * base));
+        let mut ticks: Vec<f64> = powers
+            .take_while(|value| *value < self.high)
+            .filter(|value| free(*value))
+            .collect();
+        ticks.push(self.high);
+        ticks
     }
 }
 
-/// The smallest and the largest, which is larger.
-fn limits(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, 1.0_f64), |(low, high), value| {
-        (low.min(value.max(1.0)), high.max(value))
-    });
-    (low, high.max(low * 1.1))
+fn text(svg: &mut String, (x, y): (f64, f64), attributes: &str, text: &str) {
+    let _ = writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{text}</text>"
+    );
 }
 
-/// The power of ten below or above.
-fn decade(value: f64, round: fn(f64) -> f64) -> f64 {
-    10_f64.powf(round(value.log10()))
+fn polyline(svg: &mut String, points: &[(f64, f64)], class: &str, width: f64) {
+    let points: Vec<String> = points
+        .iter()
+        .map(|(x, y)| format!("{x:.1},{y:.1}"))
+        .collect();
+    let points = points.join(" ");
+    let width = format!("stroke-width=\"{width}\"");
+    let _ = writeln!(
+        svg,
+        "<polyline class=\"{class}\" {width} points=\"{points}\"/>"
+    );
 }
 
 /// 1500 as 1.5 k.
@@ -202,5 +307,54 @@ fn short(value: f64) -> String {
         v if v >= 1e6 => format!("{} M", v / 1e6),
         v if v >= 1e3 => format!("{} k", v / 1e3),
         v => v.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_tick_is_shown() {
+        let scale = Scale::new([4096.0, 8.0 * 1024.0 * 1024.0].into_iter(), 0.0, 300.0);
+        let ticks = scale.ticks(16.0, 40.0);
+        assert_eq!(ticks, [4096.0, 65536.0, 1048576.0, 8388608.0]);
+        assert_eq!(scale.place(8388608.0).round(), 300.0);
+        // One that would touch the last is left out.
+        assert_eq!(scale.ticks(16.0, 100.0).len(), 3);
+    }
+
+    #[test]
+    fn decades_are_whole() {
+        let scale = Scale::new([340.0, 72_301_000.0].into_iter(), 0.0, 1.0).in_decades();
+        assert_eq!((scale.low.round(), scale.high.round()), (100.0, 1e8));
+    }
+
+    /// How much brighter the brighter of two colours is, as contrast is defined for the web.
+    fn contrast(a: u32, b: u32) -> f64 {
+        let light = |colour: u32| {
+            let part = |shift: u32| {
+                let value = f64::from(colour >> shift & 0xff) / 255.0;
+                if value <= 0.04045 {
+                    value / 12.92
+                } else {
+                    ((value + 0.055) / 1.055).powf(2.4)
+                }
+            };
+            0.2126 * part(16) + 0.7152 * part(8) + 0.0722 * part(0)
+        };
+        let (a, b) = (light(a), light(b));
+        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    }
+
+    #[test]
+    fn colours_stand_out() {
+        let (bright, dark) = STYLE.split_once("@media").unwrap();
+        for (style, page) in [(bright, 0xff_ffff), (dark, 0x0d_1117)] {
+            for colour in style.split('#').skip(1) {
+                let colour = u32::from_str_radix(&colour[..6], 16).unwrap();
+                assert!(contrast(colour, page) >= 3.0, "{colour:06x}");
+            }
+        }
     }
 }
