@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result};
 use dmaheap::{Heap, System};
 use drm::control::dumbbuffer::DumbMapping;
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The heap of those who do not ask.
 const NAIVE: &str = "system-coherent";
@@ -58,9 +57,6 @@ pub struct Report {
     frames: u32,
     /// How often each of them was copied by us.
     copies: u32,
-    /// CPU time of this program, from a frame's arrival until it is on the screen:
-    /// the median, in microseconds.
-    cpu_us: Option<f64>,
     /// Frames a second, as the clock says.
     rate: Option<f64>,
 }
@@ -93,7 +89,6 @@ pub fn go(cli: &Cli, way: Way) -> Result<Report> {
         refused: None,
         frames: 0,
         copies: 0,
-        cpu_us: None,
         rate: None,
     };
 
@@ -139,13 +134,11 @@ pub fn go(cli: &Cli, way: Way) -> Result<Report> {
         display: &display,
         source,
         target,
-        times: Vec::new(),
     };
     let start = Instant::now();
     stream.run(&mut eye)?;
     report.rate = Some(f64::from(cli.frames) / start.elapsed().as_secs_f64());
     report.frames = cli.frames;
-    report.cpu_us = median(stream.times).map(|time| time.as_secs_f64() * 1e6);
     Ok(report)
 }
 
@@ -173,11 +166,6 @@ fn name(errno: Errno) -> String {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Option<Duration> {
-    times.sort();
-    times.get(times.len() / 2).copied()
-}
-
 /// What the display shows.
 enum Target<'a> {
     /// The buffers that the source fills.
@@ -192,8 +180,6 @@ struct Stream<'a> {
     display: &'a Display,
     source: Source,
     target: Target<'a>,
-    /// CPU time, frame by frame.
-    times: Vec<Duration>,
 }
 
 impl Stream<'_> {
@@ -203,11 +189,8 @@ impl Stream<'_> {
         self.source.start()?;
         for count in 0..self.cli.frames {
             let index = self.source.next()?;
-            let start = clock_gettime(ClockId::ThreadCPUTime);
             let surface = self.surface(index, count)?;
             eye.show(self.display, surface)?;
-            let end = clock_gettime(ClockId::ThreadCPUTime);
-            self.times.push(Duration::try_from(end - start)?);
             let name = format!("{}-{count:04}", self.way.name());
             eye.look(self.display, size, &name)
                 .with_context(|| format!("picture {count}"))?;

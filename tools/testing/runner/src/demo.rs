@@ -23,18 +23,16 @@ RESULT  the answer of the heap system-coherent to the device that wants to attac
 ERRNO   how the call from user space ended: VIDIOC_QBUF for vivid, else PRIME import
 *       attached, as the kernel's trace events show, and failed later by the driver's own rule";
 
-const PIPELINE_HEADINGS: [&str; 8] = [
-    "ARCH", "DISPLAY", "DEVICES", "WAY", "HEAP", "RESULT", "COPIES", "CPU TIME",
+const PIPELINE_HEADINGS: [&str; 7] = [
+    "ARCH", "DISPLAY", "DEVICES", "WAY", "HEAP", "RESULT", "COPIES",
 ];
 
 const PIPELINE_NOTES: &str = "\
-DEVICES   2: a USB camera and the display; 3: with vim2m between them, which converts
-DISPLAY   display-dma takes one piece of memory only, as those of most boards do
-WAY       naive: everybody uses the strict heap; picked: the heap that suits all of them;
-          copy: what the naive way falls back to, the CPU copies to the display's own buffers
-RESULT    of how many frames every byte that the display read was as the camera had sent it
-CPU TIME  the program's, from a frame's arrival until it is shown, against the picked heap's;
-          under emulation only a hint
+DEVICES  2: a USB camera and the display; 3: with vim2m between them, which converts
+DISPLAY  display-dma takes one piece of memory only, as those of most boards do
+WAY      naive: everybody uses the strict heap; picked: the heap that suits all of them;
+         copy: what the naive way falls back to, the CPU copies to the display's own buffers
+RESULT   of how many frames every byte that the display read was as the camera had sent it
 Emulated machines have no caches: that a device is refused or served is real, what stale
 caches would show cannot be seen here.";
 
@@ -67,21 +65,15 @@ fn pipelines(kits: &Kits) -> Result<bool> {
             }
         }
         let title = pipeline.title;
-        rows.extend(reports.iter().map(|report| way(title, report, &reports)));
+        rows.extend(reports.iter().map(|report| way(title, report)));
     }
     let table = table(PIPELINE_HEADINGS, &rows, io::stdout().is_terminal());
     println!("{table}\n{PIPELINE_NOTES}");
     Ok(well)
 }
 
-/// A way of a frame, compared with the picked one among its `peers`.
-fn way(title: &str, report: &Report, peers: &[Report]) -> [String; 8] {
-    let picked = peers.iter().find(|peer| {
-        peer.way == "picked" && (&peer.display, peer.devices) == (&report.display, report.devices)
-    });
-    let ratio = picked
-        .and_then(|picked| Some(report.cpu_us? / picked.cpu_us?))
-        .map_or("-".into(), |ratio| format!("{ratio:.1}"));
+/// A way of a frame.
+fn way(title: &str, report: &Report) -> [String; 7] {
     let (result, copies) = match &report.refused {
         Some(refusal) => (format!("refused, {}", refusal.errno), "-".into()),
         None => (
@@ -97,7 +89,6 @@ fn way(title: &str, report: &Report, peers: &[Report]) -> [String; 8] {
         report.heap.clone(),
         result,
         copies,
-        ratio,
     ]
 }
 
@@ -125,7 +116,8 @@ fn devices(kits: &Kits) -> Result<bool> {
     Ok(well)
 }
 
-fn row(title: &str, finding: &Finding) -> [String; 7] {
+/// What the table says of a device.
+pub fn row(title: &str, finding: &Finding) -> [String; 7] {
     let snoops = match finding.snoops {
         Some(true) => "yes",
         Some(false) => "no",

@@ -35,7 +35,6 @@ pub struct Report {
     pub refused: Option<Refusal>,
     pub frames: u32,
     pub copies: u32,
-    pub cpu_us: Option<f64>,
 }
 
 /// A device that was refused.
