@@ -6,8 +6,8 @@ use crate::group::Group;
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
-    attacks, bench, board, cachecheck, client, configs, deb, host, kernel_selftest, libdmaheap,
-    pipeline, stock, suite, survey, vm_tool,
+    attacks, bench, board, cachecheck, client, configs, deb, documents, host, kernel_selftest,
+    libdmaheap, pipeline, stock, suite, survey, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -28,7 +28,7 @@ pub enum Choice {
 }
 
 /// The usual ones.
-const USUAL: [&str; 21] = [
+const USUAL: [&str; 23] = [
     "x86_64-whole",
     "arm64-whole",
     "x86_64-bounce",
@@ -39,6 +39,8 @@ const USUAL: [&str; 21] = [
     "arm64-dmaheap",
     "x86_64-dmaheap",
     "x86_64-libdmaheap",
+    "x86_64-documents",
+    "arm64-documents",
     "arm64-pipeline",
     "x86_64-dmabuf-heaps",
     "arm64-dmabuf-heaps",
@@ -80,6 +82,7 @@ fn all(kernel: &str) -> Vec<Group> {
         groups.extend(libdmaheap::groups());
         groups.extend(configs::groups());
         groups.extend(deb::groups());
+        groups.extend(documents::groups());
     }
     groups
 }

@@ -13,6 +13,7 @@ mod configs;
 mod coverage;
 mod deb;
 mod demo;
+mod documents;
 mod group;
 mod groups;
 mod host;

@@ -6,6 +6,7 @@ use crate::boot::{Boot, LOAD, VIVID_MAPS, text};
 use crate::group::Group;
 use crate::kit::{Kits, SELFTEST};
 use crate::results::Case;
+use crate::{demo, documents};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use vm::Arch;
@@ -128,6 +129,15 @@ impl Survey {
         let (findings, health) = self.run(kits)?;
         let mut cases = self.judge(kits, &findings)?;
         cases.push(health);
+        // README.md shows a part of this one.
+        if self.name == "arm64-devices" {
+            let rows: Vec<_> = findings
+                .iter()
+                .map(|found| demo::row(self.title, found))
+                .collect();
+            let problem = documents::other_devices(&rows)?;
+            cases.push(Case::judged("as README.md shows it", problem));
+        }
         Ok(cases)
     }
 
