@@ -839,7 +839,7 @@ fn bash_completes_names_of_heaps() {
         tell alloc --heap system-
         tell try --heap = sys
         tell bench --he
-        tell alloc --heap "$ROOT/dev/dma_heap/system-u"
+        tell alloc --heap "$ROOT"dev/dma_heap/system-u
         complete -p dmaheap"#,
     ]);
     complete.arg(&prefix).env("ROOT", tree.path(""));

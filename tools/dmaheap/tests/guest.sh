@@ -483,15 +483,16 @@ seen() {
 
 # Ends when it is interrupted, and until then tells what changes.
 follow() {
-	/dmaheap buffers --follow=0.1 >"$tmp/followed" 2>&1 &
-	follower=$!
 	/dmaheap alloc --heap system-coherent --size 1M --name seen -- sleep 1000 &
 	holder=$!
+	until grep -q seen /sys/kernel/debug/dma_buf/bufinfo; do usleep 10000; done
+	/dmaheap buffers --follow=0.1 >"$tmp/followed" 2>&1 &
+	follower=$!
+	got=0
+	await followed '^present +[0-9]+ 1 MiB system-coherent seen ' || got=1
 	/dmaheap try --heap system-coherent --frames 1000000 --size 2M /dev/video0 &
 	tried=$!
-	got=0
-	await followed "^(new|present) +[0-9]+ 1 MiB system-coherent seen sleep\\[$holder\\] fd" &&
-		await followed '^(new|present) +[0-9]+ 2 MiB system-coherent dmaheap try ' || got=1
+	await followed '^new +[0-9]+ 2 MiB system-coherent ' || got=1
 	kill $holder $tried
 	wait $holder $tried || true
 	await followed '^gone +[0-9]+ 1 MiB system-coherent seen$' &&
@@ -564,7 +565,7 @@ try_converter() {
 	modprobe vim2m
 	got=0
 	status 0 /dmaheap try --size 1M vim2m && is "$(agreement)" yes || got=1
-	modprobe -r vim2m
+	rmmod vim2m
 	return $got
 }
 
@@ -610,7 +611,7 @@ try_busy() {
 
 # Takes buffers for the CPU no longer, but for DMA in one piece.
 vivid_maps() {
-	modprobe -r vivid
+	rmmod vivid
 	modprobe vivid allocators=1 "$@"
 }
 
@@ -647,7 +648,7 @@ try_planes() {
 	for node in /dev/video0 /dev/video1; do
 		grep -qE "^$node .* yes +one +takes it +yes\$" "$tmp/out"
 	done
-	modprobe -r vivid
+	rmmod vivid
 	modprobe vivid
 }
 
@@ -658,14 +659,14 @@ try_differs() {
 		[ "$(basename "$(readlink "$card/device/driver")")" != virtio-pci ] || gpu=${card##*/}
 	done
 	status 1 /dmaheap try --size 64K "/dev/dri/$gpu"
-	is "$(column KERNEL | sort -u)" ENODEV
+	! column KERNEL | grep takes
 	grep -qE ' system +yes +[?] +ENODEV +NO$' "$tmp/out"
 	says out 'kernel: PRIME import: ENODEV, the driver takes no buffers of others'
 	says out 'links: system works each time'
 	status 1 /dmaheap try --rules --size 64K "$gpu"
 	silent out
 	says err 'no rule can say what the kernel says of virtio-pci'
-	modprobe -r virtio-gpu
+	rmmod virtio_gpu
 }
 
 example_in_c() {

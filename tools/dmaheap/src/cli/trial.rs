@@ -333,7 +333,9 @@ fn print_rules(output: &Output, rules: &rules::Rules) -> Result<()> {
         output.note(sentence);
     }
     let Some(links) = &rules.links else {
-        output.note("the rules need no change");
+        if rules.sentences.is_empty() {
+            output.note("the rules need no change");
+        }
         return Ok(());
     };
     output.line(&format!("options dmabuf_coherency links={links}\n"))?;

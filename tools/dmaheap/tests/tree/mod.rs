@@ -27,7 +27,23 @@ impl Tree {
 
     /// A machine with a device tree, the kernel's heaps and no module.
     pub fn without_module() -> Self {
-        let tree = Self::empty();
+        Self::empty().with_kernel()
+    }
+
+    /// The same with the module and its heaps.
+    pub fn new() -> Self {
+        Self::without_module().with_module()
+    }
+
+    /// The same, which costs little although there are very many files in it.
+    pub fn in_memory() -> Self {
+        let directory = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
+        let tree = Self(directory.expect("a temporary directory"));
+        tree.with_kernel().with_module()
+    }
+
+    fn with_kernel(self) -> Self {
+        let tree = self;
         tree.file("proc/sys/kernel/arch", "aarch64\n");
         tree.directory("sys/firmware/devicetree/base");
         for heap in ["system", "default_cma_region", "reserved"] {
@@ -36,9 +52,8 @@ impl Tree {
         tree
     }
 
-    /// The same with the module and its heaps.
-    pub fn new() -> Self {
-        let tree = Self::without_module();
+    fn with_module(self) -> Self {
+        let tree = self;
         tree.file("sys/module/dmabuf_coherency/parameters/links", "\n");
         for mode in ["coherent", "noncoherent", "uncached"] {
             tree.module_heap("system", mode, false, 16 << 30);
