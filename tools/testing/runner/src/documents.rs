@@ -26,9 +26,6 @@ use vm::{Add, Arch};
 /// Files that snippets are put into: programs for a guest, a crate, and kernel modules.
 const CONTEXTS: &str = "tools/testing/documents";
 
-/// A page whose blocks do not say their languages yet.
-const UNMARKED: &str = "cachecheck.rst";
-
 /// What guests have before the first page.
 const LOAD: &str = "PATH=$PATH:/; insmod $DMABUF_COHERENCY_KO && modprobe -a bochs vgem";
 
@@ -120,9 +117,6 @@ fn pages() -> Result<Vec<PathBuf>> {
 fn snippets() -> Result<Vec<Snippet>> {
     let mut snippets = Vec::new();
     for path in pages()? {
-        if path.ends_with(UNMARKED) {
-            continue;
-        }
         let text = fs::read_to_string(&path)?;
         let found = match path.extension() {
             Some(suffix) if suffix == "md" => markdown(&text),
@@ -527,7 +521,9 @@ fn build_modules(root: &Path, arch: Arch, kits: &Kits) -> Result<String> {
     let built = vm::module(&kernel)?;
     let tree = root.join(format!("tree.{arch}"));
     fs::create_dir_all(&tree)?;
-    symlink(vm::checkout().join("include"), tree.join("include"))?;
+    for directory in ["include", "tools"] {
+        symlink(vm::checkout().join(directory), tree.join(directory))?;
+    }
     fs::copy(
         built.with_file_name("Module.symvers"),
         tree.join("Module.symvers"),
