@@ -315,7 +315,7 @@ pub fn other_devices(rows: &[[String; 7]]) -> Result<Option<String>> {
     let snippets = snippets()?;
     let mut shown = snippets
         .iter()
-        .filter(|shown| shown.text.starts_with("DEVICE"));
+        .filter(|shown| shown.page == "README" && shown.text.starts_with("DEVICE"));
     let shown = shown.next().context("README.md shows no devices")?;
     let is_there = |line: &&str| rows.iter().any(|row| cells(line) == row[1..]);
     let other = shown.text.lines().skip(1).find(|line| !is_there(line));
