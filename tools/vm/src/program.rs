@@ -87,7 +87,10 @@ fn cargo(
     arguments: &[&str],
 ) -> Result<(Command, PathBuf)> {
     toolchain::get_library_source()?;
-    let output = cache::subdir(format!("programs/{}", checkout_key()))?;
+    // Scripts that build crates look at RUSTC_BOOTSTRAP. In one directory, builds with it and without
+    // it would each undo what the others have done.
+    let directory = if has_library { "" } else { "/own-library" };
+    let output = cache::subdir(format!("programs/{}{directory}", checkout_key()))?;
     let variable = |suffix: &str| {
         format!(
             "CARGO_TARGET_{}_{suffix}",
