@@ -216,19 +216,8 @@ impl PageBlock {
         nr_pages: usize,
         cma: NonNull<bindings::cma>,
     ) -> Self {
-        // INVARIANT: By this function's safety requirements.
-        Self {
-            page,
-            nr_pages,
-            index: 0,
-            kind: Kind {
-                zone: Zone::All,
-                caching: Caching::WriteBack,
-            },
-            is_spoilt: false,
-            origin: Origin::Cma,
-            cma: cma.as_ptr(),
-        }
+        // SAFETY: By this function's safety requirements.
+        unsafe { Self::from_elsewhere(page, nr_pages, Origin::Cma, cma.as_ptr()) }
     }
 
     /// Lends pages to a buffer, whose [`Keeper`] takes them back.
@@ -240,6 +229,21 @@ impl PageBlock {
     /// - The caller must zero them before anybody else sees them.
     /// - Nobody else may use them before the block has been dropped.
     pub(crate) unsafe fn lend(page: NonNull<bindings::page>, nr_pages: usize) -> Self {
+        // SAFETY: By this function's safety requirements.
+        unsafe { Self::from_elsewhere(page, nr_pages, Origin::Lent, core::ptr::null_mut()) }
+    }
+
+    /// Takes over pages that are not from the page allocator.
+    ///
+    /// # Safety
+    ///
+    /// As for the function that is for this origin: [`PageBlock::from_cma`] or [`PageBlock::lend`].
+    unsafe fn from_elsewhere(
+        page: NonNull<bindings::page>,
+        nr_pages: usize,
+        origin: Origin,
+        cma: *mut bindings::cma,
+    ) -> Self {
         // INVARIANT: By this function's safety requirements.
         Self {
             page,
