@@ -273,7 +273,9 @@ fn not_a_rule_of_ours(snippet: &str) -> Result<Option<String>> {
     for entry in fs::read_dir(vm::checkout().join("tools/udev"))? {
         ours += &fs::read_to_string(entry?.path())?;
     }
-    let mut rules = snippet.lines().filter(|line| line.contains("KERNEL=="));
+    // Some match by the name of the kernel, some only by the subsystem and an attribute.
+    let is_rule = |line: &&str| line.contains("==\"");
+    let mut rules = snippet.lines().filter(is_rule);
     let unknown = rules.find(|rule| !ours.lines().any(|line| line == *rule));
     Ok(unknown.map(|rule| format!("no file in tools/udev has the rule {rule}")))
 }
@@ -386,7 +388,8 @@ fn bad_python(root: &Path, snippet: &Snippet) -> Result<Option<String>> {
     fs::create_dir_all(root)?;
     let file = root.join(format!("{}.py", snippet.name));
     fs::write(&file, &snippet.text)?;
-    let compiled = output(Command::new("python3").args(["-m", "py_compile"]).arg(file))?;
+    let compiled = output(Command::new("python3").args(["-m", "py_compile"]).arg(file))
+        .context("Python checks its snippets: on Debian install python3")?;
     Ok(unless_done(&compiled))
 }
 
@@ -430,7 +433,8 @@ fn rendered() -> Result<Case> {
             .args(["--report=2", "--halt=2", "--syntax-highlight=none"])
             .arg(&page);
         let Ok(output) = rst2html.stdin(Stdio::null()).output() else {
-            let reason = "there is no rst2html: on Debian install python3-docutils";
+            let reason =
+                "there is no rst2html: `make setup` installs it, of Debian's python3-docutils";
             return Ok(Case::new("html", Verdict::Skipped, reason));
         };
         if !output.status.success() {

@@ -3,7 +3,7 @@
 //! What the documents show in Rust.
 
 pub mod readme {
-    #[allow(unused)]
+    #[expect(unused, reason = "what is allocated last, the reader is to use")]
     pub fn allocate() -> Result<(), Box<dyn std::error::Error>> {
         // snippet: README-rust
         Ok(())

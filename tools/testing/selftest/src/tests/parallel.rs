@@ -301,7 +301,7 @@ fn mapped_meanwhile(options: &Options) -> Result<()> {
 }
 
 /// What the first device writes may be in the caches alone. They are invalidated for the other one. The
-/// heap is one that takes both.
+/// heap is one that takes both. QEMU has no caches: what is lost, only the cache checker sees.
 fn snooping_writer(_: &Options) -> Result<()> {
     drop(Importer::open()?);
     if bouncing_is_forced()? {
