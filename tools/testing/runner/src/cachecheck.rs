@@ -141,6 +141,7 @@ const CONTROLS: &[Control] = &[
             "rust/kernel/mm/cache.rs",
             "self.clean(block, pages).inspect_err(|_| block.spoil())",
             "self.clean(block, pages.clone())?;
+            // SAFETY: None, that is the mistake.
             unsafe { block.zero_in_cache(pages) };
             Ok(())",
         )],
