@@ -300,17 +300,10 @@ fn table(all: &[Measured]) -> Table {
             Some(worked) => format!("{} of CPU time beforehand, for zeroing", show(worked)),
             None => "zeroed it beforehand; this kernel does not count the work".into(),
         });
-        table.list("threads", words(threads.as_ref()));
-        table.list("why", words(one.spread.as_ref().err()));
+        table.sentence("threads", threads.as_deref());
+        table.sentence("why", one.spread.as_ref().err().map(String::as_str));
     }
     table
-}
-
-fn words(sentence: Option<&String>) -> Vec<String> {
-    let words = sentence
-        .into_iter()
-        .flat_map(|sentence| sentence.split(' '));
-    words.map(str::to_owned).collect()
 }
 
 fn to_json(one: &Measured, all: &[Measured]) -> Value {

@@ -100,6 +100,14 @@ impl Table {
         }
     }
 
+    /// Adds a sentence to the last row, if there is one, which is cut into lines like a list.
+    pub fn sentence(&mut self, what: &'static str, sentence: Option<&str>) {
+        let words = sentence
+            .into_iter()
+            .flat_map(|sentence| sentence.split(' '));
+        self.list(what, words.map(str::to_owned).collect());
+    }
+
     /// Leaves what was asked for.
     pub fn select(mut self, options: &Options) -> Result<Self, NoSuchColumn> {
         self.legend = !options.no_legend;

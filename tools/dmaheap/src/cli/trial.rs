@@ -287,10 +287,9 @@ fn table(rows: &[Row]) -> Table {
             Cell::text(kernel),
             Cell::judged(row.agrees(), "yes", "NO"),
         ]);
-        let words = |sentence: String| sentence.split(' ').map(str::to_owned).collect();
-        table.list("kernel", row.answer().map(words).unwrap_or_default());
+        table.sentence("kernel", row.answer().as_deref());
         if row.agrees() != Some(true) && trial.is_some() {
-            table.list("links", words(row.link()));
+            table.sentence("links", Some(&row.link()));
         }
     }
     table
