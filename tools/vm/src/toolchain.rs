@@ -97,7 +97,8 @@ pub fn kernel_make() -> Result<Command> {
     Ok(make)
 }
 
-/// The versions of what compiles a kernel.
+/// The versions of what compiles a kernel. With a compiler that is not there yet, which may be while
+/// something else has been set up, no kernel was built.
 pub(crate) fn versions() -> Result<String> {
     let clang = if llvm() == LLVM {
         format!("clang{LLVM}")
@@ -105,7 +106,10 @@ pub(crate) fn versions() -> Result<String> {
         "clang".into()
     };
     let version = |program: &str| output(Command::new(program).arg("-vV"));
-    let clang = output(Command::new(clang).arg("--version"))?;
+    let clang = match find(&clang) {
+        Some(clang) => output(Command::new(clang).arg("--version"))?,
+        None => "no clang".into(),
+    };
     Ok(format!("{}\n{clang}\nbindgen {BINDGEN}", version("rustc")?))
 }
 
