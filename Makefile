@@ -28,8 +28,9 @@ RULES_DIR := /usr/lib/udev/rules.d
 prefix ?= /usr
 libdir ?= $(prefix)/lib
 
-# The kernel of the demonstration's guests: a test kernel, or `debian` for Debian's own.
-DEMO_KERNEL ?= default
+# The kernel of the demonstration's guests: Debian's own, as people have it, where it is at hand;
+# else a test kernel, which takes longer to build than the demonstration.
+DEMO_KERNEL ?= $(shell . /etc/os-release 2>/dev/null && [ "$$ID" = debian ] && echo debian || echo default)
 
 # A program dmaheap to install instead of the one that is built here, for this machine.
 DMAHEAP ?=
@@ -182,7 +183,7 @@ help: ## Show this
 	@echo '  libdir=<path>     where libdmaheap itself goes (default: lib below prefix)'
 	@echo '  OUT=<directory>   where archives and packages go (default: out)'
 	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
-	@echo '  DEMO_KERNEL=...   what guests of the demo run (default: default; or: debian)'
+	@echo '  DEMO_KERNEL=...   what guests of the demo run: debian (there the default) or default'
 	@echo '  TESTS=<filters>   which groups of tests to run (default: each test once)'
 	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'

@@ -106,7 +106,7 @@ fn make(arch: Arch, wanted: Option<&str>) -> Result<Item> {
     if !debian::is_host() {
         bail!(
             "Debian's kernels come from its packages, and this machine runs something else: give \
-             --kernel `default` or the path of a build tree"
+             --kernel `default` (to make demo DEMO_KERNEL=default), or the path of a build tree"
         );
     }
     let apt = Apt::backports(arch)?;
@@ -183,8 +183,9 @@ fn newest(apt: &Apt, arch: Arch, wanted: Option<&str>) -> Result<Version> {
         .max_by_key(|abi| source::numbers(abi))
         .with_context(|| {
             format!(
-                "Debian has no kernel that the module is for any more ({}): give --kernel the path \
-                 of a build tree, and look with `tools/vm/vm series` for what there is",
+                "Debian has no kernel that the module is for any more ({}; `tools/vm/vm series` shows \
+                 what there is): give --kernel `default` (to make demo DEMO_KERNEL=default), which \
+                 builds one, or the path of a build tree",
                 series::sentence()
             )
         })?;
