@@ -239,6 +239,8 @@ fn packages(archs: &[Arch], builder: Builder) -> Vec<String> {
             ("python3", "python3"),
             // For the tests of man pages.
             ("mandoc", "mandoc"),
+            // For the test of Documentation.
+            ("rst2html", "python3-docutils"),
         ];
         tools.extend(kernel.map(|(tool, package)| (tool.into(), package.into())));
         for (tool, package) in [("clang", "clang"), ("ld.lld", "lld"), ("llvm-ar", "llvm")] {
@@ -289,7 +291,7 @@ fn apt_size(packages: &[String]) -> String {
 }
 
 /// What packages of Debian are called by Fedora and by Arch Linux, where that differs.
-const NAMES: [(&str, &str, &str); 11] = [
+const NAMES: [(&str, &str, &str); 12] = [
     ("device-tree-compiler", "dtc", "dtc"),
     (
         "gcc-aarch64-linux-gnu",
@@ -314,6 +316,7 @@ const NAMES: [(&str, &str, &str); 11] = [
     ),
     ("libelf-dev", "elfutils-libelf-devel", "libelf"),
     ("python3", "python3", "python"),
+    ("python3-docutils", "python3-docutils", "python-docutils"),
     (
         "qemu-system-arm",
         "qemu-system-aarch64-core",
