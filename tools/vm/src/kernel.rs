@@ -25,8 +25,9 @@ use crate::{
 /// The configuration that is used if no other is asked for.
 pub const DEFAULT: &str = "default";
 
-/// The option that only kernels have that are to find mistakes.
-const DEBUG: &str = "CONFIG_PAGE_OWNER=y";
+/// The configuration that is to find mistakes, and an option that only such kernels have.
+pub(crate) const DEBUG: &str = "debug";
+const DEBUG_OPTION: &str = "CONFIG_PAGE_OWNER=y";
 
 /// A kernel that has been built.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ pub(crate) fn build(arch: Arch, name: &str) -> Result<Kernel> {
 
 /// About how much of the disk a kernel takes.
 pub(crate) fn megabytes_needed(name: &str) -> u64 {
-    if name == DEFAULT { 500 } else { 2500 }
+    if name == DEBUG { 2500 } else { 500 }
 }
 
 impl Kernel {
@@ -97,7 +98,7 @@ impl Kernel {
         Ok(Self {
             arch: config.arch,
             coverage: false,
-            debug: config.options().any(|option| option == DEBUG),
+            debug: config.options().any(|option| option == DEBUG_OPTION),
             name: config.name.clone(),
             release: release(item.path())?,
             tree: item.path().to_owned(),
@@ -146,7 +147,7 @@ impl Kernel {
         Ok(Self {
             arch,
             coverage: false,
-            debug: has(DEBUG),
+            debug: has(DEBUG_OPTION),
             name,
             release,
             key: format!("path-{key}"),
@@ -220,20 +221,19 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn new(arch: Arch, name: &str) -> Result<Self> {
-        let known = names()?;
-        if !known.iter().any(|known| known == name) {
+        let known = names(arch)?;
+        let Some((_, part)) = known.iter().find(|(known, _)| known == name) else {
+            let known: Vec<_> = known.into_iter().map(|(name, _)| name).collect();
             bail!(
-                "there is no kernel called {name}: there is {}; a path has a slash in it",
+                "there is no kernel called {name} for {arch}: there is {}; a path has a slash in it",
                 known.join(", ")
             );
-        }
+        };
         let mut fragments = String::new();
-        for part in ["common", arch.name(), name] {
-            if part != DEFAULT {
-                let file = directory().join(part).with_extension("config");
-                let text = fs::read_to_string(&file);
-                fragments.push_str(&text.with_context(|| file.display().to_string())?);
-            }
+        for part in ["common", arch.name()].into_iter().chain(part.as_deref()) {
+            let file = directory().join(part).with_extension("config");
+            let text = fs::read_to_string(&file);
+            fragments.push_str(&text.with_context(|| file.display().to_string())?);
         }
         Ok(Self {
             arch,
@@ -309,10 +309,10 @@ impl Config {
 
     /// About how many lines make prints for a build from scratch.
     fn lines(&self) -> usize {
-        match (self.name == DEFAULT, self.arch) {
-            (true, Arch::X86_64) => 2100,
-            (true, Arch::Arm64) => 1730,
-            (false, _) => 2300,
+        match (self.name == DEBUG, self.arch) {
+            (false, Arch::X86_64) => 2100,
+            (false, Arch::Arm64) => 1730,
+            (true, _) => 2300,
         }
     }
 
@@ -342,17 +342,23 @@ fn directory() -> PathBuf {
     checkout().join("tools/vm/kernel")
 }
 
-/// The names of all kernels that can be built.
-fn names() -> Result<Vec<String>> {
-    let mut names = vec![DEFAULT.to_owned()];
+/// The names of all kernels that can be built for an architecture, each with the file that it has
+/// besides the common ones. `arm64-16k` is 16k, which is for no other architecture.
+fn names(arch: Arch) -> Result<Vec<(String, Option<String>)>> {
+    let mut names = vec![(DEFAULT.to_owned(), None)];
     let directory = directory();
     for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let Some(name) = name.strip_suffix(".config") else {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        let Some(stem) = file.strip_suffix(".config") else {
             continue;
         };
-        if name != "common" && Arch::ALL.iter().all(|arch| arch.name() != name) {
-            names.push(name.to_owned());
+        let (only_for, name) = match stem.split_once('-') {
+            Some((arch, name)) => (Some(arch), name),
+            None => (None, stem),
+        };
+        let is_part = name == "common" || Arch::ALL.iter().any(|arch| arch.name() == name);
+        if !is_part && only_for.is_none_or(|only| only == arch.name()) {
+            names.push((name.to_owned(), Some(stem.to_owned())));
         }
     }
     names.sort();
@@ -373,8 +379,8 @@ pub fn list() -> Result<String> {
     let source = source::find()?;
     let mut built = cache::complete("kernels")?;
     let mut rows = Vec::new();
-    for name in names()? {
-        for arch in Arch::ALL {
+    for arch in Arch::ALL {
+        for (name, _) in names(arch)? {
             let key = source
                 .as_ref()
                 .map(|source| Config::new(arch, &name)?.key(source));

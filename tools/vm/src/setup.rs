@@ -9,8 +9,7 @@ use rustix::process::geteuid;
 
 use crate::{
     arch::Arch,
-    busybox, cache, debian,
-    kernel::{self, DEFAULT},
+    busybox, cache, debian, kernel,
     progress::{self, say},
     root, series, source, stock, toolchain,
 };
@@ -136,7 +135,7 @@ fn kernels(archs: &[Arch], name: &str) -> Result<Vec<Step>> {
             steps.push(Step {
                 what,
                 size,
-                minutes: if name == DEFAULT { 9 } else { 20 },
+                minutes: if name == kernel::DEBUG { 20 } else { 9 },
             });
         }
     }
