@@ -2,8 +2,8 @@
 
 //! The C declarations that the abstractions call.
 //!
-//! The kernel crate's own bindings, and what they lack: `linux/dma-heap.h`, `helpers/helpers.h` and
-//! both `linux/dmabuf_coherency.h`, from the bindgen run in `bindings/bindgen.mk`. The test modules have
+//! The kernel crate's own bindings, and what they lack: `linux/dma-heap.h`, `linux/syscore_ops.h`,
+//! `helpers/helpers.h` and both `linux/dmabuf_coherency.h`, from the bindgen run in `bindings/bindgen.mk`. The test modules have
 //! what is theirs besides.
 
 use kernel::transmute::{

@@ -112,6 +112,12 @@ impl PermanentModule for DmabufCoherency {
                 pr_err!("heap {} lacks files in sysfs: {:?}\n", heap.name(), err);
             }
         }
+        if let Err(err) = self.pool.survive_hibernation(forever) {
+            pr_err!(
+                "uncached buffers may be wrong after hibernation: {:?}\n",
+                err
+            );
+        }
         // Heaps work without the thread of the pool.
         if let Err(err) = self.pool.start(forever) {
             pr_err!("memory will not be kept for reuse: {:?}\n", err);

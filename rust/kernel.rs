@@ -19,4 +19,5 @@ pub(crate) mod mm;
 pub(crate) mod module;
 pub(crate) mod scatterlist;
 pub(crate) mod signal;
+pub(crate) mod syscore;
 pub(crate) mod sysfs;

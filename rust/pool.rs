@@ -134,6 +134,18 @@ impl Pool {
         Ok(())
     }
 
+    /// Has buffers survive hibernation. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Cleaner::survive_hibernation`].
+    pub(crate) fn survive_hibernation(&self, forever: Forever) -> Result {
+        match &self.cleaner {
+            Some(cleaner) => cleaner.survive_hibernation(forever),
+            None => Ok(()),
+        }
+    }
+
     /// Whether memory is charged to the cgroup of the task that allocates it.
     pub(crate) fn is_accounted(&self) -> bool {
         self.account

@@ -8,6 +8,7 @@
 #include <linux/gfp.h>
 #include <linux/pgtable.h>
 #include <linux/shrinker.h>
+#include <linux/syscore_ops.h>
 #include <linux/vmalloc.h>
 #include <uapi/linux/dma-buf.h>
 #include <uapi/linux/dmabuf_coherency.h>

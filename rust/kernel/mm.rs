@@ -23,6 +23,7 @@ pub(crate) mod page;
 pub(crate) mod reserve_mem;
 pub(crate) mod shrinker;
 pub(crate) mod vmalloc;
+pub(crate) mod write_combining;
 
 use crate::{
     bindings,

@@ -13,7 +13,12 @@ use crate::{
         },
         device::DeviceExt,
         dma_mapping::DmaDevice,
-        mm::page::PageBlock, //
+        mm::{
+            page::PageBlock,
+            write_combining::Registry, //
+        },
+        module::Forever,
+        syscore, //
     }, //
 };
 use core::ops::Range;
@@ -26,17 +31,17 @@ use kernel::{
     faux,
     page::PAGE_SHIFT,
     prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    }, //
+    sync::Arc, //
 };
 
 /// Writes back and invalidates what the CPU caches hold of memory.
 ///
 /// Modules can call no function that does just this. But the DMA API does it for a device that
 /// does not snoop. So this is such a device.
-pub(crate) struct Cleaner(faux::Registration);
+pub(crate) struct Cleaner {
+    device: faux::Registration,
+    registry: Registry,
+}
 
 impl Cleaner {
     /// Whether there is nothing to do: on x86, making a mapping write-combining cleans the caches.
@@ -51,13 +56,12 @@ impl Cleaner {
     /// - [`EIO`] if it cannot address all memory.
     /// - [`EOPNOTSUPP`] if the DMA API would bounce instead of cleaning, as where bouncing is forced.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
-        static EXISTS: Atomic<bool> = Atomic::new(false);
-
-        // The kernel dumps the stack if two devices have the same name.
-        if EXISTS.xchg(true, Relaxed) {
-            return Err(EBUSY);
-        }
-        let this = Self(faux::Registration::new(name, None)?);
+        // There is only one. The kernel dumps the stack if two devices have the same name.
+        let registry = Registry::new()?;
+        let this = Self {
+            device: faux::Registration::new(name, None)?,
+            registry,
+        };
 
         // SAFETY: The device is our own, and nothing has been mapped for it yet.
         to_result(unsafe { bindings::dmacoh_clear_coherent(this.device().as_raw()) })?;
@@ -68,7 +72,22 @@ impl Cleaner {
     }
 
     fn device(&self) -> &Device<Bound> {
-        faux_device(&self.0)
+        faux_device(&self.device)
+    }
+
+    /// Has write-combining memory survive hibernation. May sleep.
+    ///
+    /// Hibernation saves and restores all memory by the kernel's own mapping. Where that is cacheable,
+    /// it may save what the caches have fetched early, and what it restores may stay in the caches.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn survive_hibernation(self: &Arc<Self>, forever: Forever) -> Result {
+        if Registry::IS_KEPT {
+            syscore::register(self.clone(), forever)?;
+        }
+        Ok(())
     }
 
     /// Prepares a block for being mapped write-combining. From then on the caches hold nothing of
@@ -82,7 +101,7 @@ impl Cleaner {
         let all = 0..block.nr_pages();
 
         // SAFETY: Below the caches are cleaned, or the block is freed.
-        unsafe { block.set_write_combining() }?;
+        unsafe { block.set_write_combining(self.registry) }?;
         self.clean(&block, all)?;
         Ok(block)
     }
@@ -123,5 +142,29 @@ impl Cleaner {
                 pages.len() << PAGE_SHIFT,
             )
         })
+    }
+
+    /// Cleans the caches of all write-combining memory. Callable in any context.
+    fn clean_all(&self) {
+        self.registry.for_each(|page, nr_pages| {
+            // SAFETY: As above. The block has been cleaned in this way before, so the DMA API does
+            // not bounce it.
+            let result = to_result(unsafe {
+                bindings::dmacoh_clean(self.device().as_raw(), page, 0, nr_pages << PAGE_SHIFT)
+            });
+            if let Err(err) = result {
+                pr_err!("the caches keep {} pages: {:?}\n", nr_pages, err);
+            }
+        });
+    }
+}
+
+impl syscore::Operations for Cleaner {
+    fn fall_asleep(&self) {
+        self.clean_all();
+    }
+
+    fn wake_up(&self) {
+        self.clean_all();
     }
 }

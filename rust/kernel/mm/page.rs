@@ -10,7 +10,10 @@
 
 use crate::{
     bindings,
-    kernel::mm::memcg, //
+    kernel::mm::{
+        memcg,
+        write_combining::Registry, //
+    }, //
 };
 use core::{
     mem::{
@@ -254,8 +257,8 @@ impl PageBlock {
                 caching: Caching::WriteBack,
             },
             is_spoilt: false,
-            origin: Origin::Lent,
-            cma: core::ptr::null_mut(),
+            origin,
+            cma,
         }
     }
 
@@ -472,12 +475,14 @@ impl PageBlock {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if the kernel's page tables cannot be changed.
+    /// [`ENOMEM`] if the kernel's page tables cannot be changed, or there is no memory for the
+    /// registry.
     ///
     /// # Safety
     ///
     /// As for [`Self::zero_in_cache`], of all pages. If this fails, the block must be freed or spoilt.
-    pub(crate) unsafe fn set_write_combining(&mut self) -> Result {
+    pub(crate) unsafe fn set_write_combining(&mut self, registry: Registry) -> Result {
+        registry.add(self.page, self.nr_pages)?;
         // INVARIANT: Even if this fails, part of it may have been done.
         self.kind.caching = Caching::WriteCombining;
         // SAFETY: The pages are ours and in the direct mapping.
@@ -490,6 +495,8 @@ impl PageBlock {
 impl Drop for PageBlock {
     fn drop(&mut self) {
         if self.kind.caching == Caching::WriteCombining {
+            // SAFETY: `set_write_combining()`, without which it is not so, got one.
+            unsafe { Registry::remove(self.page) };
             // SAFETY: The pages are ours and in the direct mapping.
             let result = to_result(unsafe {
                 bindings::dmacoh_set_memory_wb(self.address().addr().get(), self.nr_pages as c_int)

@@ -8,6 +8,7 @@ use crate::group::Group;
 use crate::kit::{Kits, SELFTEST};
 use crate::ktap::Output;
 use crate::results::{Case, Verdict};
+use crate::sleep;
 use anyhow::{Context as _, Result};
 use cachecheck::{Counts, Finding, Findings, Kind, Symbols};
 use std::fs;
@@ -26,6 +27,9 @@ const MARK: &str = "### ";
 
 /// The kernel is where it was linked to be, which is what System.map tells.
 const LINKED: &str = "nokaslr";
+
+/// The same for a guest that sleeps.
+const SLEEPS: &str = "nokaslr no_console_suspend printk.devkmsg=on";
 
 /// The module as it is: the tests pass, and there is nothing to report. Vivid does not map
 /// buffers for DMA here: it writes to them by the CPU, which a device that has them mapped would not
@@ -181,6 +185,20 @@ const CONTROLS: &[Control] = &[
     },
 ];
 
+/// What is left out for the control of hibernation. The kernel restores memory by a page of code
+/// that is mapped as if it were a program's.
+const NOT_CLEANED: Change = (
+    "rust/kernel/mm/cache.rs",
+    "fn wake_up(&self) {
+        self.clean_all();",
+    "fn wake_up(&self) {",
+);
+const RESTORED: (Kind, &str, &str) = (
+    Kind::MixedAttributes,
+    "the CPU, uncached, in ",
+    "the CPU in user space",
+);
+
 /// Those of the module as it is, and one for each mistake.
 pub fn groups() -> Vec<Group> {
     let about = "cache maintenance, by a model of the caches: nothing is left out";
@@ -193,6 +211,11 @@ pub fn groups() -> Vec<Group> {
         let about = "that the model of the caches finds what is left out";
         group(name, about, |kits| control.run(kits))
     }));
+    groups.push(group(
+        "arm64-cachecheck-hibernation".into(),
+        "uncached buffers after hibernation, by a model of the caches",
+        hibernation,
+    ));
     groups
 }
 
@@ -301,6 +324,32 @@ impl Checker {
     }
 }
 
+impl Checker {
+    /// The test that something was found: of this kind, and who was wrong, and who was before.
+    fn finds_it(
+        &self,
+        kits: &Kits,
+        checked: &Checked,
+        (kind, by, after): (Kind, &str, &str),
+    ) -> Result<Case> {
+        let found = checked.found.iter().any(|finding| {
+            finding.kind == kind && finding.by.starts_with(by) && finding.after.starts_with(after)
+        });
+        let case = "cachecheck.finds_it";
+        if found {
+            return Ok(Case::new(case, Verdict::Passed, checked.describe()));
+        }
+        let problem = format!(
+            "expected a {kind}: {by}..., after {after}...; found:\n{}\n{}{}\n{}",
+            checked.describe(),
+            text(&checked.outcome.stdout),
+            checked.outcome,
+            self.boot.repeat(kits)?
+        );
+        Ok(Case::judged(case, Some(problem)))
+    }
+}
+
 /// The model in which most is wrong, and PCI devices that do not snoop.
 const STRICT: Model = Model {
     no_speculation: false,
@@ -393,25 +442,45 @@ impl Control {
         let mut checker = Checker::new(&STRICT, &script)?;
         checker.boot.adds = adds;
         let checked = checker.run(kits, |_, _| {})?;
-        let (kind, by, after) = *expected;
-        let found = checked.found.iter().any(|finding| {
-            finding.kind == kind && finding.by.starts_with(by) && finding.after.starts_with(after)
-        });
-        let case = "cachecheck.finds_it";
-        let case = if found {
-            Case::new(case, Verdict::Passed, checked.describe())
-        } else {
-            let problem = format!(
-                "expected a {kind}: {by}..., after {after}...; found:\n{}\n{}{}\n{}",
-                checked.describe(),
-                text(&checked.outcome.stdout),
-                checked.outcome,
-                checker.boot.repeat(kits)?
-            );
-            Case::judged(case, Some(problem))
-        };
-        Ok(vec![case, checker.boot.health(kits, &checked.outcome)?])
+        Ok(vec![
+            checker.finds_it(kits, &checked, *expected)?,
+            checker.boot.health(kits, &checked.outcome)?,
+        ])
     }
+}
+
+/// The module as it is, and with what cleans the caches left out.
+fn hibernation(kits: &Kits) -> Result<Vec<Case>> {
+    let tests = format!("/{SELFTEST} --heap system-uncached power.hibernate");
+    let run = |module: &str, adds: Vec<Add>| {
+        let script = sleep::script(&format!("insmod {module}"), &tests);
+        let mut checker = Checker::new(&STRICT, &script)?;
+        checker.boot.adds = adds;
+        checker.boot.append = SLEEPS;
+        let mut checked = checker.run(kits, |_, _| {})?;
+        // As it should.
+        checked.outcome.died = false;
+        let said = sleep::said(&checked.outcome)?;
+        let slept = said.lines().any(|line| line == "ok 1 power.hibernate");
+        let problem = (!slept).then(|| format!("{said}\n{}", checked.outcome));
+        let case = Case::judged("cachecheck.test_passes", problem);
+        Ok::<_, anyhow::Error>((checker, checked, case))
+    };
+    let (checker, checked, case) = run("$DMABUF_COHERENCY_KO", vec![])?;
+    let silent = checked.found.is_empty() && checked.counts.uncached > 0;
+    let problem = (!silent).then(|| checked.describe());
+    let mut cases = vec![
+        case,
+        Case::judged("cachecheck.nothing_found", problem),
+        checker.boot.health(kits, &checked.outcome)?,
+    ];
+    let kernel = &kits.get(Arch::Arm64)?.kernel;
+    let module = vm::variant(kernel, "hibernation", &[NOT_CLEANED])?;
+    let adds = vec![Add::new(module, "/changed/")?];
+    let (checker, checked, case) = run("/changed/dmabuf_coherency.ko", adds)?;
+    cases.push(case);
+    cases.push(checker.finds_it(kits, &checked, RESTORED)?);
+    Ok(cases)
 }
 
 /// A guest for somebody who looks for mistakes.

@@ -7,7 +7,7 @@ use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
     attacks, bench, board, cachecheck, client, configs, deb, documents, host, kernel_selftest,
-    libdmaheap, pipeline, stock, suite, survey, vm_tool,
+    libdmaheap, pipeline, sleep, stock, suite, survey, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -28,7 +28,7 @@ pub enum Choice {
 }
 
 /// The usual ones.
-const USUAL: [&str; 23] = [
+const USUAL: [&str; 25] = [
     "x86_64-whole",
     "arm64-whole",
     "x86_64-bounce",
@@ -52,6 +52,8 @@ const USUAL: [&str; 23] = [
     "arm64-attacks",
     "x86_64-samples",
     "arm64-samples",
+    "x86_64-sleep",
+    "arm64-sleep",
 ];
 
 /// Parts of the names of those that run only where they are named: they fetch other kernels, systems
@@ -73,6 +75,7 @@ fn all(kernel: &str) -> Vec<Group> {
     groups.extend(kernel_selftest::groups());
     groups.extend(survey::groups());
     groups.extend(attacks::groups());
+    groups.extend(sleep::groups());
     if usual {
         groups.extend(vm_tool::groups());
         groups.extend(bench::groups());

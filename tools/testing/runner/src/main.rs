@@ -25,6 +25,7 @@ mod noise;
 mod pictures;
 mod pipeline;
 mod results;
+mod sleep;
 mod stock;
 mod stress;
 mod suite;

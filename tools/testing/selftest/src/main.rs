@@ -30,6 +30,7 @@ mod reach;
 mod stress;
 mod suits;
 mod survey;
+mod swap;
 mod tests;
 mod timeline;
 mod trace;

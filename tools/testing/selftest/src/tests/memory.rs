@@ -6,17 +6,14 @@ use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
 use crate::fragments::Fragments;
 use crate::heap::{Heap, Request};
-use crate::kernel_module::modprobe;
 use crate::mapping::{Mapping, page_size};
 use crate::memory::{eventually, free, free_blocks, meminfo, settled_free, vmstat, wait_until};
 use crate::options::{Options, is_of_system_region};
 use crate::process::{Helper, Running};
+use crate::swap::Swap;
 use crate::trace::{EXPORT, Recording};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
@@ -176,44 +173,6 @@ fn exhausted(options: &Options) -> Result<()> {
     peace.expect_kept(&what)?;
     drop(processes);
     peace.expect_back(&what)
-}
-
-/// A compressed swap device, which is taken away when dropped.
-struct Swap;
-
-impl Swap {
-    const DEVICE: &str = "/dev/zram0";
-
-    fn new(bytes: u64) -> Result<Self> {
-        if modprobe("zram", &[]).is_err() || !Path::new(Self::DEVICE).exists() {
-            return skip("no zram to swap to: try a kernel with CONFIG_ZRAM, as --kernel debian");
-        }
-        fs::write("/sys/block/zram0/disksize", bytes.to_string()).context("its size")?;
-        let swap = Self;
-        for command in ["mkswap", "swapon"] {
-            swap.run(command)?;
-        }
-        Ok(swap)
-    }
-
-    fn run(&self, command: &str) -> Result<()> {
-        let status = Command::new(command)
-            .arg(Self::DEVICE)
-            .stdout(Stdio::null())
-            .status()
-            .with_context(|| command.to_owned())?;
-        ensure!(status.success(), "{command} failed");
-        Ok(())
-    }
-}
-
-impl Drop for Swap {
-    fn drop(&mut self) {
-        if let Err(error) = self.run("swapoff") {
-            println!("{error:#}");
-        }
-        let _ = fs::write("/sys/block/zram0/reset", "1");
-    }
 }
 
 fn swapped(options: &Options) -> Result<()> {

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which memory is write-combining, for whoever cleans the caches of all of it.
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        global_lock, //
+    }, //
+};
+
+global_lock! {
+    // SAFETY: `Registry::new()` initialises it, and nothing touches it without a `Registry`.
+    unsafe(uninit) static BLOCKS: SpinLock<Option<RBTree<usize, usize>>> = None;
+}
+
+/// The list of all blocks that are write-combining: the address of the first `struct page` of each,
+/// and the number of pages.
+///
+/// It is kept where somebody needs it. That is for hibernation, and not on x86, which has no
+/// cacheable mapping of such memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Registry(());
+
+impl Registry {
+    /// Whether it is kept.
+    pub(crate) const IS_KEPT: bool = cfg!(CONFIG_HIBERNATION) && !cfg!(CONFIG_X86);
+
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there is one.
+    pub(crate) fn new() -> Result<Self> {
+        static EXISTS: Atomic<bool> = Atomic::new(false);
+
+        if EXISTS.xchg(true, Relaxed) {
+            return Err(EBUSY);
+        }
+        // SAFETY: Nobody gets here a second time.
+        unsafe { BLOCKS.init() };
+        Ok(Self(()))
+    }
+
+    /// Adds a block. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory for it.
+    pub(crate) fn add(self, page: NonNull<bindings::page>, nr_pages: usize) -> Result {
+        if Self::IS_KEPT {
+            let key = page.as_ptr().expose_provenance();
+            let node = RBTreeNode::new(key, nr_pages, GFP_KERNEL)?;
+
+            BLOCKS.lock().get_or_insert_with(RBTree::new).insert(node);
+        }
+        Ok(())
+    }
+
+    /// Removes a block.
+    ///
+    /// # Safety
+    ///
+    /// There must be a `Registry`.
+    pub(crate) unsafe fn remove(page: NonNull<bindings::page>) {
+        if Self::IS_KEPT {
+            let mut blocks = BLOCKS.lock();
+            let node = blocks
+                .as_mut()
+                .and_then(|blocks| blocks.remove_node(&page.addr().get()));
+
+            drop(blocks);
+            drop(node);
+        }
+    }
+
+    /// Calls `f` with each block. None of them is removed meanwhile, so `f` may not sleep.
+    pub(crate) fn for_each(self, mut f: impl FnMut(*mut bindings::page, usize)) {
+        if let Some(blocks) = BLOCKS.lock().as_ref() {
+            for (page, nr_pages) in blocks {
+                f(core::ptr::with_exposed_provenance_mut(*page), *nr_pages);
+            }
+        }
+    }
+}
