@@ -23,8 +23,8 @@ struct Suite {
 /// What only a kernel can run that makes calls fail on demand.
 const FAULTS: &str = "fail_nth.";
 
-/// What our own kernels lack swap for. Debian's have it.
-const SWAP: &str = "memory.swapped";
+/// What only guests can run that end with it: the groups of `sleep.rs`.
+const HIBERNATION: &str = "power.hibernate";
 
 /// What such a kernel cannot run: it lets objects outlive the modules that they are in, and its
 /// slabs need more than single pages.
@@ -797,7 +797,7 @@ impl Suite {
     fn judge(&self, case: Case, debug: bool) -> Case {
         let mut may_skip = self.may_skip.clone();
         may_skip.extend(if debug { NOT_ON_DEBUG } else { &[FAULTS] });
-        may_skip.push(SWAP);
+        may_skip.push(HIBERNATION);
         let expected = may_skip.iter().any(|start| case.name.starts_with(start));
         if case.verdict != Verdict::Skipped || expected {
             return case;
