@@ -34,7 +34,7 @@ const USUAL: [&str; 25] = [
     "x86_64-bounce",
     "arm64-displays",
     "x86_64-vmap",
-    "x86_64-5g",
+    "x86_64-above-4g",
     "arm64-noncoherent",
     "arm64-dmaheap",
     "x86_64-dmaheap",

@@ -264,6 +264,10 @@ const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. que
 const LACKING: &str = "--heap system-noncoherent alloc. query. limits.counted pool.reused \
     pool.bounded pool.idle links.shape links.agree";
 
+/// What there is nothing of in a guest that has less memory.
+const ABOVE_4G: &str = "--rounds 10 importer.mask_changed importer.narrow_block matrix.narrow \
+    pool.low links.agree";
+
 /// What devices with a limit have to do with.
 const BEYOND: &str = "--rounds 10 import. importer. matrix. brackets. parallel. answer. pool.low \
     links.shape links.agree";
@@ -452,6 +456,16 @@ fn suites(debug: bool) -> Vec<Suite> {
             about: "imports and video, vivid using the CPU",
             boot: boot(Arm64, "", CPU_ONLY),
             may_skip: vec!["video.forced_bounce"],
+        },
+        Suite {
+            name: "x86_64-above-4g",
+            about: "what takes memory above 4 GiB",
+            boot: Boot {
+                mem: 5 << 10,
+                append: "cma=64M@0-4G",
+                ..boot(X86_64, VIVID_MAPS, ABOVE_4G)
+            },
+            may_skip: vec!["matrix.narrow_no_bounce", "matrix.narrower_than_bounce"],
         },
         Suite {
             name: "x86_64-5g",
