@@ -140,9 +140,9 @@ impl Boot {
         if let Some(coverage) = &kits.coverage {
             coverage.take(kit, &mut outcome)?;
         }
-        if kit.debug {
-            outcome.reports.retain(|report| !is_noise(report));
-        }
+        outcome
+            .reports
+            .retain(|report| !is_noise(report, kit.debug));
         Ok(outcome)
     }
 

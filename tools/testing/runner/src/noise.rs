@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kernel that looks for mistakes says of its own code. The in-tree heap
-//! `system` makes it say the same.
+//! What a kernel says of its own code. With the in-tree heap `system` it says the same.
 
 use vm::{Kind, Report};
 
 /// What is not held against the module: the kind of a report, how its message begins, and what its
 /// call trace has to show besides.
-const NOISE: &[(Kind, &str, &str)] = &[
+type Noise = (Kind, &'static str, &'static str);
+
+/// What any kernel says.
+const OF_ALL: &[Noise] = &[
+    // To swap memory out takes a page of memory now and then. If there is none, this is said, and
+    // another time will do.
+    (Kind::Stack, "", " swap_cluster_alloc_table+"),
+];
+
+/// What a kernel says that looks for mistakes.
+const OF_DEBUG: &[Noise] = &[
     // dma_buf_vmap() takes every error of an exporter for a bug, a lack of memory too, and says so
     // once. That fail_nth.vmap provokes.
     (Kind::Warning, "WARNING: at dma_buf_vmap+", ""),
@@ -27,8 +36,10 @@ const NOISE: &[(Kind, &str, &str)] = &[
 ];
 
 /// Whether a report is about the kernel's own code.
-pub fn is_noise(report: &Report) -> bool {
-    NOISE.iter().any(|(kind, start, function)| {
+pub fn is_noise(report: &Report, debug: bool) -> bool {
+    let of_debug = if debug { OF_DEBUG } else { &[] };
+    let mut noise = OF_ALL.iter().chain(of_debug);
+    noise.any(|(kind, start, function)| {
         report.kind == *kind
             && report.message().starts_with(start)
             && report.text.contains(function)
