@@ -86,7 +86,7 @@ fn test(arch: Arch, kernel: &str) -> Result<Vec<Case>> {
 /// The module's source is installed for DKMS, and built as that would do it: the modules that
 /// it is told of come out, and no others.
 fn dkms(kernel: &Kernel) -> Result<()> {
-    let work = vm::cache_dir()?.join(format!("dkms.{}.{}", kernel.arch, std::process::id()));
+    let work = vm::cache_dir()?.join(format!("dkms.{}.{}", kernel.release, std::process::id()));
     let result = dkms_in(kernel, &work);
     fs::remove_dir_all(&work)?;
     result
