@@ -111,6 +111,10 @@ impl Config {
         kernel("olddefconfig")?;
         self.verify(&fs::read_to_string(tree.join(".config"))?)?;
         kernel("modules_prepare")?;
+        if self.changes.contains(&VERSIONS) {
+            // Without a single version the table of them is no C.
+            fs::copy(usual.join("Module.symvers"), tree.join("Module.symvers"))?;
+        }
 
         for directory in ["", tests] {
             let mut make = vm::kernel_make()?;
@@ -122,7 +126,7 @@ impl Config {
                 let symbols = mo.join("Module.symvers");
                 make.arg(format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display()));
             }
-            // Nobody knows the kernel's symbols.
+            // Nobody knows all symbols of that kernel.
             let output = output(make.args(["KBUILD_MODPOST_WARN=1", "modules"]))?;
             let said = String::from_utf8_lossy(&output.stderr);
             if let Some(problem) = unless_done(&output) {
