@@ -149,12 +149,12 @@ impl Trial {
             Ok(arguments)
         };
         let (install_now, install_next) = (install(&now)?, install(&next)?);
-        self.enter(&install_now)?;
+        self.install(&install_now)?;
         self.judge("install", None);
         self.installed(&version)?;
         self.boot("boot", &version)?;
 
-        self.enter(&install_next)?;
+        self.install(&install_next)?;
         self.judge("upgrade", None);
         self.installed(NEXT)?;
         self.boot("boot_upgraded", NEXT)?;
@@ -228,6 +228,15 @@ impl Trial {
             "linux-headers-amd64",
         ])?;
         Ok(())
+    }
+
+    /// Installs packages. Of a module that could not be built, DKMS only says where the log is.
+    fn install(&self, command: &[String]) -> Result<String> {
+        self.enter(command).map_err(|error| {
+            let log = "tail -n 40 /var/lib/dkms/dmabuf-coherency/*/build/make.log";
+            let log = self.enter(&["sh", "-c", log]).unwrap_or_default();
+            error.context(log)
+        })
     }
 
     /// Runs a command in it, and returns what that prints.
