@@ -115,9 +115,20 @@ fn unfit() -> Result<Vec<Case>> {
 
     config = config.replace("CLANG_VERSION=99", &format!("CLANG_VERSION={}", clang()?));
     write("include/config/auto.conf", &config)?;
+    cases.push(homeless(&root)?);
     cases.push(other_source(&root)?);
     fs::remove_dir_all(&root)?;
     Ok(cases)
+}
+
+/// A tree that is fit, for somebody without a home, as packages are installed by.
+fn homeless(tree: &Path) -> Result<Case> {
+    let mut kdir = Command::new(vm::checkout().join("tools/kdir"));
+    for name in ["HOME", "XDG_CACHE_HOME", "DMABUF_COHERENCY_CACHE"] {
+        kdir.env_remove(name);
+    }
+    let output = output(kdir.arg(tree).env("BINDGEN", "/bin/true"))?;
+    Ok(Case::judged("kdir.homeless", unless_done(&output)))
 }
 
 /// The major version of the clang that builds test kernels.
