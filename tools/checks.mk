@@ -53,6 +53,14 @@ layers: ## Check that the abstractions know nothing of the module, and that no f
 rustdoc: ## Build the documentation of the kernel code
 	@$(call check_kbuild,modules) >/dev/null && tools/rustdoc $(CHECK_MO) $(CHECK_MO)/doc
 
+.PHONY: htmldocs
+# Anew each time: Sphinx looks only at pages that have changed, and what they link to may have.
+htmldocs: ## Build Documentation/ as HTML, and check its links and pictures (OUT)
+	@command -v sphinx-build >/dev/null || { \
+		echo 'There is no sphinx-build. On Debian: apt install python3-sphinx' >&2; exit 1; }
+	@sphinx-build -q -a -E -W --keep-going -d '$(OUT)/doctrees' Documentation '$(OUT)/html'
+	@echo '$(OUT)/html/index.html'
+
 .PHONY: rust-analyzer
 rust-analyzer: ## Write rust-project.json for editors
 	@$(call check_kbuild,rust-analyzer) && cp $(CHECK_MO)/rust-project.json .

@@ -236,10 +236,9 @@ fn packages(archs: &[Arch], builder: Builder) -> Vec<String> {
             // For `make checkpatch` and `make rust-analyzer`.
             ("perl", "perl"),
             ("python3", "python3"),
-            // For the tests of man pages.
+            // For the tests of man pages and of Documentation/.
             ("mandoc", "mandoc"),
-            // For the test of Documentation.
-            ("rst2html", "python3-docutils"),
+            ("sphinx-build", "python3-sphinx"),
         ];
         tools.extend(kernel.map(|(tool, package)| (tool.into(), package.into())));
         for (tool, package) in [("clang", "clang"), ("ld.lld", "lld"), ("llvm-ar", "llvm")] {
@@ -315,7 +314,7 @@ const NAMES: [(&str, &str, &str); 12] = [
     ),
     ("libelf-dev", "elfutils-libelf-devel", "libelf"),
     ("python3", "python3", "python"),
-    ("python3-docutils", "python3-docutils", "python-docutils"),
+    ("python3-sphinx", "python3-sphinx", "python-sphinx"),
     (
         "qemu-system-arm",
         "qemu-system-aarch64-core",

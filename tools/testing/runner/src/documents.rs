@@ -11,7 +11,7 @@
 //! beforehand, or `Not run: REASON`; such a block is only checked for its syntax.
 
 use crate::boot::{Boot, text};
-use crate::command::{done, output, unless_done};
+use crate::command::{done, make, output, unless_done};
 use crate::group::Group;
 use crate::kit::Kits;
 use crate::results::{Case, Verdict};
@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use vm::{Add, Arch};
 
 /// Files that snippets are put into: programs for a guest, a crate, and kernel modules.
@@ -251,8 +251,7 @@ fn compile_in(root: &Path, snippets: &[Snippet], kits: &Kits) -> Result<Vec<Case
         "used",
         (!unused.is_empty()).then(|| format!("no file in {CONTEXTS} asks for {unused:?}")),
     ));
-    cases.push(Case::judged("references", bad_references()?));
-    cases.push(rendered()?);
+    cases.push(html(&root.join("out"))?);
     let judge = |name: &str, result: Result<String>| {
         let problem = result.err().map(|error| format!("{error:#}"));
         Case::judged(name, problem)
@@ -422,84 +421,41 @@ fn fill(from: &Path, to: &Path, snippets: &[Snippet], unused: &mut BTreeSet<&str
     Ok(())
 }
 
-/// All pages become HTML without a warning.
-fn rendered() -> Result<Case> {
-    for page in pages()? {
-        if page.extension().is_none_or(|suffix| suffix != "rst") {
-            continue;
-        }
-        let mut rst2html = Command::new("rst2html");
-        rst2html
-            .args(["--report=2", "--halt=2", "--syntax-highlight=none"])
-            .arg(&page);
-        let Ok(output) = rst2html.stdin(Stdio::null()).output() else {
-            let reason =
-                "there is no rst2html: `make setup` installs it, of Debian's python3-docutils";
-            return Ok(Case::new("html", Verdict::Skipped, reason));
-        };
-        if !output.status.success() {
-            return Ok(Case::judged("html", Some(text(&output.stderr))));
-        }
+/// The pages as HTML. That fails where the form is wrong, or a link or a picture leads nowhere; and
+/// README.md, which is not among them, has links to them.
+fn html(root: &Path) -> Result<Case> {
+    if output(Command::new("sphinx-build").arg("--version")).is_err() {
+        let reason =
+            "there is no sphinx-build: `make setup` installs it, of Debian's python3-sphinx";
+        return Ok(Case::new("html", Verdict::Skipped, reason));
     }
-    Ok(Case::judged("html", None))
-}
-
-/// Links to pages, and to sections of them, that are not there.
-fn bad_references() -> Result<Option<String>> {
-    let mut bad = Vec::new();
-    for page in pages()? {
-        let text = fs::read_to_string(&page)?;
-        for target in targets(&text.replace('\n', " ")) {
-            let (file, section) = target.split_once('#').unwrap_or((target, ""));
-            let to = match file {
-                "" => page.clone(),
-                file => page.with_file_name(file),
-            };
-            let is_there = to.exists()
-                && (section.is_empty() || anchors(&fs::read_to_string(to)?).contains(section));
-            if !is_there && !target.contains("://") {
-                bad.push(format!("{}: there is no {target}", page.display()));
-            }
-        }
-    }
-    Ok((!bad.is_empty()).then(|| bad.join("\n")))
-}
-
-/// What a page, all in one line, links to: in the form of either language.
-fn targets(page: &str) -> Vec<&str> {
-    let ends = page.split(">`__").collect::<Vec<_>>();
-    let (_, ends) = ends.split_last().unwrap_or((&"", &[]));
-    let restructured = ends.iter().filter_map(|end| Some(end.rsplit_once('<')?.1));
-    let markdown = page.split("](").skip(1);
-    let markdown = markdown.filter_map(|rest| Some(rest.split_once(')')?.0));
-    let images = page.split(".. image:: ").skip(1);
-    let images = images.filter_map(|rest| rest.split(' ').next());
-    restructured.chain(markdown).chain(images).collect()
-}
-
-/// What the sections of a page are called in links.
-fn anchors(page: &str) -> BTreeSet<String> {
-    let lines: Vec<&str> = page.lines().collect();
-    let is_line = |line: &str| {
-        line.len() > 2
-            && ["=", "-", "~"]
-                .iter()
-                .any(|c| line.trim_matches(|d| c.contains(d)).is_empty())
+    let mut make = make(vm::checkout());
+    let built = output(make.arg("htmldocs").arg(format!("OUT={}", root.display())))?;
+    let readme = fs::read_to_string(vm::checkout().join("README.md"))?;
+    let problem = match unless_done(&built) {
+        None => dead_link(&readme, &root.join("html"))?,
+        problem => problem,
     };
-    let titles = lines
-        .windows(2)
-        .filter(|two| is_line(two[1]) && !is_line(two[0]));
-    titles
-        .map(|two| {
-            let words = two[0].split(|c: char| !c.is_alphanumeric());
-            let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-            words.join("-").to_lowercase()
-        })
-        .chain(lines.iter().filter_map(|line| {
-            let label = line.strip_prefix(".. _")?.strip_suffix(':')?;
-            Some(label.to_owned())
-        }))
-        .collect()
+    Ok(Case::judged("html", problem))
+}
+
+/// A link of a page in markdown to a file, or to a section of a page, that is not there.
+fn dead_link(page: &str, html: &Path) -> Result<Option<String>> {
+    let links = page.split("](").skip(1);
+    for link in links.filter_map(|rest| Some(rest.split_once(')')?.0)) {
+        let (file, section) = link.split_once('#').unwrap_or((link, ""));
+        let file = vm::checkout().join(file);
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        let is_there = match section {
+            "" => file.exists(),
+            section => fs::read_to_string(html.join(format!("{name}.html")))
+                .is_ok_and(|page| page.contains(&format!("id=\"{section}\""))),
+        };
+        if !is_there {
+            return Ok(Some(format!("README.md: there is no {link}")));
+        }
+    }
+    Ok(None)
 }
 
 fn check_crate(directory: &Path) -> Result<String> {
@@ -751,6 +707,28 @@ mod tests {
         assert_eq!(shown(block.to_owned()), None);
         assert!(shown(block.replace('8', "9")).is_some());
         assert!(shown("query  1 MiB\n  nonesuch  1.00\n".into()).is_some());
+    }
+
+    #[test]
+    fn dead_links_are_found() {
+        let html = std::env::temp_dir().join(format!("links.{}", std::process::id()));
+        fs::create_dir(&html).unwrap();
+        fs::write(html.join("index.html"), "<section id=\"terms\">").unwrap();
+        let dead = |link: &str| {
+            dead_link(&format!("a [b]({link}) c"), &html)
+                .unwrap()
+                .is_some()
+        };
+        let found = [
+            "README.md",
+            "Documentation/index.rst#terms",
+            "Documentation/index.rst#term",
+            "Documentation/nonesuch.rst#terms",
+            "nonesuch",
+        ]
+        .map(dead);
+        fs::remove_dir_all(&html).unwrap();
+        assert_eq!(found, [false, false, true, true, true]);
     }
 
     #[test]
