@@ -16,7 +16,7 @@
 //! # Locks
 //!
 //! From the outside in: the lock of the module's parameters, of a module notifier or of a device
-//! (held by whoever calls us), `Buses::listeners`, `Watch::registered`, the lock of a class,
+//! (held by our callers), `Buses::listeners`, `Watch::registered`, the lock of a class,
 //! [`Links::devices`], `heaps`, `rules`, then those of sysfs.
 
 mod device;

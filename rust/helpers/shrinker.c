@@ -35,7 +35,7 @@ int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker)
 	return list_lru_init_memcg(lru, shrinker);
 }
 
-/* Tells whoever is reclaiming memory that the current task has freed some. */
+/* Tells the kernel that the current task, which reclaims memory, has freed some. */
 void dmacoh_account_reclaimed_pages(unsigned long nr_pages)
 {
 	mm_account_reclaimed_pages(nr_pages);

@@ -94,8 +94,8 @@ impl<'a> HasDriver<'a> {
 
     /// Tells user space that something about the device has changed (`KOBJ_CHANGE`). May sleep.
     pub(crate) fn changed(self) {
-        // SAFETY: The driver core unbinds a driver before it deletes the device. Whoever has registered
-        // the device deletes it before its parent, as the driver core asks of everybody.
+        // SAFETY: The driver core unbinds a driver before it deletes the device. The code that
+        // has registered the device deletes it before its parent, as the driver core asks.
         // `faux::Registration::new()` leaves that to its callers.
         unsafe { changed(self.0) }
     }

@@ -8,7 +8,7 @@
 //! is, or its reference to the class leaks. But a class may be part of a module, which can be
 //! unloaded as soon as the last device of the class has been deleted. So a [`Watch`] adds an
 //! [`Action`] to each device, and unregisters its interface while the last of them is being
-//! deleted. At that time the class still exists, because whoever deletes a device needs its class.
+//! deleted. At that time the class still exists, because deleting a device needs its class.
 //!
 //! A class is found by one of its devices. It must not be unregistered meanwhile, so the search
 //! takes a reference to a symbol of its module.

@@ -47,8 +47,8 @@ struct Slot<T> {
 /// # Invariants
 ///
 /// Every device that has a slot was bound, or being bound, to a driver when it got the slot, and with
-/// it an [`Action`] that takes the lock and the slot when it is unbound. So whoever holds the lock and
-/// sees a slot sees a device whose unbinding cannot complete before the lock is released.
+/// it an [`Action`] that takes the lock and the slot when it is unbound. So a function that holds the lock
+/// and sees a slot sees a device whose unbinding cannot complete before the lock is released.
 #[pin_data]
 pub(crate) struct PerDevice<T: Data> {
     /// By the address of the device, which the slot keeps from being used again.

@@ -5,7 +5,7 @@
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 //!
 //! The kernel's parameter `reserve_mem=<size>:<align>:<name>` keeps memory from the page allocator,
-//! for whoever knows the name. This is the memory under the module's own name, so that nobody else
+//! for a user who knows the name. This is the memory under the module's own name, so that nobody else
 //! uses it.
 
 use crate::{

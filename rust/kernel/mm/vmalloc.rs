@@ -92,8 +92,8 @@ impl Drop for VMap {
     fn drop(&mut self) {
         // SAFETY: This only looks at the address.
         if unsafe { bindings::is_vmalloc_addr(self.addr.as_ptr()) } {
-            // SAFETY: By the type invariants `addr` came from `vmap()`. Whoever used the mapping
-            // through a raw pointer has to have stopped: nobody else may drop `self`.
+            // SAFETY: By the type invariants `addr` came from `vmap()`. Users of the mapping
+            // through a raw pointer have to have stopped before `self` is dropped.
             unsafe { bindings::vunmap(self.addr.as_ptr()) };
         }
     }

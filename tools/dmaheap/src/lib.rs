@@ -30,7 +30,7 @@
 //!
 //! The links are those of the kernel module dmabuf_coherency. Without it there are still the heaps
 //! of the kernel itself, and nothing is known of devices: [`Choice::best()`] says so. Reading takes
-//! no privilege; whoever allocates must be allowed to open the heap.
+//! no privilege. To allocate, a program must be allowed to open the heap.
 
 mod buffer;
 mod bufinfo;

@@ -343,7 +343,7 @@ fn a_device_that_no_heap_suits_is_told_why_and_what_to_do() {
             .constraints(constraints);
         tree.vivid(0, OTHERS);
         tree.device("platform", "", "platform/bare");
-        // Whoever else is there, and known or not.
+        // With other devices and without, known or not.
         for devices in [&["vpu.0"][..], &["vivid.0", "vpu.0"], &["bare", "vpu.0"]] {
             let problem = tree.choose(devices).best().unwrap_err();
             assert!(matches!(problem, Unfit::NoneSuits { .. }), "{problem}");

@@ -90,7 +90,7 @@ video=/sys/class/video4linux/video0
 pci=/sys/bus/pci/drivers/bochs-drm/0000:*
 vkms=/sys/bus/faux/devices/vkms
 
-# Whoever is not root, in the group video or not.
+# Runs a command as a user who is not root, in the group video or not.
 as() {
 	user=$1
 	shift

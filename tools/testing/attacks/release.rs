@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-// An action that is taken away from whoever relies on it, and one that is done when it is not due.
+// An action that is taken away although others rely on it, and one that is done when it is not due.
 
 use crate::kernel::{
     device::per_device::{

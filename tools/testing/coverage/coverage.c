@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Notes which of the module's code has run, whoever ran it. Part of the module
+ * Notes which of the module's code has run, in any context. Part of the module
  * only if it is built with COVERAGE=1: the compilers then call
  * __sanitizer_cov_trace_pc() in each basic block. That is otherwise a function
  * of kcov, which knows what one task has run, and so neither work queues nor

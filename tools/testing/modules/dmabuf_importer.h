@@ -118,7 +118,7 @@ struct dmabuf_importer_map {
 
 /*
  * The device does not look at its segments: 0 is returned of them. Looking takes
- * about as long as mapping, which matters to whoever measures that.
+ * about as long as mapping, which would be measured along.
  */
 #define DMABUF_IMPORTER_UNCOUNTED	(1 << 0)
 

@@ -187,7 +187,7 @@ impl GuestArgs {
     }
 }
 
-/// Passes output on. Whoever no longer listens does not stop the guest.
+/// Passes output on. The guest goes on if nobody listens any more.
 fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)?;
     to.flush()

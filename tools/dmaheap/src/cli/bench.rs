@@ -95,7 +95,7 @@ pub fn run(system: &System, output: &Output, arguments: &Bench) -> Result<()> {
     )
 }
 
-/// Whether the module keeps memory for a heap. What contiguous areas have is for whoever comes.
+/// Whether the module keeps memory for a heap. It keeps none of contiguous areas.
 fn is_prepared(heap: &Heap) -> bool {
     heap.exporter == Exporter::Module && heap.contiguous == Some(false)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 
 //! The graph for browsers: groups of devices on the left, heaps on the right, lines between them.
-//! All numbers are pixels. Who does not see it is told the same in words.
+//! All numbers are pixels. A description says the same in words.
 
 use super::drawing::{Graph, Group, Kind, describe, label};
 use dmaheap::{Device, Heap};

@@ -3,10 +3,10 @@
 //! A model of the caches of an arm64 CPU: what they may hold of each line of
 //! memory, which accesses that makes wrong, and what it takes to be right.
 //!
-//! It knows nothing of QEMU. Whoever runs the guest tells it of accesses
+//! It knows nothing of QEMU. `plugin` tells it of accesses
 //! ([`Checker::access`]) and instructions ([`Checker::execute`]), and answers what
-//! it asks of the [`Machine`]; `plugin` does so. What it has found is a
-//! [`Findings`], whose addresses [`Symbols`] translates.
+//! it asks of the [`Machine`]. It collects [`Findings`], whose addresses
+//! [`Symbols`] translates.
 
 mod checker;
 mod edu;

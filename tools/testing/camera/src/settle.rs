@@ -8,8 +8,8 @@ use std::{fs, io, path::Path};
 /// registers its nodes before it initializes a lock that most ioctls take, and
 /// kernels with lock debugging report a program that is faster.
 ///
-/// The kernel holds the lock of the USB device meanwhile, which whoever reads
-/// the name of its product has to take.
+/// The kernel holds the lock of the USB device meanwhile, and takes it to tell
+/// the name of its product.
 pub fn settle(node: &Path) -> io::Result<()> {
     let name = node.file_name().unwrap_or_default();
     let interface = Path::new("/sys/class/video4linux")

@@ -130,8 +130,8 @@ impl SyntheticDevice {
 
 impl Drop for SyntheticDevice {
     fn drop(&mut self) {
-        // SAFETY: The device is valid, and nobody uses it for DMA any more: whoever does has a
-        // reference to `self`.
+        // SAFETY: The device is valid, and nobody uses it for DMA any more: its users
+        // have a reference to `self`.
         unsafe { (*self.as_raw()).dma_parms = core::ptr::null_mut() };
     }
 }

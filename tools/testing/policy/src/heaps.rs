@@ -115,7 +115,7 @@ fn one_that_does_not_gets_maintained_heaps_first_and_uncached_ones_last() {
     }
 }
 
-/// So that whoever gets the buffer next need not snoop.
+/// So that the next device need not snoop.
 #[test]
 fn a_device_whose_work_the_cpu_does_gets_all_heaps_strict_ones_last() {
     let expected = [
@@ -392,7 +392,7 @@ proptest! {
         }
     }
 
-    /// Whoever asks for a heap by name gets at least what is linked by default.
+    /// A rule or a driver may name at least what is linked by default.
     #[test]
     fn asking_allows_no_less(node in constraints(), alias in alias()) {
         for heap in all(&REGIONS) {

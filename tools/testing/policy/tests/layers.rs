@@ -131,8 +131,8 @@ fn names(files: &Files) -> Names {
     files.iter().map(named).collect()
 }
 
-/// Takes away whoever names nobody that is left, until that is nobody: in the end those are left that
-/// name each other in a circle, or lead there.
+/// Takes away each file that names none of those left, until there is no such file. The rest name
+/// each other in a circle, or lead there.
 fn circles(mut names: Names) -> Names {
     loop {
         let free: Vec<String> = names

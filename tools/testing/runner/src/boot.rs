@@ -23,7 +23,7 @@ pub const VIVID_MAPS: &str = "allocators=1";
 const CHECK_PAGES: &str = "check_pages=1";
 
 /// How long a guest may take, unless it is told how long to work: many times as long as on an
-/// idle machine. Who waits for that has a hang to look at.
+/// idle machine. A guest that takes longer hangs.
 pub const GUEST_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// What a kernel that looks for mistakes takes of memory and time, compared

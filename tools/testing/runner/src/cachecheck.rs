@@ -505,7 +505,7 @@ impl Options {
         checker.boot.adds = self.add;
         let checked = checker.run(&Kits::new(&self.kernel, false), |stream, bytes| {
             if stream == Stream::Stdout {
-                // Whoever no longer listens does not stop the guest.
+                // The guest goes on if standard output is closed.
                 let _ = io::stdout().write_all(bytes);
             }
         })?;

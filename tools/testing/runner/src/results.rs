@@ -9,7 +9,7 @@ use std::ops::AddAssign;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Passed,
-    /// Passed by refusing, where whoever wrote the test did not think of that.
+    /// Passed by refusing, which the author of the test did not think of.
     /// Always shown.
     Refused,
     Failed,

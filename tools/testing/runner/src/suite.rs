@@ -243,7 +243,7 @@ const NAME_TAKEN: &str = "dmesg | grep -q 'dmabuf_coherency: .*system-coherent' 
 const AREA_TAKEN: &str = "dmesg | grep -q 'there are no heaps of contiguous area default_cma_region' && \
     [ -e /dev/dma_heap/default_cma_region -a ! -e /dev/dma_heap/default_cma_region-coherent ]";
 
-/// Who asks for contiguous memory is told that there is none.
+/// `--contiguous` is answered: there is no such memory.
 const TOLD_TO_RESERVE: &str = "! /dmaheap pick --contiguous vivid 2>/run/told && \
     grep -q 'eserve contiguous memory that .* (cma= on' /run/told";
 

@@ -87,7 +87,7 @@ impl Displays {
 
 impl Drop for Displays {
     fn drop(&mut self) {
-        // Whoever has used one last may not be done with it.
+        // The last user of one may not be done with it.
         if !eventually(|| Ok(rmmod(MODULE).is_ok())).unwrap_or_default() {
             println!("{MODULE} stays");
         }

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 
 /// The name of buffers that an importer in the kernel was seen to lose: when it
 /// cannot attach a device, videobuf2 of Linux 7.3 forgets the reference to the
-/// buffer that it has taken, whoever the exporter is. Such a buffer lives for
+/// buffer that it has taken, with any exporter. Such a buffer lives for
 /// ever. It is no leak of the heap's, and not held against it.
 pub const LOST: &CStr = c"lost by its importer";
 

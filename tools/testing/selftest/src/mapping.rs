@@ -201,7 +201,7 @@ impl Mapping {
     /// Gives every second page of private memory back to the kernel, locked or not.
     pub fn drop_every_second_page(&self) -> Result<(), Errno> {
         for page in (0..self.pages()).step_by(2) {
-            // SAFETY: The page lies in the mapping; whoever reads it again finds noughts.
+            // SAFETY: The page lies in the mapping; later reads find noughts.
             unsafe {
                 let start = self.start.as_ptr().add(page * page_size()).cast();
                 rustix::mm::madvise(start, page_size(), Advice::LinuxDontneedLocked)?;

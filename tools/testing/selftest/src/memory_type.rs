@@ -49,7 +49,7 @@ impl Query {
     }
 }
 
-/// Who looks into page tables.
+/// The module that looks into page tables.
 pub struct PageTables(OwnedFd);
 
 impl PageTables {

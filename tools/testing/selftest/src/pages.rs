@@ -4,7 +4,7 @@
 //! page: with CONFIG_PAGE_OWNER and the parameter `page_owner=on`.
 //!
 //! Slab caches, page tables and the like take pages on the module's behalf too
-//! and keep them for whoever comes next. kmemleak looks after those.
+//! and keep them for later users. kmemleak looks after those.
 //!
 //! The kernel's shorter list, `page_owner_stacks`, lacks all that was allocated
 //! without reclaim, as large blocks are.

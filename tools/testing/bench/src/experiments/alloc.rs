@@ -49,8 +49,7 @@ pub fn run(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     measure(recorder, heap, size, &NAMES)
 }
 
-/// In a control group of its own. What the root group's allocate is charged to
-/// nobody.
+/// In a control group of its own. The root group is not charged.
 pub fn charged(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     if size > LARGEST_CHARGED {
         return Ok(());
@@ -76,7 +75,7 @@ fn repetitions(size: usize) -> usize {
 
 /// After the kernel was asked to drop what it need not keep. What the
 /// background thread does after the buffer is freed is not counted: it is for
-/// whoever allocates next, warm.
+/// the next allocation, which is warm.
 fn cold(recorder: &mut Recorder, heap: &Heap, size: usize, names: &Names) -> Result<()> {
     for _ in 0..repetitions(size).min(COLD_SAMPLES) {
         recorder.background.settle()?;

@@ -150,7 +150,7 @@ impl Registration for Plugin {
     }
 }
 
-/// Writes what was found. Who waits for the file sees that it is not there.
+/// Writes what was found. If that fails, there is no file, which the runner sees.
 fn write(out: &Path) {
     let Some(guest) = GUEST.get() else {
         return;

@@ -149,8 +149,8 @@ impl RawGadget {
     ///
     /// A gadget is a driver with a name, raw-gadget.0 and so on: INIT takes the
     /// lowest that is free. With CONFIG_DEBUG_KOBJECT_RELEASE, the name of one
-    /// that is gone stays in sysfs for seconds, and the kernel reports whoever
-    /// uses it again. So take all up to the highest of these.
+    /// that is gone stays in sysfs for seconds, and the kernel reports a program
+    /// that uses it again. So take all up to the highest of these.
     fn hold_stale_names() -> Result<Vec<Self>> {
         let mut spare = Vec::new();
         let Some(highest) = highest_stale_name() else {
@@ -317,7 +317,7 @@ struct Bytes<'a> {
 }
 
 // SAFETY: The ioctl is said to mutate, and nothing is read through the pointer.
-// That the bytes suffice is the duty of whoever makes a `Bytes`.
+// The code that makes a `Bytes` sees to it that there are enough of them.
 unsafe impl Ioctl for Bytes<'_> {
     type Output = usize;
 

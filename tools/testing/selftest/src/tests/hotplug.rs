@@ -86,7 +86,7 @@ fn usb_camera(options: &Options) -> Result<()> {
     for round in 1..=3 {
         let (camera, links) = Plugged::insert().with_context(|| format!("in round {round}"))?;
         println!("{}: {}", camera.path().display(), links.order.join(" "));
-        // The CPU writes its frames, and whoever comes next has to be able to read them.
+        // The CPU writes its frames, and the next device has to be able to read them.
         let first = links.first.context("no heap suits the camera")?;
         ensure!(
             !links::is_strict(&first),
@@ -222,7 +222,7 @@ fn subsystems_usb(options: &Options) -> Result<()> {
         let (camera, links) = Plugged::insert().with_context(|| format!("in round {round}"))?;
         orders.push(links.order);
         camera.remove()?;
-        // Whoever has opened the node last may not be done with it.
+        // The last program that has opened the node may not be done with it.
         let mut result = Ok(());
         eventually(|| {
             result = unload(USB);

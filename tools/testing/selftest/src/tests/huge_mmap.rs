@@ -55,7 +55,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "mmap.huge_fork",
-        "parent and child share it, whoever has touched it first",
+        "parent and child share it, whichever has touched it first",
         fork,
     ),
     Test::new("mmap.huge_pinned", "nobody can pin its pages", pinned),
@@ -250,7 +250,7 @@ fn unwanted(options: &Options) -> Result<()> {
 /// Changes what may be done with a part of a mapping.
 fn protect(part: &Mapping, from: usize, len: usize, protection: MprotectFlags) -> Result<()> {
     ensure!(from + len <= part.len());
-    // SAFETY: The part lies in the mapping; whoever violates its protection dies of it.
+    // SAFETY: The part lies in the mapping; an access that violates its protection ends the program.
     unsafe { rustix::mm::mprotect(pointer(part).wrapping_byte_add(from), len, protection) }
         .context("mprotect")
 }
@@ -360,7 +360,7 @@ fn pinned(options: &Options) -> Result<()> {
 /// How often the process changes its mind.
 const CHANGES: usize = 200;
 
-/// Whoever forbids huge entries by prctl() need not wait for page faults that
+/// A task that forbids huge entries by prctl() does not wait for page faults that
 /// are under way: two at the same place may come to different conclusions.
 fn race(options: &Options) -> Result<()> {
     let huge = Huge::new(options)?;

@@ -224,7 +224,7 @@ fn after_close(options: &Options) -> Result<()> {
     let buffer = stamped(options, ODD_SIZE)?;
     let mapping = buffer.map()?;
     drop(buffer);
-    // Whoever got the pages, had they been freed, would get them zeroed or dirty them.
+    // If the pages had been freed, their next user would get them zeroed, or write to them.
     let heap = options.heap()?;
     let others: Vec<Buffer> = (0..8)
         .map(|_| heap.alloc(ODD_SIZE))
