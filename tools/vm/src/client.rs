@@ -1,78 +1,236 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Programs of Debian for guests, unmodified, with the libraries that they load.
+//! Programs of Debian for guests, unmodified, with the libraries that they load, and
+//! libcamera's own libraries with a patch of ours.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     arch::Arch,
-    cache::Item,
+    cache::{self, Item},
     debian::{self, Apt},
+    module::checkout,
+    progress, root,
     toolchain::output,
 };
 
+/// Programs, and the packages that have them, the first of which gives them its version.
+struct Programs {
+    name: &'static str,
+    packages: &'static [&'static str],
+    programs: &'static [&'static str],
+}
+
 /// libcamera's `cam`, which knows nothing of us, and what evaluates rules for udev.
-const PROGRAMS: [&str; 2] = ["usr/bin/cam", "usr/bin/udevadm"];
+const CLIENT: Programs = Programs {
+    name: "client",
+    packages: &["libcamera-tools", "udev"],
+    programs: &["usr/bin/cam", "usr/bin/udevadm"],
+};
+
+/// Names a tree of libcamera, where Debian's mirror has no sources.
+const SOURCE: &str = "DMABUF_COHERENCY_LIBCAMERA";
+
+/// What has its allocator ask for the heaps that suit the devices.
+const PATCH: &str = "tools/clients/libcamera.patch";
 
 /// Gets Debian's libcamera for an architecture, and says in which directory it
 /// is: what is in there belongs in the root of a guest.
 pub fn libcamera(arch: Arch) -> Result<PathBuf> {
-    let item = Item::new("libcamera", arch.name())?;
-    let root = item.path().join("root");
-    item.make(|directory| {
-        if !debian::is_host() {
-            bail!("libcamera comes from Debian's packages, and this machine runs something else");
-        }
-        let apt = Apt::newer(arch)?;
-        // The package has a program with windows too, and those need a lot.
-        let mut packages = apt.depends("libcamera-tools")?;
-        packages.retain(|package| !package.starts_with("libqt"));
-        let all = directory.join("all");
-        apt.unpack_with_needs(&packages, &all)?;
-        for package in ["libcamera-tools", "udev"] {
-            let version = apt.newest(package, "")?.unwrap_or_default();
-            apt.unpack(package, &version, &all)?;
-        }
-        apt.unpack_with_needs(&apt.depends("udev")?, &all)?;
-        keep(&all, &root)?;
-        Ok(fs::remove_dir_all(all)?)
-    })?;
-    Ok(root)
+    CLIENT.get(arch).map(|(root, _)| root)
 }
 
-/// Copies the programs and what they load from one tree to another.
-fn keep(all: &Path, root: &Path) -> Result<()> {
-    let mut libraries = HashMap::new();
-    find_libraries(&all.join("usr/lib"), &mut libraries)?;
-    let mut todo: Vec<PathBuf> = PROGRAMS.iter().map(|program| all.join(program)).collect();
-    let mut seen = BTreeSet::new();
-    while let Some(file) = todo.pop() {
-        if !seen.insert(file.clone()) {
-            continue;
-        }
-        copy(&file, &root.join(file.strip_prefix(all)?))?;
-        let (needed, interpreter) = needs(&file)?;
-        for name in needed {
-            let Some(library) = libraries.get(&name) else {
-                bail!("{} needs {name}, which no package has", file.display());
-            };
-            todo.push(library.clone());
-        }
-        if let Some(path) = interpreter {
-            let name = path.rsplit('/').next().unwrap_or_default();
-            if let Some(loader) = libraries.get(name) {
-                copy(loader, &root.join(path.trim_start_matches('/')))?;
+impl Programs {
+    /// The directory, and the version.
+    fn get(&self, arch: Arch) -> Result<(PathBuf, String)> {
+        let item = Item::new(self.name, arch.name())?;
+        let (root, version) = (item.path().join("root"), item.path().join("version"));
+        item.make(|directory| {
+            if !debian::is_host() {
+                bail!(
+                    "{} comes from Debian's packages, and this machine runs something else",
+                    self.packages[0]
+                );
+            }
+            let apt = Apt::newer(arch)?;
+            let all = directory.join("all");
+            for package in self.packages {
+                // A package may have programs with windows too, and those need a lot.
+                let mut needs = apt.depends(package)?;
+                needs.retain(|package| !package.starts_with("libqt"));
+                apt.unpack_with_needs(&needs, &all)?;
+                let newest = apt.newest(package, "")?.unwrap_or_default();
+                apt.unpack(package, &newest, &all)?;
+                if *package == self.packages[0] {
+                    fs::write(&version, newest)?;
+                }
+            }
+            self.keep(&all, &root)?;
+            Ok(fs::remove_dir_all(all)?)
+        })?;
+        Ok((root, fs::read_to_string(version)?))
+    }
+
+    /// Copies the programs and what they load from one tree to another.
+    fn keep(&self, all: &Path, root: &Path) -> Result<()> {
+        let mut libraries = HashMap::new();
+        find_libraries(&all.join("usr/lib"), &mut libraries)?;
+        let programs = self.programs.iter();
+        let mut todo: Vec<PathBuf> = programs.map(|program| all.join(program)).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(file) = todo.pop() {
+            if !seen.insert(file.clone()) {
+                continue;
+            }
+            copy(&file, &root.join(file.strip_prefix(all)?))?;
+            let (needed, interpreter) = needs(&file)?;
+            for name in needed {
+                let Some(library) = libraries.get(&name) else {
+                    bail!("{} needs {name}, which no package has", file.display());
+                };
+                todo.push(library.clone());
+            }
+            if let Some(path) = interpreter {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                if let Some(loader) = libraries.get(name) {
+                    copy(loader, &root.join(path.trim_start_matches('/')))?;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Gets what the same version of libcamera is built from: its authors' source, or what
+/// `DMABUF_COHERENCY_LIBCAMERA` names, and Debian's compilers.
+pub fn libcamera_source(arch: Arch) -> Result<(PathBuf, PathBuf)> {
+    let (_, version) = CLIENT.get(arch)?;
+    let source = match env::var_os(SOURCE) {
+        Some(source) => PathBuf::from(source),
+        None => fetch_source(&version).with_context(|| {
+            format!(
+                "Debian's mirror does not give the source of libcamera {version}: set {SOURCE} to \
+                 a tree of that version"
+            )
+        })?,
+    };
+    let compilers = root::LIBCAMERA.get()?;
+    root::check(&compilers)?;
+    Ok((source, compilers))
+}
+
+fn fetch_source(version: &str) -> Result<PathBuf> {
+    let item = Item::new("libcamera-source", &cache::word(version))?;
+    item.make(|directory| {
+        let tarball = Apt::newer_sources()?.tarball("libcamera", version)?;
+        let mut unpack = Command::new("tar");
+        unpack.args(["--strip-components=1", "-xf"]).arg(&tarball);
+        output(unpack.arg("-C").arg(directory))?;
+        Ok(fs::remove_file(tarball)?)
+    })?;
+    Ok(item.path().to_owned())
+}
+
+/// Builds its libraries with our patch, and says in which directory they are: `cam` takes them
+/// in place of Debian's.
+pub fn patched_libcamera(arch: Arch) -> Result<PathBuf> {
+    let (original, compilers) = libcamera_source(arch)?;
+    let (_, version) = CLIENT.get(arch)?;
+    let patch = fs::read(checkout().join(PATCH)).context(PATCH)?;
+    let version = cache::word(&version);
+    let key = format!("{arch}-{version}-{}", cache::key([&patch[..]]));
+    let item = Item::new("patched-libcamera", &key)?;
+    let libraries = item.path().join("lib");
+    item.make(|directory| {
+        cache::need_space(1000, "libcamera")?;
+        let [source, build, installed] =
+            ["source", "build", "installed"].map(|name| directory.join(name));
+        for leftover in [&source, &build, &installed] {
+            if leftover.exists() {
+                fs::remove_dir_all(leftover)?;
+            }
+        }
+        output(Command::new("cp").arg("-r").args([&original, &source]))?;
+        let inside = |program: &str| root::command(&compilers, program);
+        let mut apply = inside("patch")?;
+        apply
+            .args(["--batch", "--fuzz=0", "-p1", "-d"])
+            .arg(&source);
+        apply.arg("-i").arg(checkout().join(PATCH));
+        let context = || format!("{PATCH} is not for libcamera {version}: bring it up to date");
+        output(&mut apply).with_context(context)?;
+
+        let triplet = format!("{}-linux-gnu", arch.gnu());
+        let machine = directory.join("machine");
+        fs::write(&machine, describe(arch, &triplet))?;
+        let mut meson = inside("meson")?;
+        meson.arg("setup").arg("--cross-file").arg(machine);
+        meson
+            .args(MESON_OPTIONS)
+            .arg(format!("-Dlibdir=lib/{triplet}"));
+        progress::run(
+            &format!("configuring libcamera {version} for {arch}"),
+            meson.args([&build, &source]),
+            0,
+        )?;
+        let mut install = inside("meson")?;
+        install.arg("install").arg("--destdir").arg(&installed);
+        progress::run(
+            &format!("building libcamera {version} for {arch}"),
+            install.arg("-C").arg(&build),
+            0,
+        )?;
+        let mut found = HashMap::new();
+        find_libraries(&installed.join("usr/lib").join(triplet), &mut found)?;
+        for (name, library) in found {
+            copy(&library, &libraries.join(name))?;
+        }
+        for done in [source, build, installed] {
+            fs::remove_dir_all(done)?;
+        }
+        Ok(())
+    })?;
+    Ok(libraries)
+}
+
+/// Debian's paths, and no more than `cam` needs for the cameras that guests have. As it is for
+/// tests, it is compiled fast and runs slowly.
+const MESON_OPTIONS: [&str; 8] = [
+    "--prefix=/usr",
+    "--sysconfdir=/etc",
+    "--buildtype=plain",
+    "-Dauto_features=disabled",
+    "-Dudev=enabled",
+    "-Dpipelines=uvcvideo,virtual",
+    "-Dipas=[]",
+    "-Dwerror=false",
+];
+
+/// What meson has to know of an architecture.
+fn describe(arch: Arch, triplet: &str) -> String {
+    let cpu = arch.gnu();
+    format!(
+        "[binaries]\n\
+         c = '{triplet}-gcc'\n\
+         cpp = '{triplet}-g++'\n\
+         ar = '{triplet}-ar'\n\
+         strip = '{triplet}-strip'\n\
+         pkg-config = 'pkg-config'\n\
+         [properties]\n\
+         pkg_config_libdir = '/usr/lib/{triplet}/pkgconfig:/usr/share/pkgconfig'\n\
+         [host_machine]\n\
+         system = 'linux'\n\
+         cpu_family = '{cpu}'\n\
+         cpu = '{cpu}'\n\
+         endian = 'little'\n"
+    )
 }
 
 /// Copies a file, or what a symbolic link leads to.

@@ -21,6 +21,9 @@ use crate::{arch::Arch, cache, progress, source::numbers, toolchain::output};
 pub(crate) static KERNEL_SUITES: [&str; 5] =
     ["trixie-backports", "trixie", "forky", "sid", "experimental"];
 
+/// Those that new programs are taken from.
+static NEWER: [&str; 2] = ["trixie-backports", "trixie"];
+
 /// Where packages come from, and what is kept of them.
 #[derive(Clone)]
 pub(crate) struct Mirror {
@@ -84,7 +87,12 @@ impl Apt {
 
     /// Both, for programs that are to be new.
     pub(crate) fn newer(arch: Arch) -> Result<Self> {
-        Self::new(&["trixie-backports", "trixie"], arch)
+        Self::new(&NEWER, arch)
+    }
+
+    /// The sources of these.
+    pub(crate) fn newer_sources() -> Result<Self> {
+        Self::of(Mirror::of_machine()?, &NEWER, Arch::X86_64, Kind::Sources)
     }
 
     fn new(suites: &'static [&'static str], arch: Arch) -> Result<Self> {

@@ -41,7 +41,7 @@ mod tree;
 pub use crate::{
     arch::{Arch, Iommu},
     cache::dir as cache_dir,
-    client::libcamera,
+    client::{libcamera, libcamera_source, patched_libcamera},
     console::{Kind, Report},
     coverage::{Line, blocks},
     debian::mirror as debian_mirror,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The system that has the compilers of Debian's own kernels: its packages,
-//! unpacked in the cache, with nothing of this machine but a few mounts.
+//! Systems that have Debian's own compilers: packages, unpacked in the cache, with
+//! nothing of this machine but a few mounts.
 //!
 //! Modules with Rust in them need the very rustc that built the kernel, and this
-//! machine has another one or none.
+//! machine has another one or none. What guests load beside Debian's libraries is
+//! built with the compiler and the headers of those.
 
 use std::{
     ffi::OsStr,
@@ -25,33 +26,74 @@ use crate::{
     toolchain,
 };
 
-/// What builds modules, for both architectures. The rest is what that depends on.
-const PACKAGES: [&str; 21] = [
-    "base-files",
-    "bindgen",
-    "coreutils",
-    "dash",
-    "diffutils",
-    "findutils",
-    "gcc-14",
-    "gcc-14-aarch64-linux-gnu",
-    "grep",
-    "gzip",
-    "libc6-dev",
-    "libelf1t64",
-    "libssl3t64",
-    "make",
-    "mawk",
-    "pahole",
-    "rust-src",
-    "rustc",
-    "sed",
-    "tar",
-    "xz-utils",
-];
+/// A system.
+pub(crate) struct Root {
+    /// What it has, for this machine. The rest is what that depends on.
+    packages: &'static [&'static str],
+    /// What it has to link programs for arm64 with.
+    for_arm64: &'static [&'static str],
+    /// What a package's script would have linked.
+    links: &'static [(&'static str, &'static str)],
+}
 
-/// What a package's script would have linked.
-const LINKS: [(&str, &str); 2] = [("usr/bin/awk", "mawk"), ("usr/bin/cc", "gcc")];
+/// Builds modules, for both architectures.
+pub(crate) static KERNELS: Root = Root {
+    packages: &[
+        "base-files",
+        "bindgen",
+        "coreutils",
+        "dash",
+        "diffutils",
+        "findutils",
+        "gcc-14",
+        "gcc-14-aarch64-linux-gnu",
+        "grep",
+        "gzip",
+        "libc6-dev",
+        "libelf1t64",
+        "libssl3t64",
+        "make",
+        "mawk",
+        "pahole",
+        "rust-src",
+        "rustc",
+        "sed",
+        "tar",
+        "xz-utils",
+    ],
+    for_arm64: &[],
+    links: &[("usr/bin/awk", "mawk"), ("usr/bin/cc", "gcc")],
+};
+
+/// Builds libcamera, for both architectures.
+pub(crate) static LIBCAMERA: Root = Root {
+    packages: &[
+        "base-files",
+        "coreutils",
+        "dash",
+        "g++",
+        "g++-aarch64-linux-gnu",
+        "grep",
+        "libjpeg62-turbo-dev",
+        "libudev-dev",
+        "libyaml-dev",
+        "libyuv-dev",
+        "meson",
+        "patch",
+        "pkgconf",
+        "python3-jinja2",
+        "python3-ply",
+        "python3-yaml",
+        "sed",
+    ],
+    for_arm64: &[
+        "libjpeg62-turbo-dev",
+        "libudev-dev",
+        "libyaml-dev",
+        "libyuv-dev",
+    ],
+    links: &[],
+};
 
 /// What goes on in there sees the same cache and the same checkout at the same
 /// paths. The arguments are the root, these directories, `--` and the command.
@@ -67,31 +109,42 @@ shift
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C \
 	setpriv --pdeathsig TERM -- chroot "$root" "$@""#;
 
-/// The unpacked system.
-pub(crate) fn item() -> Result<Item> {
-    let key = cache::key(PACKAGES.iter().map(|package| package.as_bytes()));
-    Item::new("root", &format!("trixie-{key}"))
-}
+impl Root {
+    /// The unpacked system.
+    pub(crate) fn item(&self) -> Result<Item> {
+        let packages = self.packages.iter().chain(self.for_arm64);
+        let key = cache::key(packages.map(|package| package.as_bytes()));
+        Item::new("root", &format!("trixie-{key}"))
+    }
 
-/// Unpacks the system, if it is not there, and says where it is.
-pub(crate) fn get() -> Result<PathBuf> {
-    let item = item()?;
-    item.make(|directory| {
-        cache::need_space(2500, "Debian's compilers")?;
-        let apt = Apt::stable(Arch::X86_64)?;
-        apt.unpack_with_needs(&PACKAGES.map(String::from), directory)?;
-        for (link, target) in LINKS {
-            let link = directory.join(link);
-            if !link.is_symlink() {
-                symlink(target, &link).with_context(|| link.display().to_string())?;
+    /// Unpacks the system, if it is not there, and says where it is.
+    pub(crate) fn get(&self) -> Result<PathBuf> {
+        let item = self.item()?;
+        item.make(|directory| {
+            cache::need_space(2500, "Debian's compilers")?;
+            for (arch, packages) in [
+                (Arch::Arm64, self.for_arm64),
+                // Where both have the same file, it is this machine's.
+                (Arch::X86_64, self.packages),
+            ] {
+                if !packages.is_empty() {
+                    let packages: Vec<_> = packages.iter().map(|name| name.to_string()).collect();
+                    Apt::stable(arch)?.unpack_with_needs(&packages, directory)?;
+                }
             }
-        }
-        for name in ["dev", "proc", "tmp"] {
-            fs::create_dir_all(directory.join(name))?;
-        }
-        Ok(())
-    })?;
-    Ok(item.path().to_owned())
+            for (link, target) in self.links {
+                let link = directory.join(link);
+                if !link.is_symlink() {
+                    symlink(target, &link).with_context(|| link.display().to_string())?;
+                }
+            }
+            for name in ["dev", "proc", "tmp"] {
+                fs::create_dir_all(directory.join(name))?;
+            }
+            Ok(())
+        })?;
+        Ok(item.path().to_owned())
+    }
 }
 
 /// A command that runs in there.
@@ -112,7 +165,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     toolchain::output(&mut command(root, "true")?)
         .map(drop)
         .context(
-            "the compilers of Debian's kernels run in a mount namespace of their own, which this \
+            "Debian's own compilers run in a mount namespace of their own, which this \
          machine does not allow: run this as root, or enable user namespaces (sysctl \
          kernel.unprivileged_userns_clone=1, user.max_user_namespaces, \
          kernel.apparmor_restrict_unprivileged_userns=0)",

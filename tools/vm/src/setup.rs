@@ -100,7 +100,7 @@ fn stock_kernels(archs: &[Arch], kernel: &str) -> Result<Vec<Step>> {
             missing.push(arch);
         }
     }
-    if !root::item()?.is_complete() {
+    if !root::KERNELS.item()?.is_complete() {
         let what = "the compilers of Debian's kernels".into();
         step(what, "250 MB to download, 1.5 GB on disk", 1);
     }

@@ -117,7 +117,7 @@ fn make(arch: Arch, wanted: Option<&str>) -> Result<Item> {
         version.package
     ));
     let item = Item::new(DEBIAN, &cache::word(&format!("{arch}-{abi}")))?;
-    let build_root = root::get()?;
+    let build_root = root::KERNELS.get()?;
     root::check(&build_root)?;
     let source = source::of_package(abi, &version.package)?;
     item.make(|directory| {
@@ -212,7 +212,7 @@ fn open(arch: Arch, item: &Item, name: &str) -> Result<Kernel> {
         coverage: false,
         key: format!("{DEBIAN}-{key}"),
         stock: Some(Stock {
-            root: root::get()?,
+            root: root::KERNELS.get()?,
             usr,
             source: fs::canonicalize(tree.join("source"))?,
             variables: variables.split_whitespace().map(str::to_owned).collect(),

@@ -1,39 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client that knows nothing of us: Debian's libcamera, in a guest.
+//! A client that knows nothing of us: Debian's libcamera, in a guest. And the same with a patch
+//! that has it ask for the heap that suits the devices.
 
 use crate::boot::{Boot, text};
 use crate::group::Group;
 use crate::kit::Kits;
 use crate::results::{Case, Verdict};
-use anyhow::Result;
+use anyhow::{Error, Result};
 use std::path::Path;
-use vm::{Add, Arch};
+use vm::{Add, Arch, Outcome};
 
 /// The heap that the rule names.
 const HEAP: &str = "system-noncoherent";
 /// The name that libcamera looks for first.
 const LINK: &str = "/dev/dma_heap/linux,cma";
-const RULE: &str = "udev/61-dmabuf-coherency-libcamera.rules";
+const RULE: &str = "tools/udev/61-dmabuf-coherency-libcamera.rules";
 const RULES: &str = "/etc/udev/rules.d/";
 /// Names for programs of vendors, which are there only in the end.
-const NAMES: &str = "udev/61-dmabuf-coherency-names.rules";
+const NAMES: &str = "tools/udev/61-dmabuf-coherency-names.rules";
 const LATER: &str = "/later/";
 /// A camera for libcamera, and where it looks for it.
-const CAMERA: &str = "testing/runner/data/virtual.yaml";
+const CAMERA: &str = "tools/testing/runner/data/virtual.yaml";
 const CAMERAS: &str = "/usr/share/libcamera/pipeline/virtual/";
+/// How many frames are compared.
+const FRAMES: usize = 8;
 
-/// Captures twice, without the rule and with it. Prints who has exported the
-/// buffers that `cam` holds after 20 frames, as its own fdinfo has it, what udev
-/// makes of the rule, and how many buffers the heap has at the end. The guest has
-/// no udevd, so the link is made as udev says.
-const SCRIPT: &str = r#"
+/// Loads the module, and says how to capture: by the libraries in a directory, if `$libraries` names
+/// one. After 20 frames it prints who has exported the buffers that `cam` holds, as its own fdinfo
+/// has it, behind what it is told.
+const CAPTURE: &str = r#"
 insmod $DMABUF_COHERENCY_KO || exit
 mkdir -p /run/udev
+PATH=$PATH:/usr/bin
 capture() {
 	# Not left to the program's own redirection: frames of the first time would count.
 	: >/tmp/frames
-	cam -c 1 --capture=1000000 >/tmp/frames 2>/tmp/errors & cam=$!
+	LD_LIBRARY_PATH=$libraries cam -c 1 --capture=1000000 >/tmp/frames 2>/tmp/errors & cam=$!
 	tries=0
 	until grep -q 'seq: 00002' /tmp/frames; do
 		tries=$((tries + 1))
@@ -48,7 +51,11 @@ capture() {
 	while kill -INT $cam; do usleep 200000; done 2>/dev/null &
 	wait $cam || exit
 }
-PATH=$PATH:/usr/bin
+"#;
+
+/// Captures twice, without the rule and with it. Prints what udev makes of the rule, and how many
+/// buffers the heap has at the end. The guest has no udevd, so the link is made as udev says.
+const BY_RULE: &str = r#"
 capture without
 link=$(udevadm test -a add /sys/class/dma_heap/system-noncoherent 2>/dev/null |
 	sed -n 's/^ *DEVLINKS=//p')
@@ -63,68 +70,144 @@ for heap in system system-noncoherent system-uncached; do
 done
 "#;
 
+/// Machines, each with what makes it of the one before, and the heap that has to be chosen there;
+/// `None` if the list of names has to decide.
+const MACHINES: [(&str, &str, Option<&str>); 5] = [
+    ("no_devices", "true", None),
+    (
+        "in_pieces",
+        "modprobe -a vkms vivid",
+        Some("system-noncoherent"),
+    ),
+    (
+        "in_one_piece",
+        "modprobe dmabuf_display helpers=dma",
+        Some("default_cma_region-noncoherent"),
+    ),
+    (
+        "next_best",
+        "rm /dev/dma_heap/default_cma_region-noncoherent",
+        Some("default_cma_region"),
+    ),
+    (
+        "none_for_all",
+        "echo vivid=system-uncached >/sys/module/dmabuf_coherency/parameters/links",
+        None,
+    ),
+];
+
+/// Captures on a machine of this name, made by the second argument, by Debian's libraries and by the
+/// patched ones. Prints what `dmaheap` picks for all devices, and checksums of the first frames.
+const ON_MACHINE: &str = r#"
+on_machine() {
+	eval "$2" || exit
+	echo "$1.picked $(/dmaheap pick $(ls -d /dev/dri/card* /dev/video* 2>/dev/null) 2>/dev/null)"
+	for libraries in '' /patched; do
+		name=$1.${libraries:+patched}
+		capture $name
+		mkdir /tmp/shots
+		LD_LIBRARY_PATH=$libraries cam -c 1 --capture=$frames --file=/tmp/shots/ >/tmp/log 2>&1 || {
+			cat /tmp/log >&2
+			exit 1
+		}
+		for shot in /tmp/shots/*; do
+			echo "$name.frame $(md5sum <$shot)"
+		done
+		rm -r /tmp/shots
+	done
+}
+"#;
+
 pub fn groups() -> Vec<Group> {
-    let group = |(name, arch)| {
+    let groups = |arch: Arch| {
         let about = "Debian's libcamera, unmodified, captures into buffers of our heap";
-        Group::new(name, about, move |kits| test(kits, arch))
+        let unmodified = Group::new(format!("{arch}-client"), about, move |kits| {
+            let root = match vm::libcamera(arch) {
+                Ok(root) => root,
+                Err(error) => return Ok(skipped(&error)),
+            };
+            by_rule(kits, arch, &root)
+        });
+        let about = "libcamera with our patch asks for the heap that suits the devices";
+        let patched = Group::new(format!("{arch}-patched-client"), about, move |kits| {
+            let root = match vm::libcamera_source(arch).and_then(|_| vm::libcamera(arch)) {
+                Ok(root) => root,
+                Err(error) => return Ok(skipped(&error)),
+            };
+            by_patch(kits, arch, &root)
+        });
+        [unmodified, patched]
     };
-    [
-        ("x86_64-client", Arch::X86_64),
-        ("arm64-client", Arch::Arm64),
-    ]
-    .map(group)
-    .into()
+    Arch::ALL.into_iter().flat_map(groups).collect()
 }
 
-fn test(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
-    let root = match vm::libcamera(arch) {
-        Ok(root) => root,
-        Err(error) => {
-            let reason = format!("{error:#}");
-            return Ok(vec![Case::new("libcamera", Verdict::Skipped, reason)]);
+fn skipped(error: &Error) -> Vec<Case> {
+    vec![Case::new("libcamera", Verdict::Skipped, error.to_string())]
+}
+
+/// What a guest has printed.
+struct Printed {
+    outcome: Outcome,
+    output: String,
+}
+
+impl Printed {
+    /// Runs a script in a guest with Debian's libcamera, a camera for it, and more.
+    fn by(boot: &mut Boot, kits: &Kits, root: &Path) -> Result<Self> {
+        boot.adds
+            .push(Add::new(vm::checkout().join(CAMERA), CAMERAS)?);
+        for entry in std::fs::read_dir(root)? {
+            boot.adds.push(Add::new(entry?.path(), "")?);
         }
-    };
-    let tools = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    let mut adds = vec![
-        Add::new(tools.join(RULE), RULES)?,
-        Add::new(tools.join(NAMES), LATER)?,
-        Add::new(tools.join(CAMERA), CAMERAS)?,
-    ];
-    for entry in std::fs::read_dir(root)? {
-        adds.push(Add::new(entry?.path(), "")?);
+        let outcome = boot.run(kits)?;
+        let output = text(&outcome.stdout);
+        Ok(Self { outcome, output })
     }
-    let boot = Boot {
-        adds,
-        ..Boot::new(arch, SCRIPT)
-    };
-    let outcome = boot.run(kits)?;
-    let output = text(&outcome.stdout);
-    let lines = |what: &str| -> Vec<&str> {
-        let lines = output.lines().filter_map(|line| line.split_once(' '));
+
+    /// What it said behind a word.
+    fn lines(&self, what: &str) -> Vec<&str> {
+        let lines = self.output.lines().filter_map(|line| line.split_once(' '));
         lines
             .filter_map(|(key, value)| (key == what).then_some(value))
             .collect()
-    };
-    let judge = |name: &str, is_right: bool| {
+    }
+
+    fn judge(&self, name: &str, is_right: bool) -> Case {
         let problem = || {
-            let errors = text(&outcome.stderr);
+            let errors = text(&self.outcome.stderr);
             format!(
-                "the guest ended with {:?}:\n{output}{errors}",
-                outcome.status
+                "the guest ended with {:?}:\n{}{errors}",
+                self.outcome.status, self.output
             )
         };
-        Case::judged(name, (!is_right).then(problem))
+        Case::judged(format!("libcamera.{name}"), (!is_right).then(problem))
+    }
+}
+
+/// Whether all buffers are from this heap, and there are some.
+fn all_from(exporters: &[&str], heap: &str) -> bool {
+    !exporters.is_empty() && exporters.iter().all(|exporter| *exporter == heap)
+}
+
+fn by_rule(kits: &Kits, arch: Arch, root: &Path) -> Result<Vec<Case>> {
+    let mut boot = Boot {
+        adds: vec![
+            Add::new(vm::checkout().join(RULE), RULES)?,
+            Add::new(vm::checkout().join(NAMES), LATER)?,
+        ],
+        ..Boot::new(arch, format!("{CAPTURE}{BY_RULE}"))
     };
-    let (without, with) = (lines("without"), lines("with"));
+    let printed = Printed::by(&mut boot, kits, root)?;
+    let without = printed.lines("without");
     Ok(vec![
-        judge(
-            "libcamera.own_choice",
-            !without.is_empty() && without.iter().all(|exporter| *exporter != HEAP),
+        printed.judge(
+            "own_choice",
+            !without.is_empty() && !without.contains(&HEAP),
         ),
-        judge("libcamera.rule", lines("link") == [LINK]),
-        judge(
-            "libcamera.names",
-            lines("names")
+        printed.judge("rule", printed.lines("link") == [LINK]),
+        printed.judge(
+            "names",
+            printed.lines("names")
                 == [
                     "system-noncoherent linux,cma",
                     "system-noncoherent mtk_mm",
@@ -132,14 +215,62 @@ fn test(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
                     "system-uncached mtk_mm-uncached",
                 ],
         ),
-        judge(
-            "libcamera.served",
-            !with.is_empty() && with.iter().all(|exporter| *exporter == HEAP),
+        printed.judge("served", all_from(&printed.lines("with"), HEAP)),
+        printed.judge(
+            "nothing_left",
+            printed.lines("left") == ["0"] && printed.outcome.status == Some(0),
         ),
-        judge(
-            "libcamera.nothing_left",
-            lines("left") == ["0"] && outcome.status == Some(0),
-        ),
-        boot.health(kits, &outcome)?,
+        boot.health(kits, &printed.outcome)?,
     ])
+}
+
+fn by_patch(kits: &Kits, arch: Arch, root: &Path) -> Result<Vec<Case>> {
+    let mut script = format!("{CAPTURE}{ON_MACHINE}frames={FRAMES}\n");
+    for (name, make, _) in MACHINES {
+        script += &format!("on_machine {name} '{make}'\n");
+    }
+    script += "echo left $(cat /sys/class/dma_heap/*/buffers)\n";
+    let mut boot = Boot {
+        adds: Vec::new(),
+        ..Boot::new(arch, script)
+    };
+    for entry in std::fs::read_dir(vm::patched_libcamera(arch)?)? {
+        boot.adds.push(Add::new(entry?.path(), "/patched/")?);
+    }
+    let printed = Printed::by(&mut boot, kits, root)?;
+    let mut cases = Vec::new();
+    // What Debian's libraries take, whatever the devices are.
+    let by_name = printed
+        .lines("no_devices.")
+        .first()
+        .copied()
+        .unwrap_or_default();
+    let frames = printed.lines("no_devices..frame");
+    let moves = frames.len() == FRAMES && frames.windows(2).all(|two| two[0] != two[1]);
+    cases.push(printed.judge("camera_moves", moves));
+    for (machine, _, best) in MACHINES {
+        let lines = |what: &str| printed.lines(&format!("{machine}.{what}"));
+        cases.push(printed.judge(
+            &format!("{machine}.unpatched"),
+            all_from(&lines(""), by_name),
+        ));
+        cases.push(printed.judge(
+            &format!("{machine}.patched"),
+            all_from(&lines("patched"), best.unwrap_or(by_name)),
+        ));
+        let picked = best.map(|heap| format!("/dev/dma_heap/{heap}"));
+        cases.push(printed.judge(
+            &format!("{machine}.as_dmaheap"),
+            lines("picked") == [picked.as_deref().unwrap_or_default()],
+        ));
+        cases.push(printed.judge(
+            &format!("{machine}.frames"),
+            lines(".frame") == frames && lines("patched.frame") == frames,
+        ));
+    }
+    let left = printed.lines("left").join(" ");
+    let left = !left.is_empty() && left.split(' ').all(|count| count == "0");
+    cases.push(printed.judge("nothing_left", left && printed.outcome.status == Some(0)));
+    cases.push(boot.health(kits, &printed.outcome)?);
+    Ok(cases)
 }

@@ -6,8 +6,8 @@ use crate::group::Group;
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
-    attacks, bench, board, cachecheck, client, configs, deb, documents, host, kernel_selftest,
-    libdmaheap, pipeline, sleep, stock, suite, survey, vm_tool,
+    attacks, bench, board, cachecheck, client, configs, deb, documents, host,
+    kernel_selftest, libdmaheap, pipeline, sleep, stock, suite, survey, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -56,9 +56,9 @@ const USUAL: [&str; 25] = [
     "arm64-sleep",
 ];
 
-/// Parts of the names of those that run only where they are named: they fetch other kernels, systems
-/// or emulators than ours, and take a quarter of an hour each for it.
-const NAMED: [&str; 4] = ["-debian", "every-heap", "configs", "packages"];
+/// Parts of the names of those that run only where they are named: they fetch or build other kernels,
+/// systems, emulators or clients than ours, and take a quarter of an hour each for it.
+const NAMED: [&str; 5] = ["-debian", "every-heap", "configs", "packages", "patched"];
 
 fn is_usual(group: &Group) -> bool {
     USUAL.contains(&group.name.as_str())
