@@ -35,6 +35,13 @@ const CLIENT: Programs = Programs {
     programs: &["usr/bin/cam", "usr/bin/udevadm"],
 };
 
+/// The tests that the authors of V4L2 have for its drivers.
+const V4L2: Programs = Programs {
+    name: "v4l-utils",
+    packages: &["v4l-utils"],
+    programs: &["usr/bin/v4l2-compliance", "usr/bin/v4l2-ctl"],
+};
+
 /// Names a tree of libcamera, where Debian's mirror has no sources.
 const SOURCE: &str = "DMABUF_COHERENCY_LIBCAMERA";
 
@@ -45,6 +52,11 @@ const PATCH: &str = "tools/clients/libcamera.patch";
 /// is: what is in there belongs in the root of a guest.
 pub fn libcamera(arch: Arch) -> Result<PathBuf> {
     CLIENT.get(arch).map(|(root, _)| root)
+}
+
+/// The same with `v4l2-compliance`.
+pub fn v4l_utils(arch: Arch) -> Result<PathBuf> {
+    V4L2.get(arch).map(|(root, _)| root)
 }
 
 impl Programs {

@@ -41,7 +41,7 @@ mod tree;
 pub use crate::{
     arch::{Arch, Iommu},
     cache::dir as cache_dir,
-    client::{libcamera, libcamera_source, patched_libcamera},
+    client::{libcamera, libcamera_source, patched_libcamera, v4l_utils},
     console::{Kind, Report},
     coverage::{Line, blocks},
     debian::mirror as debian_mirror,
@@ -51,7 +51,7 @@ pub use crate::{
     kernel::{DEFAULT, Kernel, kernel, list},
     module::{Change, attacks, checkout, module, variant},
     program::{
-        c_program, c_program_32, c_program_with_libdmaheap, qemu_plugin, rust_program,
+        c_library, c_program, c_program_32, c_program_with_libdmaheap, qemu_plugin, rust_program,
         rust_program_32, selftest_dmabuf_heaps,
     },
     run::Stream,

@@ -122,7 +122,13 @@ fn cargo(
 /// Builds a static program for guests from one file in C, `source` below the
 /// checkout, and says where it is. A warning is an error.
 pub fn c_program(arch: Arch, source: &str) -> Result<PathBuf> {
-    build_c(&arch.cc(), source, &arch.to_string(), &[])
+    build_c(&arch.cc(), source, &arch.to_string(), &["-static"])
+}
+
+/// The same of a library that programs of Debian are made to load.
+pub fn c_library(arch: Arch, source: &str) -> Result<PathBuf> {
+    let arguments = ["-shared", "-fPIC"];
+    build_c(&arch.cc(), source, &arch.to_string(), &arguments)
 }
 
 /// The same of a program that uses libdmaheap.
@@ -142,12 +148,17 @@ pub fn c_program_with_libdmaheap(arch: Arch, source: &str) -> Result<PathBuf> {
     let include = checkout().join("tools/dmaheap/capi");
     let include = format!("-I{}", include.display());
     let library = built.join("library/libdmaheap.a").display().to_string();
-    build_c(&cc, source, &arch.to_string(), &[&include, &library])
+    build_c(
+        &cc,
+        source,
+        &arch.to_string(),
+        &["-static", &include, &library],
+    )
 }
 
 /// The same of 32 bits.
 pub fn c_program_32(arch: Arch, source: &str) -> Result<PathBuf> {
-    build_c(cc_32(arch)?, source, arch.rust_target_32(), &[])
+    build_c(cc_32(arch)?, source, arch.rust_target_32(), &["-static"])
 }
 
 fn build_c(cc: &str, source: &str, name: &str, arguments: &[&str]) -> Result<PathBuf> {
@@ -155,7 +166,7 @@ fn build_c(cc: &str, source: &str, name: &str, arguments: &[&str]) -> Result<Pat
     let directory = cache::subdir(format!("programs/{}/c-{name}", checkout_key()))?;
     let program = directory.join(source.file_stem().unwrap_or_default());
     let mut cc = Command::new(cc);
-    cc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+    cc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
         .args([&program, &source])
         .args(arguments);
     progress::run(&format!("building {} for {name}", source.display()), &cc, 0)?;

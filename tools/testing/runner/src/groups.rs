@@ -6,7 +6,7 @@ use crate::group::Group;
 use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
-    attacks, bench, board, cachecheck, client, configs, deb, documents, host,
+    attacks, bench, board, cachecheck, client, compliance, configs, deb, documents, host,
     kernel_selftest, libdmaheap, pipeline, sleep, stock, suite, survey, vm_tool,
 };
 use anyhow::{Result, bail};
@@ -72,6 +72,7 @@ fn all(kernel: &str) -> Vec<Group> {
     groups.extend(board::groups());
     groups.extend(pipeline::groups());
     groups.extend(client::groups());
+    groups.extend(compliance::groups());
     groups.extend(kernel_selftest::groups());
     groups.extend(survey::groups());
     groups.extend(attacks::groups());

@@ -9,6 +9,7 @@ mod boot;
 mod cachecheck;
 mod client;
 mod command;
+mod compliance;
 mod configs;
 mod coverage;
 mod deb;
