@@ -52,7 +52,7 @@ pub use crate::{
     module::{Change, attacks, checkout, module, variant},
     program::{
         c_library, c_program, c_program_32, c_program_with_libdmaheap, qemu_plugin, rust_program,
-        rust_program_32, selftest_dmabuf_heaps,
+        rust_program_32, selftests,
     },
     run::Stream,
     series::{older as older_series, table as series},

@@ -2,7 +2,7 @@
 
 //! Static programs for guests.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -173,10 +173,17 @@ fn build_c(cc: &str, source: &str, name: &str, arguments: &[&str]) -> Result<Pat
     Ok(program)
 }
 
-/// Builds the kernel's own test of dma-buf heaps, and says where it is.
-pub fn selftest_dmabuf_heaps(kernel: &Kernel) -> Result<PathBuf> {
-    let item = Item::new("selftests", &kernel.key)?;
-    let program = item.path().join("dmabuf-heap");
+/// The kernel's own tests of what has to do with dma-bufs: where they are, and the program.
+const SELFTESTS: [(&str, &str); 3] = [
+    ("dmabuf-heaps", "dmabuf-heap"),
+    ("drivers/dma-buf", "udmabuf"),
+    ("sync", "sync_test"),
+];
+
+/// Builds the kernel's own tests of dma-bufs, and says where they are.
+pub fn selftests(kernel: &Kernel) -> Result<Vec<PathBuf>> {
+    let item = Item::new("kernel-selftests", &kernel.key)?;
+    let directory = item.path();
     item.make(|directory| {
         let headers = directory.join("headers");
         let mut install = kernel.make()?;
@@ -186,23 +193,29 @@ pub fn selftest_dmabuf_heaps(kernel: &Kernel) -> Result<PathBuf> {
         progress::run(&format!("installing the headers of {kernel}"), &install, 0)?;
 
         let cc = kernel.arch.cc();
-        let mut make = toolchain::clean_make();
-        make.arg("-C")
-            .arg(kernel.source().join("tools/testing/selftests/dmabuf-heaps"));
-        make.arg(format!(
-            "CROSS_COMPILE={}",
-            cc.strip_suffix("gcc").unwrap_or_default()
-        ));
-        make.arg(format!("OUTPUT={}", directory.display()));
-        make.arg(format!(
-            "KHDR_INCLUDES=-isystem {}/include",
-            headers.display()
-        ));
-        progress::run(
-            &format!("building the heaps selftest of {kernel}"),
-            &make,
-            0,
-        )
+        for (test, _) in SELFTESTS {
+            let output = directory.join(test);
+            fs::create_dir_all(&output)?;
+            let mut make = toolchain::clean_make();
+            make.arg("-C")
+                .arg(kernel.source().join("tools/testing/selftests").join(test));
+            make.arg(format!(
+                "CROSS_COMPILE={}",
+                cc.strip_suffix("gcc").unwrap_or_default()
+            ));
+            make.arg(format!("OUTPUT={}", output.display()));
+            make.arg("USERLDFLAGS=-static").arg(format!(
+                "KHDR_INCLUDES=-isystem {}/include",
+                headers.display()
+            ));
+            progress::run(
+                &format!("building the selftest {test} of {kernel}"),
+                &make,
+                0,
+            )?;
+        }
+        Ok(())
     })?;
-    Ok(program)
+    let program = |(test, program)| directory.join(test).join(program);
+    Ok(SELFTESTS.map(program).into())
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's own selftest of heaps, unmodified.
+//! The kernel's own selftests of heaps, of udmabuf and of fences, unmodified.
 //!
-//! It takes for granted that vgem may import from every heap. Where vgem's
+//! That of heaps takes for granted that vgem may import from every heap. Where vgem's
 //! device does not snoop, a heap that refuses such devices makes one of its
 //! tests fail, and rightly so. That failure, and no other, counts as passed.
 
@@ -20,12 +20,18 @@ const HEAP: &str = "system-coherent";
 /// How the names of heaps end that refuse devices.
 const STRICT: &str = "-coherent";
 
+/// Those that use no heap: the module must not be in their way.
+const OTHERS: [&str; 2] = ["udmabuf", "sync_test"];
+
+/// What precedes their output.
+const MARK: &str = "\n= ";
+
 /// What the test prints when a device was refused.
 const REFUSAL: &str = "Import buffer -1";
 
 pub fn groups() -> Vec<Group> {
     let group = |arch: Arch| {
-        let about = "the kernel's selftest dmabuf-heaps, unmodified, on all heaps";
+        let about = "the kernel's selftests of dma-bufs, unmodified; dmabuf-heaps on all heaps";
         Group::new(format!("{arch}-dmabuf-heaps"), about, move |kits| {
             run(kits, arch)
         })
@@ -36,12 +42,16 @@ pub fn groups() -> Vec<Group> {
 fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
     // The survey behind it tells why vgem was refused; the test prints no errno.
     let script = format!(
-        "insmod $DMABUF_COHERENCY_KO && modprobe vgem && {{ /dmabuf-heap; /{SELFTEST} survey; }}"
+        "insmod $DMABUF_COHERENCY_KO && modprobe vgem || exit; /dmabuf-heap; /{SELFTEST} survey; \
+         for test in {}; do echo \"= $test\"; /$test </dev/null; done",
+        OTHERS.join(" ")
     );
     let boot = Boot::new(arch, script);
     let outcome = boot.run(kits)?;
     let said = text(&outcome.stdout);
-    let output = Output::parse(&said);
+    let mut parts = said.split(MARK);
+    let said = parts.next().unwrap_or_default();
+    let output = Output::parse(said);
     let refused = said.lines().any(|line| {
         serde_json::from_str::<Finding>(line)
             .is_ok_and(|vgem| vgem.driver == "vgem" && vgem.answer() == Some(Answer::Refused))
@@ -64,8 +74,27 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
         None => None,
     };
     cases.push(Case::judged("complete", problem));
+    for name in OTHERS {
+        let part = parts.next().unwrap_or_default();
+        cases.extend(other(name, part.strip_prefix(name).unwrap_or_default()));
+    }
     cases.push(boot.health(kits, &outcome)?);
     Ok(cases)
+}
+
+/// The results of a test of something else, of which it may skip the last ones.
+fn other(name: &str, said: &str) -> Vec<Case> {
+    let output = Output::parse(said);
+    let problem = output.problem();
+    let mut cases = output.cases;
+    for case in &mut cases {
+        case.name = format!("[{name}] {}", case.name.trim_start_matches("[RUN]\t"));
+    }
+    cases.push(match output.rest.contains("[skip,") {
+        true => Case::new(format!("[{name}] rest"), Verdict::Skipped, output.rest),
+        false => Case::judged(format!("[{name}] complete"), problem),
+    });
+    cases
 }
 
 /// Names each result by its heap, and lets expected refusals pass.
@@ -117,6 +146,20 @@ mod tests {
         ];
         let expected = expected.map(|(name, verdict)| (name.to_owned(), verdict));
         assert_eq!(verdicts(true), expected);
+    }
+
+    #[test]
+    fn what_is_not_said_is_missed() {
+        let verdicts = |said| -> Vec<Verdict> {
+            let cases = other("x", said).into_iter();
+            cases.map(|case| case.verdict).collect()
+        };
+        let start = "TAP version 13\n1..2\nok 1 [RUN]\ta\n";
+        assert_eq!(other("x", start)[0].name, "[x] a");
+        assert_eq!(verdicts(start), [Verdict::Passed, Verdict::Failed]);
+        let skipped = format!("{start}# x: [skip,no-memfd]\n");
+        assert_eq!(verdicts(&skipped), [Verdict::Passed, Verdict::Skipped]);
+        assert_eq!(verdicts(""), [Verdict::Failed]);
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub struct Kit {
     pub capture: PathBuf,
     /// From that camera to a display.
     pub pipeline: PathBuf,
-    /// The kernel's own test of heaps.
-    dmabuf_heap: Option<PathBuf>,
+    /// The kernel's own tests.
+    selftests: Vec<PathBuf>,
     /// The command dmaheap, its test, and the example of doing without it.
     pub dmaheap: PathBuf,
     pub dmaheap_test: PathBuf,
@@ -46,10 +46,10 @@ impl Kit {
     fn new(arch: Arch, kits: &Kits) -> Result<Self> {
         let mut kernel = vm::kernel(arch, &kits.kernel)?;
         let camera = vm::rust_program(arch, "dmabuf_coherency_camera")?;
-        // Its version is that of the kernel, so once is enough.
-        let dmabuf_heap = match kernel.is_stock() {
-            true => None,
-            false => Some(vm::selftest_dmabuf_heaps(&kernel)?),
+        // Their version is that of the kernel, so once is enough.
+        let selftests = match kernel.is_stock() {
+            true => Vec::new(),
+            false => vm::selftests(&kernel)?,
         };
         if kits.coverage.is_some() {
             kernel = kernel.with_coverage();
@@ -63,7 +63,7 @@ impl Kit {
             capture: camera.with_file_name("capture"),
             camera,
             pipeline: vm::rust_program(arch, "pipeline")?,
-            dmabuf_heap,
+            selftests,
             dmaheap: vm::rust_program(arch, "dmaheap")?,
             dmaheap_test: vm::checkout().join("tools/dmaheap/tests/guest.sh"),
             choose: vm::c_program(arch, CHOOSE)?,
@@ -93,7 +93,7 @@ impl Kit {
             &self.dmaheap_test,
             &self.choose,
         ];
-        let programs = programs.into_iter().chain(&self.dmabuf_heap);
+        let programs = programs.into_iter().chain(&self.selftests);
         programs.map(PathBuf::as_path).collect()
     }
 }
