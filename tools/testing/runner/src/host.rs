@@ -29,6 +29,9 @@ pub fn groups() -> Vec<Group> {
             install,
         ),
         Group::new("dist", "the archive of the source", |_| dist()),
+        Group::new("publish", "what cargo would publish of dmaheap", |_| {
+            publish()
+        }),
     ]
 }
 
@@ -417,6 +420,26 @@ fn dist() -> Result<Vec<Case>> {
     cases.push(Case::judged("dist.same_again", problem));
     fs::remove_dir_all(&root)?;
     Ok(cases)
+}
+
+/// How cargo begins to say that the registry cannot be asked.
+const NO_REGISTRY: [&str; 2] = [
+    "error: download of config.json failed",
+    "error: attempting to make an HTTP request, but --offline",
+];
+
+/// Has cargo do all but publish the crate: it has what a registry asks for, and compiles from what
+/// would be published, with the registry's own dependencies.
+fn publish() -> Result<Vec<Case>> {
+    let mut cargo = Command::new(Path::new(TOP).join("tools/vm/cargo"));
+    cargo.args(["publish", "--dry-run", "--allow-dirty", "--locked"]);
+    let output = output(cargo.args(["--package", "dmaheap"]))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_unreachable = |line: &str| NO_REGISTRY.iter().any(|start| line.starts_with(start));
+    Ok(vec![match said.lines().find(|line| is_unreachable(line)) {
+        Some(line) => Case::new("publish", Verdict::Skipped, line),
+        None => Case::judged("publish", unless_done(&output)),
+    }])
 }
 
 /// The files below a directory: their modes, and what is in them.
