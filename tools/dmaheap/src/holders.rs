@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::heap::Heap;
 use crate::system::{System, attribute, base_name, entries, if_there};
 use rustix::io::Errno;
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs;
@@ -194,6 +195,24 @@ fn processes(system: &System) -> Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// A process that is looked into.
+struct Process<'a> {
+    pid: u32,
+    directory: &'a Path,
+    command: OnceCell<String>,
+}
+
+impl Process<'_> {
+    /// Its name, which is read once and not for each buffer.
+    fn command(&self) -> Result<&str> {
+        if let Some(command) = self.command.get() {
+            return Ok(command);
+        }
+        let command = attribute(&self.directory.join("comm"))?.unwrap_or_default();
+        Ok(self.command.get_or_init(|| command))
+    }
+}
+
 struct Search<'a> {
     system: &'a System,
     found: BTreeMap<u64, Held>,
@@ -212,6 +231,11 @@ impl Search<'_> {
         let Some(descriptors) = descriptors else {
             return Ok(false);
         };
+        let process = Process {
+            pid,
+            directory: &directory,
+            command: OnceCell::new(),
+        };
         for entry in descriptors.flatten() {
             let link = entry.path();
             let (Some(target), Ok(metadata)) = (fs::read_link(&link).ok(), fs::metadata(&link))
@@ -227,11 +251,11 @@ impl Search<'_> {
             let buffer = self.buffer(metadata.ino());
             let fdinfo = attribute(&directory.join("fdinfo").join(fd.to_string()))?;
             buffer.add_fdinfo(&fdinfo.unwrap_or_default());
-            buffer.holder(pid, &directory)?.descriptors.push(fd);
+            buffer.holder(&process)?.descriptors.push(fd);
         }
         let maps = attribute(&directory.join("maps"))?.unwrap_or_default();
         for inode in maps.lines().filter_map(mapped_inode) {
-            self.buffer(inode).holder(pid, &directory)?.mappings += 1;
+            self.buffer(inode).holder(&process)?.mappings += 1;
         }
         Ok(true)
     }
@@ -287,14 +311,15 @@ impl Held {
         self.dma_coherent = heap.and_then(|heap| heap.dma_coherent);
     }
 
-    fn holder(&mut self, pid: u32, directory: &Path) -> Result<&mut Holder> {
+    fn holder(&mut self, process: &Process<'_>) -> Result<&mut Holder> {
+        let pid = process.pid;
         let known = self.holders.iter().position(|holder| holder.pid == pid);
         let index = match known {
             Some(index) => index,
             None => {
                 self.holders.push(Holder {
                     pid,
-                    command: attribute(&directory.join("comm"))?.unwrap_or_default(),
+                    command: process.command()?.to_owned(),
                     ..Holder::default()
                 });
                 self.holders.len() - 1

@@ -12,7 +12,10 @@ use crate::test_importer::{Direction, Importer, Kind};
 use anyhow::{Context as _, Result, bail, ensure};
 use dmaheap::{Buffer, Error, Request, System, query};
 use rustix::fd::OwnedFd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use std::fs::{self, File};
+use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -49,6 +52,11 @@ pub const TESTS: &[Test] = &[
         "library.holders",
         "who holds a buffer, and which devices are attached, is seen",
         holders,
+    ),
+    Test::new(
+        "library.many_buffers",
+        "to look for who holds buffers takes time in proportion to how many there are",
+        many_buffers,
     ),
     Test::new(
         "library.devices",
@@ -310,6 +318,46 @@ fn holders(options: &Options) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Four times as many buffers take about four times as long. If each had to be looked for among
+/// all, it would be sixteen times.
+fn many_buffers(options: &Options) -> Result<()> {
+    const FEW: usize = 1000;
+    let old = getrlimit(Resource::Nofile);
+    let enough = Rlimit {
+        current: Some(5 * FEW as u64),
+        maximum: old.maximum.map(|most| most.max(5 * FEW as u64)),
+    };
+    setrlimit(Resource::Nofile, enough).context("more descriptors")?;
+    let heap = options.heap()?;
+    let mut buffers = Vec::new();
+    let mut time = |count| -> Result<Duration> {
+        while buffers.len() < count {
+            buffers.push(heap.alloc(page_size())?);
+        }
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let start = cpu_time();
+            let found = System::new().holders(Some(std::process::id()))?;
+            best = best.min(cpu_time() - start);
+            let seen = found.buffers.len();
+            ensure!(seen == count, "expected {count} buffers, got {seen}");
+        }
+        Ok(best)
+    };
+    let (few, many) = (time(FEW)?, time(4 * FEW)?);
+    ensure!(
+        many < 8 * few,
+        "{FEW} buffers take {few:?}, and four times as many {many:?}"
+    );
+    Ok(())
+}
+
+/// How long this thread has had a CPU.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn devices(_: &Options) -> Result<()> {
