@@ -569,6 +569,22 @@ try_converter() {
 	return $got
 }
 
+# Its node is in a directory of its own, and its import maps. Of a heap that refuses it, kernel and links
+# say the same.
+try_accelerator() {
+	modprobe dmabuf_accel
+	got=0
+	status 0 /dmaheap try --size 1M /dev/accel/accel0 &&
+		is "$(agreement)" yes &&
+		is "$(column NODE | sort -u)" /dev/accel/accel0 &&
+		is "$(column PIECES | sort -u)" any &&
+		grep -qE '^/dev/accel/accel0 +system-noncoherent +yes +any +takes it +yes$' "$tmp/out" &&
+		status 0 /dmaheap pick accel0 dmabuf_accel &&
+		says out $heaps/system- || got=1
+	rmmod dmabuf_accel
+	return $got
+}
+
 bench() {
 	status 0 /dmaheap bench --heap system-noncoherent --size 64K,1M --samples 3 bochs /dev/video0
 	silent err
@@ -694,5 +710,11 @@ for test in list devices constraints pick handles explain none_fits pieces size 
 	bench try try_converter try_busy try_one_piece try_planes try_differs; do
 	run $test
 done
+if grep -qs "dmabuf_accel[.]ko" "/lib/modules/$(uname -r)/modules.dep"; then
+	run try_accelerator
+else
+	number=$((number + 1))
+	echo "ok $number dmaheap.try_accelerator # SKIP the kernel has no class accel"
+fi
 echo "1..$number"
 exit $((fails > 0))
