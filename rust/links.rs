@@ -49,9 +49,11 @@ use crate::{
         dma_heap,
         dma_mapping::DmaDevice,
         module::{
-            self,
-            Forever,
-            Going, //
+            others::{
+                self,
+                Going, //
+            },
+            Forever, //
         }, //
     },
     links::{
@@ -119,7 +121,7 @@ impl Links {
         let mut watches = KVec::with_capacity(1 + node::CLASSES.len(), GFP_KERNEL)?;
 
         // Heaps come first, so that they are known when devices appear.
-        let heaps = core::slice::from_ref(&dma_heap::CLASS);
+        let heaps = core::slice::from_ref(&dma_heap::device::CLASS);
         for class in [heaps, &node::CLASSES].into_iter().flatten() {
             watches.push(KBox::pin_init(Watch::new(class), GFP_KERNEL)?, GFP_KERNEL)?;
         }
@@ -144,7 +146,7 @@ impl Links {
     pub(crate) fn start(&'static self, forever: Forever) {
         LINKS.populate((self, forever));
 
-        if let Err(err) = module::observe::<Self>(forever) {
+        if let Err(err) = others::observe::<Self>(forever) {
             pr_err!("cannot see modules being loaded: {:?}\n", err);
         }
         self.search(forever);
@@ -541,7 +543,7 @@ impl class::Observer for Links {
         };
         let dev = added.device();
 
-        let result = if core::ptr::eq(added.class(), &dma_heap::CLASS) {
+        let result = if core::ptr::eq(added.class(), &dma_heap::device::CLASS) {
             links.heap_added(dev)
         } else if let Some((node, parent)) = Node::of(&added).zip(added.parent()) {
             links.node_added(dev, parent, links.constraints_of(&node), forever)
@@ -583,7 +585,7 @@ impl bus::Observer for Links {
     }
 }
 
-impl module::Observer for Links {
+impl others::Observer for Links {
     fn live() {
         if let Some(&(links, forever)) = LINKS.as_ref() {
             links.search(forever);

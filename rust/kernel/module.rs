@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Modules that stay, and modules that come and go.
+//! Modules that stay.
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
+pub(crate) mod others;
+
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{
-    error::to_result,
-    prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    },
-    types::Opaque,
-    ModuleMetadata, //
-};
+use kernel::prelude::*;
 
 /// Proof that this module is never unloaded. Functions ask for it that do what the kernel offers
 /// no safe way to undo.
@@ -32,32 +25,43 @@ impl Forever {
     }
 }
 
-/// The one type that is a module's.
-///
-/// # Safety
-///
-/// [`Permanent<Self>`] must be the `type` that `module!` gets, and nobody but that macro may be the
-/// first to call its [`kernel::Module::init`]: another caller could fail later, and the module would
-/// be freed while it is in use.
-pub(crate) unsafe trait Main {}
-
 /// Declares a module that stays loaded. As `module!`, and the `type` is a [`PermanentModule`].
 macro_rules! permanent_module {
     (type: $type:ident, $($info:tt)*) => {
         ::kernel::prelude::module! {
-            type: crate::kernel::module::Permanent<$type>,
+            type: Permanent,
             $($info)*
         }
 
-        // SAFETY: `module!` has got the type, and calls the initialisation before anything else of
-        // the module runs.
-        unsafe impl crate::kernel::module::Main for $type {}
+        /// The module as `module!` wants it.
+        struct Permanent(());
+
+        impl ::kernel::Module for Permanent {
+            fn init(module: &'static ::kernel::ThisModule) -> ::kernel::error::Result<Self> {
+                use ::kernel::sync::atomic::{
+                    Atomic,
+                    Relaxed, //
+                };
+
+                static IS_STARTED: Atomic<bool> = Atomic::new(false);
+
+                // A second call, from within the first one, could fail after the module has been
+                // told to stay.
+                if IS_STARTED.xchg(true, Relaxed) {
+                    return Err(::kernel::error::code::EBUSY);
+                }
+                // SAFETY: This is the first call. It is by the code that `module!` has made, before
+                // anything else of the module runs, and that succeeds if this does.
+                unsafe { crate::kernel::module::init::<$type>(module) }?;
+                Ok(Self(()))
+            }
+        }
     };
 }
 pub(crate) use permanent_module;
 
 /// A module that stays loaded from some point of its initialisation on.
-pub(crate) trait PermanentModule: Main + Sized + Send + Sync + 'static {
+pub(crate) trait PermanentModule: Sized + Send + Sync + 'static {
     /// Prepares everything that can fail. The module is unloaded if this fails.
     fn prepare() -> Result<Self>;
 
@@ -87,8 +91,8 @@ impl Registrar<'_> {
     /// Has the module and its data stay, whatever happens next.
     pub(crate) fn stay(&mut self) -> Forever {
         self.stays = true;
-        // SAFETY: `Permanent` has taken a reference to the module, which it does not give back now,
-        // and its initialisation succeeds.
+        // SAFETY: `init()` has taken a reference to the module, which it does not give back now, and
+        // the module's initialisation succeeds.
         unsafe { Forever::new() }
     }
 
@@ -98,142 +102,53 @@ impl Registrar<'_> {
     }
 }
 
-/// Makes a [`kernel::Module`] of a [`PermanentModule`]: see [`permanent_module!`].
+/// Starts a [`PermanentModule`]: see [`permanent_module!`].
 ///
-/// Once the module stays, loading it succeeds and `delete_module()` fails with `EWOULDBLOCK`.
-pub(crate) struct Permanent<M: PermanentModule>(PhantomData<M>);
-
-impl<M: PermanentModule> kernel::Module for Permanent<M>
-where
-    Self: ModuleMetadata,
-{
-    fn init(module: &'static ThisModule) -> Result<Self> {
-        static IS_STARTED: Atomic<bool> = Atomic::new(false);
-
-        // A second call, from within the first one, could fail after the module has been told to
-        // stay.
-        if IS_STARTED.xchg(true, Relaxed) {
-            return Err(EBUSY);
-        }
-        let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
-        let mut registrar = Registrar {
-            stays: false,
-            error: None,
-            _invariant: PhantomData,
-        };
-
-        // From here on callbacks of what is registered may run, so the module has to stay.
-        //
-        // SAFETY: The module is being initialised, so it is valid.
-        unsafe { bindings::__module_get(module.as_ptr()) };
-        // SAFETY: `data` is valid, and only taken back below, when nothing has been registered that
-        // holds a reference to it.
-        M::register(unsafe { &*data }, &mut registrar);
-
-        if registrar.stays {
-            // SAFETY: The reference taken above is never given back. This returns success, and so
-            // does its caller, as `M` promises. So `data` is never freed either.
-            let (data, forever) = unsafe { (&*data, Forever::new()) };
-
-            // For kmemleak: from now on there may be pointers to parts of it only.
-            //
-            // SAFETY: `data` is the start of an allocation.
-            unsafe { bindings::dmacoh_kmemleak_not_leak(core::ptr::from_ref(data).cast()) };
-            data.start(forever);
-            return Ok(Self(PhantomData));
-        }
-
-        // SAFETY: This gives back the reference taken above: nothing has been registered.
-        unsafe { bindings::module_put(module.as_ptr()) };
-        // SAFETY: `data` came from a `KBox`. Nothing has been registered, and nobody else can have
-        // kept a reference, by the lifetime of `Registrar`.
-        drop(unsafe { KBox::from_raw(data) });
-        Err(registrar.error.unwrap_or(ENODEV))
-    }
-}
-
-/// A module whose code and data are about to be freed.
-pub(crate) struct Going<'a>(&'a Opaque<bindings::module>);
-
-impl Going<'_> {
-    /// Returns whether an object at this address is part of the module.
-    pub(crate) fn contains(&self, addr: usize) -> bool {
-        // SAFETY: The module is valid.
-        unsafe { bindings::dmacoh_within_module(addr, self.0.get()) }
-    }
-}
-
-/// Is told of other modules.
-pub(crate) trait Observer: 'static {
-    /// A module has been loaded, and stays loaded during the call. May sleep.
-    fn live();
-
-    /// A module is being unloaded, or has failed to load. It has undone what it did. May sleep.
-    fn going(module: Going<'_>);
-}
-
-/// Calls `T` for modules from now on, for ever.
-pub(crate) fn observe<T: Observer>(_: Forever) -> Result {
-    let block = KBox::new(
-        Opaque::new(bindings::notifier_block {
-            notifier_call: Some(callback::<T>),
-            ..pin_init::zeroed()
-        }),
-        GFP_KERNEL,
-    )?;
-
-    // SAFETY: The block is initialised, and neither it nor the callback ever goes away.
-    to_result(unsafe { bindings::register_module_notifier(block.get()) })?;
-    KBox::leak(block);
-    Ok(())
-}
-
+/// Once the module stays, this succeeds, and `delete_module()` fails with `EWOULDBLOCK`.
+///
+/// # Errors
+///
+/// - [`ENOMEM`] if there is no memory for the data of the module.
+/// - [`ENODEV`] if nothing has been registered.
+/// - Those of [`PermanentModule::prepare`], and the last one that a [`Registrar`] has been told.
+///
 /// # Safety
 ///
-/// Only called by the module loader, with a module as `data`.
-unsafe extern "C" fn callback<T: Observer>(
-    _block: *mut bindings::notifier_block,
-    action: c_ulong,
-    data: *mut c_void,
-) -> c_int {
-    match action as bindings::module_state {
-        bindings::module_state_MODULE_STATE_LIVE => T::live(),
-        // SAFETY: The module is freed only after all have been told.
-        bindings::module_state_MODULE_STATE_GOING => T::going(Going(unsafe { &*data.cast() })),
-        _ => (),
-    }
-    bindings::NOTIFY_OK as c_int
-}
+/// Only called once, by the initialisation of `module`, of which `M` is part. If this succeeds, so must
+/// the initialisation.
+pub(crate) unsafe fn init<M: PermanentModule>(module: &'static ThisModule) -> Result {
+    let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
+    let mut registrar = Registrar {
+        stays: false,
+        error: None,
+        _invariant: PhantomData,
+    };
 
-/// Keeps the module that exports a symbol loaded, if it is a module.
-///
-/// # Invariants
-///
-/// Holds a reference to the module that exports `symbol`, which is at `addr`.
-pub(crate) struct SymbolRef {
-    symbol: &'static CStr,
-    addr: *const c_void,
-}
+    // From here on callbacks of what is registered may run, so the module has to stay.
+    //
+    // SAFETY: The module is being initialised, so it is valid.
+    unsafe { bindings::__module_get(module.as_ptr()) };
+    // SAFETY: `data` is valid, and only taken back below, when nothing has been registered that
+    // holds a reference to it.
+    M::register(unsafe { &*data }, &mut registrar);
 
-impl SymbolRef {
-    /// Takes a reference, unless no loaded module exports `symbol` for modules under the GPL.
-    pub(crate) fn get(symbol: &'static CStr) -> Option<Self> {
-        // SAFETY: `symbol` is a C string.
-        let addr = unsafe { bindings::__symbol_get(symbol.as_char_ptr()) };
+    if registrar.stays {
+        // SAFETY: The reference taken above is never given back. This returns success, and so
+        // does its caller, as that promises. So `data` is never freed either.
+        let (data, forever) = unsafe { (&*data, Forever::new()) };
 
-        // INVARIANT: The call has taken the reference.
-        (!addr.is_null()).then(|| Self { symbol, addr })
+        // For kmemleak: from now on there may be pointers to parts of it only.
+        //
+        // SAFETY: `data` is the start of an allocation.
+        unsafe { bindings::dmacoh_kmemleak_not_leak(core::ptr::from_ref(data).cast()) };
+        data.start(forever);
+        return Ok(());
     }
 
-    /// The address of the symbol.
-    pub(crate) fn as_ptr(&self) -> *const c_void {
-        self.addr
-    }
-}
-
-impl Drop for SymbolRef {
-    fn drop(&mut self) {
-        // SAFETY: This gives back the reference that `get()` has taken.
-        unsafe { bindings::__symbol_put(self.symbol.as_char_ptr()) };
-    }
+    // SAFETY: This gives back the reference taken above: nothing has been registered.
+    unsafe { bindings::module_put(module.as_ptr()) };
+    // SAFETY: `data` came from a `KBox`. Nothing has been registered, and nobody else can have
+    // kept a reference, by the lifetime of `Registrar`.
+    drop(unsafe { KBox::from_raw(data) });
+    Err(registrar.error.unwrap_or(ENODEV))
 }

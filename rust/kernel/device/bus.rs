@@ -9,8 +9,8 @@ use crate::{
     kernel::{
         device,
         module::{
-            Forever,
-            Going, //
+            others::Going,
+            Forever, //
         }, //
     }, //
 };

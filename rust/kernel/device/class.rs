@@ -25,8 +25,8 @@ use crate::{
             Release, //
         },
         module::{
-            Forever,
-            SymbolRef, //
+            others::SymbolRef,
+            Forever, //
         }, //
     }, //
 };

@@ -21,7 +21,7 @@ use crate::{
             DeviceExt, //
         },
         dma_mapping::DmaDevice,
-        module::SymbolRef, //
+        module::others::SymbolRef, //
     }, //
 };
 use kernel::{

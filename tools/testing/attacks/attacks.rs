@@ -49,19 +49,13 @@ module! {
     imports_ns: ["DMA_BUF", "DMA_BUF_HEAP"],
 }
 
-#[cfg(attack = "guest")]
-type Module = module::Permanent<attack::Guest>;
-
-// SAFETY: `module!` above gets it, and calls its initialisation before anything else runs.
-#[cfg(attack = "guest")]
-unsafe impl module::Main for attack::Guest {}
-
-#[cfg(not(attack = "guest"))]
 struct Module;
 
-#[cfg(not(attack = "guest"))]
 impl ::kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: This is the initialisation of the module, which is called once and succeeds then.
+        #[cfg(attack = "guest")]
+        unsafe { module::init::<attack::Guest>(_module) }?;
         Ok(Self)
     }
 }

@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-// A module that stays, and whose initialisation somebody calls who then fails.
+// The initialisation of a module that stays, called by somebody who then fails.
 
 use crate::kernel::module::{
-    Forever,
-    Main,
-    PermanentModule,
-    Registrar, //
+    self,
+    PermanentModule, //
 };
 use kernel::prelude::*;
 
-struct Failing;
-
-impl Main for Failing {}
-
-impl PermanentModule for Failing {
-    fn prepare() -> Result<Self> {
-        Ok(Self)
-    }
-
-    fn register<'a>(&'a self, _: &mut Registrar<'a>) {}
-
-    fn start(&'static self, _: Forever) {}
+fn fail<M: PermanentModule>(module: &'static ThisModule) -> Result {
+    module::init::<M>(module)?;
+    Err(ENODEV)
 }
