@@ -172,7 +172,7 @@ impl Catalogue {
                 let name = CString::try_from_fmt(fmt!("{}{}", region.name, kind.suffix()))?;
 
                 // A heap that is registered stays, so names that are taken are left out before.
-                if !kind.in_tree && dma_heap::exists(&name) {
+                if !kind.in_tree && dma_heap::device::exists(&name) {
                     pr_warn!(
                         "another driver has a heap {}, so ours is left out\n",
                         &*name

@@ -9,14 +9,11 @@
 //! afterwards. Heaps are registered by the [`Registrar`] of a module that stays: see
 //! [`PermanentModule`](crate::kernel::module::PermanentModule).
 
+pub(crate) mod device;
+
 use crate::{
     bindings,
     kernel::{
-        device::{
-            self,
-            class::Class,
-            Candidate, //
-        },
         dma_buf::{
             DmaBuf,
             Exporter, //
@@ -24,26 +21,15 @@ use crate::{
         module::{
             Forever,
             Registrar, //
-        },
-        sysfs::{
-            self,
-            FileOps, //
         }, //
     }, //
 };
 use core::marker::PhantomData;
 use kernel::{
-    device::Device,
     error::from_err_ptr,
     prelude::*,
     sync::aref::ARef, //
 };
-
-/// The class of all heaps.
-//
-// SAFETY: `drivers/dma-buf/dma-heap.c` is never part of a module. It makes the devices by
-// `device_create()`, on no bus and without a parent, and nobody else gets at them.
-pub(crate) static CLASS: Class = unsafe { Class::new(c"dma_heap", None) };
 
 /// A DMA heap.
 pub(crate) trait Heap: Sync + 'static {
@@ -63,34 +49,6 @@ pub(crate) trait Heap: Sync + 'static {
     ) -> Result<ARef<DmaBuf<Self::Buffer>>>;
 }
 
-/// The device of a registered heap, which is never deleted.
-pub(crate) struct HeapDevice(ARef<Device>, Forever);
-
-impl HeapDevice {
-    /// Tells user space that something about the heap has changed (`KOBJ_CHANGE`). May sleep.
-    pub(crate) fn changed(&self) {
-        // SAFETY: The device is registered and never deleted.
-        unsafe { device::changed(&self.0) };
-    }
-
-    /// Adds a file to the heap's directory in sysfs, for everybody to read. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// - [`EEXIST`] if there is something of that name.
-    /// - [`EINVAL`] if the name is empty or has a `/`.
-    /// - [`ENOMEM`] if there is no memory for it.
-    pub(crate) fn add_file<T: Sync>(
-        &self,
-        name: &'static CStr,
-        data: &'static T,
-        ops: &'static FileOps<T>,
-    ) -> Result {
-        // SAFETY: The device is registered and never deleted, and the module is never unloaded.
-        unsafe { sysfs::add_file(&self.0, name, data, ops) }
-    }
-}
-
 /// Returns whether the administrator wants buffers charged to the allocating task's memory cgroup
 /// (`dma_heap.mem_accounting`).
 #[inline]
@@ -102,34 +60,26 @@ pub(crate) fn mem_accounting() -> bool {
 /// The length of the longest name of a file, in bytes.
 const NAME_MAX: usize = bindings::NAME_MAX as usize;
 
-impl<'a> Registrar<'a> {
-    /// Registers `heap` as `/dev/dma_heap/<name>`. It can be used before this returns.
-    ///
-    /// The core uses the name as a format and replaces `/` in it. So the name must have neither
-    /// `%` nor `/`. It becomes the name of a file, which limits its length.
-    ///
-    /// Returns the heap's device, or logs the error. May sleep.
-    pub(crate) fn add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Option<HeapDevice> {
-        self.try_add(name, heap)
-            .inspect_err(|err| {
-                pr_err!("cannot register heap {}: {:?}\n", name, err);
-                self.failed(*err);
-            })
-            .ok()
-    }
+/// Whether the core takes `name` as it is. It uses the name as a format and replaces `/` in it, and the
+/// name becomes that of a file.
+fn is_valid(name: &CStr) -> bool {
+    let bytes = name.to_bytes();
 
-    fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result<HeapDevice> {
-        let bytes = name.to_bytes();
-        if matches!(bytes, b"" | b"." | b"..")
-            || bytes.len() > NAME_MAX
-            || bytes.iter().any(|byte| b"%/".contains(byte))
-        {
+    !matches!(bytes, b"" | b"." | b"..")
+        && bytes.len() <= NAME_MAX
+        && !bytes.iter().any(|byte| b"%/".contains(byte))
+}
+
+impl<'a> Registrar<'a> {
+    /// Registers `heap` as `/dev/dma_heap/<name>`. It can be used before this returns. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if the name is not one of a file, or has a `%`.
+    /// - Those of `dma_heap_add()`.
+    pub(crate) fn try_add<T: Heap>(&mut self, name: &'a CStr, heap: &'a T) -> Result<Forever> {
+        if !is_valid(name) {
             return Err(EINVAL);
-        }
-        // The core leaves it to sysfs to refuse a name that is taken, and sysfs dumps the stack.
-        // It still does so if somebody else registers the name right now.
-        if exists(name) {
-            return Err(EEXIST);
         }
 
         let info = bindings::dma_heap_export_info {
@@ -144,21 +94,8 @@ impl<'a> Registrar<'a> {
         // whether this succeeds or not.
         from_err_ptr(unsafe { bindings::dma_heap_add(&info) })?;
 
-        // Several devices of a class may have the same name, but only one of them has a directory.
-        let dev = device::find(|candidate| is_heap(&candidate, name) && candidate.has_directory());
-        Ok(HeapDevice(dev.ok_or(ENODEV)?, forever))
+        Ok(forever)
     }
-}
-
-/// Whether there is a heap `name`, or is about to be.
-pub(crate) fn exists(name: &CStr) -> bool {
-    device::any(|candidate| is_heap(&candidate, name))
-}
-
-fn is_heap(candidate: &Candidate<'_>, name: &CStr) -> bool {
-    candidate.class().is_some_and(|(_, class)| class == CLASS.name())
-        // SAFETY: Heaps are never renamed.
-        && unsafe { candidate.name() } == name
 }
 
 /// The callbacks of heap `T`, as C sees them.
@@ -171,7 +108,7 @@ impl<T: Heap> VTable<T> {
 
     /// # Safety
     ///
-    /// Only called by the DMA heap core, for a heap that [`Registrar::add`] has registered as `T`.
+    /// Only called by the DMA heap core, for a heap that [`Registrar::try_add`] has registered as `T`.
     unsafe extern "C" fn allocate_callback(
         heap: *mut bindings::dma_heap,
         len: c_ulong,

@@ -19,7 +19,10 @@ use crate::kernel::{
     },
     dma_heap::{
         self,
-        HeapDevice, //
+        device::{
+            exists,
+            HeapDevice, //
+        }, //
     },
     dma_mapping::{
         Attrs,
@@ -248,7 +251,7 @@ impl Guest {
     fn names(&self) -> Result {
         ensure(self.heap.device.as_ref().is_some())?;
         for (name, heap) in BAD_NAMES.into_iter().zip(&self.bad_heaps) {
-            ensure(heap.device.as_ref().is_none() && !dma_heap::exists(name))?;
+            ensure(heap.device.as_ref().is_none() && !exists(name))?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 // A file for a heap that somebody is about to register, or fails to.
 
 use crate::kernel::{
-    dma_heap::HeapDevice,
+    dma_heap::device::HeapDevice,
     module::Forever, //
 };
 
