@@ -14,9 +14,13 @@ use crate::{
         },
         dma_heap::{
             self,
-            HeapDevice, //
+            device::HeapDevice, //
         },
         dma_mapping::{
+            attrs::{
+                DMA_ATTR_REQUIRE_COHERENT,
+                DMA_ATTR_SKIP_CPU_SYNC, //
+            },
             Attrs,
             DmaDevice, //
         },
@@ -401,13 +405,13 @@ impl Exporter for Buffer {
         // Bounce buffers need maintenance just as caches do. Where there is neither, the DMA API
         // need not look at each segment again when it unmaps: `REQUIRE_COHERENT` tells it so.
         let (attrs, maintained) = match mode {
-            Mode::Strict => (Attrs::REQUIRE_COHERENT, false),
+            Mode::Strict => (DMA_ATTR_REQUIRE_COHERENT, false),
             _ if !dev.reaches_pages(&buf.pages) => (Attrs::NONE, true),
             // What it writes has to outlast maintenance for others.
-            Mode::Maintained if dev.is_dma_coherent() => (Attrs::REQUIRE_COHERENT, true),
-            Mode::Uncached if dev.is_dma_coherent() => (Attrs::REQUIRE_COHERENT, false),
+            Mode::Maintained if dev.is_dma_coherent() => (DMA_ATTR_REQUIRE_COHERENT, true),
+            Mode::Uncached if dev.is_dma_coherent() => (DMA_ATTR_REQUIRE_COHERENT, false),
             Mode::Maintained => (Attrs::NONE, true),
-            Mode::Uncached => (Attrs::SKIP_CPU_SYNC, false),
+            Mode::Uncached => (DMA_ATTR_SKIP_CPU_SYNC, false),
         };
         Ok(Mapping {
             pages: buf.pages.clone(),

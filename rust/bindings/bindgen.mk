@@ -12,7 +12,7 @@
 #   bindgen-allow   what to take besides what rust/ uses
 
 bindgen-rust := --allowlist-function 'dma_heap_(add|get_drvdata)|(devm_)?dma_heap_(create|remove)_device_link|dma_heap_set_device_pieces|register_syscore|vunmap|is_vmalloc_addr|dmacoh_.*|dmabuf_is_dma_coherent' \
-	--allowlist-type 'dma_heap|dma_heap_ops|dma_heap_export_info|dmabuf_coherency_(query|sync)|dmacoh_block|dmacoh_extent|dmacoh_node|dma_heap_pieces|syscore|syscore_ops' \
+	--allowlist-type 'dma_heap|dma_heap_ops|dma_heap_export_info|dmabuf_coherency_(query|sync)|dmacoh_extent|dmacoh_node|dma_heap_pieces|syscore|syscore_ops' \
 	--allowlist-var 'mem_accounting|dmacoh_(accounting|pool_percent)|DMACOH_.*|DMABUF_COHERENCY_(MAPPING_WRITE|(QUERY|SYNC)_SIZE).*|DMA_BUF_SYNC_.*'
 
 # What bindings.rs includes.

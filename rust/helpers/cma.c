@@ -2,10 +2,6 @@
 
 #include <linux/cma.h>
 #include <linux/dma-map-ops.h>
-#include <linux/of.h>
-#include <linux/of_reserved_mem.h>
-#include <linux/sched/mm.h>
-#include <linux/string.h>
 
 #include "helpers.h"
 
@@ -36,60 +32,7 @@ const char *dmacoh_cma_name(const struct cma *cma)
 					       cma_get_name(cma);
 }
 
-/* The extent of an area, or of all areas in a zone, by the device tree. */
-static struct dmacoh_extent reserved_extent(const struct cma *cma,
-					    const struct zone *zone)
-{
-	struct dmacoh_extent extent = {};
-	struct device_node *all = of_find_node_by_path("/reserved-memory");
-	struct device_node *node;
-
-	for_each_child_of_node(all, node) {
-		struct reserved_mem *mem = of_reserved_mem_lookup(node);
-		bool wanted;
-
-		if (!mem || !of_device_is_compatible(node, "shared-dma-pool") ||
-		    !of_property_read_bool(node, "reusable"))
-			continue;
-		if (cma)
-			wanted = mem->priv == cma;
-		else
-			wanted = zone_spans_pfn(zone, PHYS_PFN(mem->base));
-		if (wanted)
-			extend(&extent, mem->base, mem->base + mem->size - 1,
-			       mem->size);
-	}
-	of_node_put(all);
-	return extent;
-}
-
-/*
- * The device tree tells where its areas lie. Any other area lies in one zone, and
- * is no larger than what the areas of the device tree leave of the contiguous
- * memory there. The extent of an area that has no page to give is empty: an area
- * that the kernel could not activate never has any.
- */
-struct dmacoh_extent dmacoh_cma_extent(struct cma *cma)
-{
-	struct dmacoh_extent extent = {};
-	struct page *page = cma_alloc(cma, 1, 0, true);
-	struct zone *zone;
-
-	if (!page)
-		return extent;
-	zone = page_zone(page);
-	cma_release(cma, page, 1);
-
-	extent = reserved_extent(cma, NULL);
-	if (!extent.size) {
-		u64 others = reserved_extent(NULL, zone).size >> PAGE_SHIFT;
-
-		extend_by_zone(&extent, zone, zone_cma_pages(zone) - others);
-	}
-	return extent;
-}
-
-struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
+struct page *dmacoh_cma_alloc_pages(struct cma *cma, unsigned long nr_pages)
 {
 	unsigned int order = get_order(nr_pages << PAGE_SHIFT);
 	unsigned int align = min(order, CONFIG_CMA_ALIGNMENT);
@@ -105,8 +48,8 @@ struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
 	return page ?: cma_alloc(cma, nr_pages, align, true);
 }
 
-void dmacoh_cma_release(struct cma *cma, const struct page *page,
-			unsigned long nr_pages)
+void dmacoh_cma_release_pages(struct cma *cma, const struct page *page,
+			      unsigned long nr_pages)
 {
 	cma_release(cma, page, nr_pages);
 }
@@ -126,18 +69,13 @@ const char *dmacoh_cma_name(const struct cma *cma)
 	return NULL;
 }
 
-struct dmacoh_extent dmacoh_cma_extent(struct cma *cma)
-{
-	return (struct dmacoh_extent) {};
-}
-
-struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages)
+struct page *dmacoh_cma_alloc_pages(struct cma *cma, unsigned long nr_pages)
 {
 	return NULL;
 }
 
-void dmacoh_cma_release(struct cma *cma, const struct page *page,
-			unsigned long nr_pages)
+void dmacoh_cma_release_pages(struct cma *cma, const struct page *page,
+			      unsigned long nr_pages)
 {
 }
 #endif

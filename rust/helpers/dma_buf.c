@@ -12,7 +12,7 @@ void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr)
 }
 
 /* Waits for devices: for those that write, and with @write for those that read. */
-int dmacoh_wait_fences(struct dma_buf *buf, bool write)
+int dmacoh_dma_buf_wait_fences(struct dma_buf *buf, bool write)
 {
 	long ret;
 

@@ -117,7 +117,7 @@ unsigned int dmacoh_address_bits(const struct device *dev)
 	return fls64(min_not_zero(*dev->dma_mask, dev->bus_dma_limit));
 }
 
-bool dmacoh_dev_need_sync(const struct device *dev)
+bool dmacoh_dma_dev_need_sync(const struct device *dev)
 {
 	return dma_dev_need_sync(dev);
 }

@@ -5,19 +5,21 @@
  */
 
 /* Others below use its functions. */
-#include "page.c"
+#include "extent.c"
 
 #include "cma.c"
 #include "dma_buf.c"
-#include "dma_heap.c"
 #include "dma_mapping.c"
 #include "dmem.c"
+#include "kmemleak.c"
 #include "kthread.c"
 #include "memcontrol.c"
 #include "mm.c"
 #include "module.c"
 #include "node.c"
+#include "page.c"
 #include "scatterlist.c"
 #include "shrinker.c"
 #include "signal.c"
 #include "sysfs.c"
+#include "vmalloc.c"

@@ -30,12 +30,6 @@ struct vm_area_struct;
 struct vm_fault;
 struct vm_operations_struct;
 
-/* Contiguous pages. */
-struct dmacoh_block {
-	struct page *page;
-	unsigned long nr_pages;
-};
-
 /* Where memory lies, and how much of it there is. All 0 if there is none. */
 struct dmacoh_extent {
 	u64 first;
@@ -63,14 +57,13 @@ bool dmacoh_dev_can_bounce(struct device *dev);
 bool dmacoh_dev_reaches_all(struct device *dev);
 bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last);
 unsigned int dmacoh_address_bits(const struct device *dev);
-bool dmacoh_fatal_signal_pending(void);
+int dmacoh_fatal_signal_pending(struct task_struct *task);
 void *dmacoh_page_address(const struct page *page);
 unsigned long dmacoh_page_to_pfn(const struct page *page);
 struct page *dmacoh_virt_to_page(const void *addr);
 void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr);
-void dmacoh_sg_fill(struct sg_table *table, const struct dmacoh_block *block,
-		    size_t stride);
-int dmacoh_wait_fences(struct dma_buf *buf, bool write);
+void dmacoh_sg_fill(struct sg_table *table, const void *block, size_t stride);
+int dmacoh_dma_buf_wait_fences(struct dma_buf *buf, bool write);
 bool dmacoh_sysfs_has(struct kobject *kobj, const char *name);
 void dmacoh_sysfs_attr_init(struct attribute *attr);
 void dmacoh_kmemleak_not_leak(const void *ptr);
@@ -80,14 +73,15 @@ bool dmacoh_module_uses(const struct module *user, const char *used);
 bool dmacoh_module_exists(const char *name);
 bool dmacoh_is_function(const void *function, const char *name);
 bool dmacoh_within_module(unsigned long addr, const struct module *mod);
-void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining);
+void *dmacoh_vmap_pages(struct page **pages, unsigned int count,
+			bool write_combining);
 pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot);
 bool dmacoh_vma_is_private(const struct vm_area_struct *vma);
 void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
 			   const struct vm_operations_struct *ops,
 			   const void *data);
-vm_fault_t dmacoh_vmf_insert_pfn_pmd(const struct vm_fault *vmf,
-				     unsigned long addr, unsigned long pfn);
+vm_fault_t dmacoh_insert_pfn_pmd(const struct vm_fault *vmf, unsigned long addr,
+				 unsigned long pfn);
 int dmacoh_set_memory_wc(unsigned long addr, int nr_pages);
 int dmacoh_set_memory_wb(unsigned long addr, int nr_pages);
 struct cma *dmacoh_cma_area(unsigned int index);
@@ -99,10 +93,10 @@ void *dmacoh_dmem_register(u64 size, const char *name);
 void dmacoh_dmem_unregister(void *region);
 int dmacoh_dmem_charge(void *region, u64 size, void **pool);
 void dmacoh_dmem_uncharge(void *pool, u64 size);
-struct page *dmacoh_cma_alloc(struct cma *cma, unsigned long nr_pages);
-void dmacoh_cma_release(struct cma *cma, const struct page *page,
-			unsigned long nr_pages);
-bool dmacoh_dev_need_sync(const struct device *dev);
+struct page *dmacoh_cma_alloc_pages(struct cma *cma, unsigned long nr_pages);
+void dmacoh_cma_release_pages(struct cma *cma, const struct page *page,
+			      unsigned long nr_pages);
+bool dmacoh_dma_dev_need_sync(const struct device *dev);
 unsigned long dmacoh_longest_segment(struct device *dev, size_t size);
 unsigned long dmacoh_segment_boundary(struct device *dev);
 int dmacoh_clear_coherent(struct device *dev);

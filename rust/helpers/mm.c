@@ -2,18 +2,8 @@
 
 #include <linux/mm.h>
 #include <linux/pgtable.h>
-#include <linux/vmalloc.h>
 
 #include "helpers.h"
-
-void *dmacoh_vmap(struct page **pages, unsigned int count, bool write_combining)
-{
-	pgprot_t prot = PAGE_KERNEL;
-
-	if (write_combining)
-		prot = pgprot_writecombine(prot);
-	return vmap(pages, count, VM_MAP, prot);
-}
 
 pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot)
 {
@@ -22,7 +12,7 @@ pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot)
 
 /*
  * Whether writes to @vma would go to a copy. A shared mapping of a read-only file
- * has VM_MAYSHARE only. (The kernel crate of 7.2 has the wrong value for that.)
+ * has VM_MAYSHARE only.
  */
 bool dmacoh_vma_is_private(const struct vm_area_struct *vma)
 {
@@ -49,8 +39,8 @@ void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
  * make the entry writable. So it is asked only where an entry exists that is not
  * writable. A new entry is as writable as the mapping anyway.
  */
-vm_fault_t dmacoh_vmf_insert_pfn_pmd(const struct vm_fault *vmf,
-				     unsigned long addr, unsigned long pfn)
+vm_fault_t dmacoh_insert_pfn_pmd(const struct vm_fault *vmf, unsigned long addr,
+				 unsigned long pfn)
 {
 #if defined(CONFIG_TRANSPARENT_HUGEPAGE) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
 	struct vm_fault at = {

@@ -4,7 +4,7 @@
 
 #include "helpers.h"
 
-bool dmacoh_fatal_signal_pending(void)
+int dmacoh_fatal_signal_pending(struct task_struct *task)
 {
-	return fatal_signal_pending(current);
+	return fatal_signal_pending(task);
 }

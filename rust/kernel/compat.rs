@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The differences between the series of kernels that the module can be built for. No other file in
-//! Rust depends on the series. In C, `helpers/dmem.c` does.
+//! Rust depends on the series. In C, `helpers/dmem.c` does, and `helpers/mm.c` reads a flag of which the
+//! kernel crate of 7.2 has the wrong value.
 //!
 //! `series.mk` sets `linux_7_3` for Linux 7.3 and later. The rest is removed together with the
 //! support for 7.2.

@@ -327,7 +327,7 @@ impl<T: Exporter> DmaBuf<T> {
     pub(crate) fn wait_for_devices(&self, dir: DataDirection) -> Result {
         // SAFETY: The dma-buf is valid, and its reservation lock is not needed.
         to_result(unsafe {
-            bindings::dmacoh_wait_fences(self.0.get(), dir != DataDirection::FromDevice)
+            bindings::dmacoh_dma_buf_wait_fences(self.0.get(), dir != DataDirection::FromDevice)
         })
     }
 

@@ -34,21 +34,30 @@ use kernel::{
 pub(crate) struct Attrs(c_ulong);
 
 impl Attrs {
-    /// Fail with [`EOPNOTSUPP`] rather than map for a device that does not snoop, and fail rather
-    /// than bounce.
-    pub(crate) const REQUIRE_COHERENT: Self = Self(bindings::DMA_ATTR_REQUIRE_COHERENT as c_ulong);
-
     /// No attribute.
     pub(crate) const NONE: Self = Self(0);
-
-    /// Leave the CPU caches alone: they hold nothing of the memory.
-    pub(crate) const SKIP_CPU_SYNC: Self = Self(bindings::DMA_ATTR_SKIP_CPU_SYNC as c_ulong);
 
     /// The value for the C side.
     #[inline]
     pub(crate) fn as_raw(self) -> c_ulong {
         self.0
     }
+}
+
+/// Single attributes.
+pub(crate) mod attrs {
+    use super::Attrs;
+    use crate::bindings;
+    use kernel::prelude::*;
+
+    /// Fail with [`EOPNOTSUPP`] rather than map for a device that does not snoop, and fail rather
+    /// than bounce.
+    pub(crate) const DMA_ATTR_REQUIRE_COHERENT: Attrs =
+        Attrs(bindings::DMA_ATTR_REQUIRE_COHERENT as c_ulong);
+
+    /// Leave the CPU caches alone: they hold nothing of the memory.
+    pub(crate) const DMA_ATTR_SKIP_CPU_SYNC: Attrs =
+        Attrs(bindings::DMA_ATTR_SKIP_CPU_SYNC as c_ulong);
 }
 
 /// A device that stays able to do DMA for `'a`, so that the DMA API may be asked about it.

@@ -356,9 +356,7 @@ impl<'a> Fault<'a> {
             .flat_map(Run::huge_entries)
             .map(|entry| {
                 // SAFETY: As above; all addresses in `table` have their entries in the same table.
-                unsafe {
-                    bindings::dmacoh_vmf_insert_pfn_pmd(self.vmf, entry.addr.start, entry.pfn)
-                }
+                unsafe { bindings::dmacoh_insert_pfn_pmd(self.vmf, entry.addr.start, entry.pfn) }
             }),
         )
     }

@@ -13,6 +13,7 @@ use crate::{
         compat::eopnotsupp,
         device::DeviceExt,
         dma_mapping::{
+            attrs::DMA_ATTR_REQUIRE_COHERENT,
             Attrs,
             DmaDevice, //
         },
@@ -43,6 +44,13 @@ use kernel::{
 /// A `struct sg_table` that owns its entries, not the pages they name.
 #[repr(transparent)]
 struct RawTable(Opaque<bindings::sg_table>);
+
+/// Contiguous pages, as `dmacoh_sg_fill()` reads them.
+#[repr(C)]
+struct Segment {
+    page: *mut bindings::page,
+    nr_pages: usize,
+}
 
 /// The limits of what a device takes as one segment.
 struct Limits<'a> {
@@ -77,7 +85,7 @@ impl<'a> Limits<'a> {
     }
 
     /// The pieces of a block.
-    fn segments(&self, block: &PageBlock) -> impl Iterator<Item = bindings::dmacoh_block> {
+    fn segments(&self, block: &PageBlock) -> impl Iterator<Item = Segment> {
         let page = block.as_ptr();
         let start = block.pfn() << PAGE_SHIFT;
         let end = start + block.size();
@@ -97,7 +105,7 @@ impl<'a> Limits<'a> {
                 usize::MAX
             };
             let size = (end - addr).min(longest).min(limit);
-            let segment = bindings::dmacoh_block {
+            let segment = Segment {
                 page: page.wrapping_add((addr - start) >> PAGE_SHIFT),
                 nr_pages: size >> PAGE_SHIFT,
             };
@@ -119,7 +127,7 @@ impl RawTable {
     /// Makes a table of all `pages`, with segments that the device takes. May sleep.
     fn new(limits: &Limits<'_>, pages: &Pages) -> Result<Self> {
         if limits.take_all(pages) {
-            // CAST: A `PageBlock` begins with a `struct dmacoh_block`.
+            // CAST: A `PageBlock` begins with a `Segment`.
             let blocks = pages.blocks().as_ptr().cast();
 
             // SAFETY: These are valid blocks, which the device takes as they are.
@@ -133,13 +141,7 @@ impl RawTable {
             }
 
             // SAFETY: These are pieces of valid blocks.
-            unsafe {
-                Self::filled(
-                    segments.as_ptr(),
-                    size_of::<bindings::dmacoh_block>(),
-                    segments.len(),
-                )
-            }
+            unsafe { Self::filled(segments.as_ptr(), size_of::<Segment>(), segments.len()) }
         }
     }
 
@@ -149,11 +151,7 @@ impl RawTable {
     ///
     /// The blocks must be valid for reading, their pages valid, and none larger than what a
     /// segment can be.
-    unsafe fn filled(
-        blocks: *const bindings::dmacoh_block,
-        stride: usize,
-        count: usize,
-    ) -> Result<Self> {
+    unsafe fn filled(blocks: *const Segment, stride: usize, count: usize) -> Result<Self> {
         let table = Opaque::zeroed();
 
         // SAFETY: `table` is valid for writing; an empty table is refused by the C side.
@@ -161,7 +159,7 @@ impl RawTable {
             bindings::sg_alloc_table(table.get(), count.try_into()?, bindings::GFP_KERNEL)
         })?;
         // SAFETY: The table has just been made, with `count` entries. The caller promises the rest.
-        unsafe { bindings::dmacoh_sg_fill(table.get(), blocks, stride) };
+        unsafe { bindings::dmacoh_sg_fill(table.get(), blocks.cast(), stride) };
 
         Ok(Self(table))
     }
@@ -217,7 +215,7 @@ impl MappedTable {
     /// - [`ENOMEM`] if there is no memory for the table or the mapping.
     /// - [`EOPNOTSUPP`] if `dev` has no DMA mask. The DMA API would warn about that, and succeed
     ///   with a table of no segments.
-    /// - [`EOPNOTSUPP`] if `attrs` is [`Attrs::REQUIRE_COHERENT`], and the device does not snoop,
+    /// - [`EOPNOTSUPP`] if `attrs` is [`DMA_ATTR_REQUIRE_COHERENT`], and the device does not snoop,
     ///   or does not reach all of the memory. The DMA API would warn about the latter.
     /// - Otherwise as `dma_map_sgtable()`.
     ///
@@ -235,7 +233,7 @@ impl MappedTable {
             return Err(eopnotsupp());
         }
         let limits = Limits::of(dev, &pages);
-        if attrs == Attrs::REQUIRE_COHERENT && limits.bounced.is_some() {
+        if attrs == DMA_ATTR_REQUIRE_COHERENT && limits.bounced.is_some() {
             return Err(eopnotsupp());
         }
         if limits.bounced.is_some() && !dev.can_bounce() {
@@ -304,7 +302,7 @@ impl MappedTable {
             return false;
         }
         // SAFETY: The device is valid.
-        unsafe { bindings::dmacoh_dev_need_sync(self.dev.as_raw()) }
+        unsafe { bindings::dmacoh_dma_dev_need_sync(self.dev.as_raw()) }
     }
 
     /// Makes what the device has written to a part of the memory visible to the CPU, if

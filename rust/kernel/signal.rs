@@ -15,5 +15,5 @@ use crate::bindings;
 #[inline]
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: `current` always exists in the contexts that Rust code of the kernel runs in.
-    unsafe { bindings::dmacoh_fatal_signal_pending() }
+    unsafe { bindings::dmacoh_fatal_signal_pending(bindings::get_current()) != 0 }
 }

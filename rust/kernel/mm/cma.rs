@@ -76,7 +76,7 @@ impl Cma {
         }
 
         // SAFETY: The area exists always.
-        let page = unsafe { bindings::dmacoh_cma_alloc(self.0.as_ptr(), nr_pages) };
+        let page = unsafe { bindings::dmacoh_cma_alloc_pages(self.0.as_ptr(), nr_pages) };
         let Some(page) = NonNull::new(page) else {
             return Err(if fatal_signal_pending() {
                 EINTR

@@ -184,7 +184,7 @@ enum Origin {
 /// - `cma` is the contiguous memory area that they are from, if they are from one.
 /// - The direct mapping of the pages is write-back if `kind` says so.
 ///
-/// The first two fields are those of a `struct dmacoh_block`. The structure is small, so that a
+/// The first two fields are what `dmacoh_sg_fill()` reads. The structure is small, so that a
 /// move takes few registers.
 #[repr(C)]
 pub(crate) struct PageBlock {
@@ -386,7 +386,7 @@ impl PageBlock {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the block is write-combining: see [`Cleaner::zero`](crate::kernel::mm::cache::Cleaner::zero).
+    /// [`EINVAL`] if the block is write-combining: its zeroes would stay in the caches.
     #[inline]
     pub(crate) fn zero(&mut self, pages: Range<usize>) -> Result {
         if self.caching() != Caching::WriteBack {
@@ -525,7 +525,7 @@ impl Drop for PageBlock {
             }
             Origin::Cma => {
                 // SAFETY: By the type invariants these came from `cma` in one piece.
-                unsafe { bindings::dmacoh_cma_release(self.cma, page, self.nr_pages) };
+                unsafe { bindings::dmacoh_cma_release_pages(self.cma, page, self.nr_pages) };
             }
             Origin::Lent => (),
         }

@@ -61,7 +61,7 @@ impl VMap {
                 // SAFETY: `list` holds `count` valid pages. They outlive the mapping, as `self`
                 // keeps `pages` until it is undone.
                 let addr = unsafe {
-                    bindings::dmacoh_vmap(
+                    bindings::dmacoh_vmap_pages(
                         list.as_mut_ptr(),
                         count.try_into()?,
                         pages.caching() == Caching::WriteCombining,

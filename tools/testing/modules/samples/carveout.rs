@@ -31,7 +31,7 @@ use crate::kernel::{
     },
     dma_heap::Heap,
     dma_mapping::{
-        Attrs,
+        attrs::DMA_ATTR_REQUIRE_COHERENT,
         DmaDevice, //
     },
     mm::{
@@ -120,7 +120,7 @@ impl Exporter for Buffer {
     fn map(buf: Reserved<'_, Self>, _: DmaDevice<'_>) -> Result<Mapping> {
         Ok(Mapping {
             pages: buf.pages.clone(),
-            attrs: Attrs::REQUIRE_COHERENT,
+            attrs: DMA_ATTR_REQUIRE_COHERENT,
             maintained: false,
         })
     }
