@@ -4,13 +4,12 @@
  * subsystem, as in the kernel's rust/helpers. All are one object.
  */
 
-/* Others below use its functions. */
-#include "extent.c"
-
 #include "cma.c"
 #include "dma_buf.c"
 #include "dma_mapping.c"
 #include "dmem.c"
+#include "extent.c"
+#include "holders.c"
 #include "kmemleak.c"
 #include "kthread.c"
 #include "memcontrol.c"

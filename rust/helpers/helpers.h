@@ -69,6 +69,8 @@ void dmacoh_sysfs_attr_init(struct attribute *attr);
 void dmacoh_kmemleak_not_leak(const void *ptr);
 bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found);
 bool dmacoh_video_node(struct device *node, struct dmacoh_node *found);
+void dmacoh___module_get(struct module *module);
+void dmacoh_module_put(struct module *module);
 bool dmacoh_module_uses(const struct module *user, const char *used);
 bool dmacoh_module_exists(const char *name);
 bool dmacoh_is_function(const void *function, const char *name);

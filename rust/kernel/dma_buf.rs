@@ -11,7 +11,7 @@
 //! | C callback | here |
 //! |---|---|
 //! | `attach` | [`Exporter::attach`] |
-//! | `map_dma_buf` | [`Exporter::map`], which decides how; what is mapped never reaches the exporter |
+//! | `map_dma_buf` | [`Exporter::map`], which decides how; the exporter never sees the table |
 //! | `vmap`, `vunmap` | [`Exporter::vmap`], drop of the [`VMap`] |
 //! | `mmap` | [`Exporter::mmap`]; the pages live as long as the dma-buf |
 //! | `begin_cpu_access`, `end_cpu_access` | methods of the same name |
@@ -97,18 +97,108 @@ use kernel::{
 ///
 /// `Self` is pinned, and dropped when the last reference to the dma-buf has gone and no task can
 /// reach it any more.
+///
+/// # Examples
+///
+/// An exporter of memory that any device may use which does DMA.
+///
+/// ```
+/// use kernel::{
+///     dma::{
+///         dma_device::DmaDevice,
+///         Attrs,
+///         DataDirection, //
+///     },
+///     dma_buf::{
+///         DmaBuf,
+///         Exporter,
+///         Mapping,
+///         Ops,
+///         Reserved, //
+///     },
+///     mm::{
+///         buffer::{
+///             BufferVma,
+///             MappedVma, //
+///         },
+///         page::{
+///             Caching,
+///             Effort,
+///             PageBlock,
+///             Pages,
+///             Zone, //
+///         },
+///         vmalloc::VMap, //
+///     },
+///     page::PAGE_SIZE,
+///     sync::Arc, //
+/// };
+/// # use kernel::module::permanent::Forever;
+///
+/// struct Buffer {
+///     pages: Arc<Pages>,
+/// }
+///
+/// #[vtable]
+/// impl Exporter for Buffer {
+///     fn ops() -> &'static Ops<Self> {
+///         static OPS: Ops<Buffer> = Ops::new();
+///         &OPS
+///     }
+///
+///     fn attach(_: &DmaBuf<Self>, dev: DmaDevice<'_>) -> Result {
+///         if dev.has_dma_mask() {
+///             Ok(())
+///         } else {
+///             Err(EOPNOTSUPP)
+///         }
+///     }
+///
+///     fn map(buf: Reserved<'_, Self>, _: DmaDevice<'_>) -> Result<Mapping> {
+///         Ok(Mapping {
+///             pages: buf.pages.clone(),
+///             attrs: Attrs::NONE,
+///             maintained: true,
+///         })
+///     }
+///
+///     fn begin_cpu_access(buf: &DmaBuf<Self>, dir: DataDirection) -> Result {
+///         buf.sync_for_cpu(dir, 0..buf.size())
+///     }
+///
+///     fn end_cpu_access(buf: &DmaBuf<Self>, _: DataDirection) -> Result {
+///         buf.sync_for_device(0..buf.size());
+///         Ok(())
+///     }
+///
+///     fn mmap<'a>(buf: &'a DmaBuf<Self>, vma: BufferVma<'a>) -> Result<MappedVma<'a>> {
+///         vma.map_pages(&buf.pages)
+///     }
+///
+///     fn vmap(buf: Reserved<'_, Self>) -> Result<VMap> {
+///         VMap::new(buf.pages.clone())
+///     }
+/// }
+///
+/// # // SAFETY: What is built in is never unloaded.
+/// # let forever = unsafe { Forever::new() };
+/// let mut pages = Pages::new(Caching::WriteBack, None)?;
+/// pages.push(PageBlock::alloc_zeroed(1, Zone::All, Effort::Reclaim, false)?, 1)?;
+/// let pages = pages.into();
+///
+/// // `forever` is what a module that stays gets.
+/// let buf = DmaBuf::export(c"one-page", PAGE_SIZE, 0, Ok(Buffer { pages }), forever)?;
+/// assert_eq!(buf.size(), PAGE_SIZE);
+/// buf.wait_for_devices(DataDirection::ToDevice)?;
+///
+/// // A program would hand in a descriptor of it.
+/// assert!(DmaBuf::<Buffer>::get(-1).is_err());
+/// # Ok::<(), Error>(())
+/// ```
 #[vtable]
 pub(crate) trait Exporter: Sized + Send + Sync + 'static {
     /// The callbacks of this exporter: a named `static`, always the same, as its address tells this
-    /// exporter's buffers from all others.
-    ///
-    /// ```ignore
-    /// fn ops() -> &'static Ops<Self> {
-    ///     #[link_section = ".data..ro_after_init"]
-    ///     static OPS: Ops<Buffer> = Ops::new();
-    ///     &OPS
-    /// }
-    /// ```
+    /// exporter's buffers from all others. It may be in the section `.data..ro_after_init`.
     fn ops() -> &'static Ops<Self>;
 
     /// Admits or refuses an importer. Its error reaches the importer unchanged.
@@ -331,8 +421,8 @@ impl<T: Exporter> DmaBuf<T> {
         })
     }
 
-    /// Makes what devices have written to a part of the buffer, through maintained mappings, visible
-    /// to the CPU, after they have finished. May sleep.
+    /// Makes what devices have written to a part of the buffer, through maintained mappings,
+    /// visible to the CPU, after they have finished. May sleep.
     ///
     /// The core waits for devices too, but only after the exporter's callback. Without a maintained
     /// mapping this only reads a flag.
@@ -406,6 +496,7 @@ impl<T: Exporter> Deref for Reserved<'_, T> {
 pub(crate) struct Mapping {
     /// The memory of the whole buffer. If its size differs, the importer gets [`EINVAL`].
     pub(crate) pages: Arc<Pages>,
+    /// The attributes for the DMA API.
     pub(crate) attrs: Attrs,
     /// Whether [`DmaBuf::sync_for_cpu`] and [`DmaBuf::sync_for_device`] maintain this mapping
     /// until it is undone. They pass over it if the DMA API has nothing to do for it.
@@ -426,6 +517,7 @@ fn direction(dir: bindings::dma_data_direction) -> Result<DataDirection> {
 
 impl<T: Exporter> Ops<T> {
     /// Creates the callbacks.
+    #[allow(clippy::new_without_default, reason = "a default is no constant")]
     pub(crate) const fn new() -> Self {
         Self(
             UnsafeCell::new(bindings::dma_buf_ops {
@@ -487,8 +579,8 @@ impl<T: Exporter> Ops<T> {
         attachment: *mut bindings::dma_buf_attachment,
         dir: bindings::dma_data_direction,
     ) -> *mut bindings::sg_table {
-        // SAFETY: The importer does not detach meanwhile, and holds a reference to the dma-buf, which
-        // an attachment never changes.
+        // SAFETY: The importer does not detach meanwhile, and holds a reference to the dma-buf,
+        // which an attachment never changes.
         let buf = unsafe { DmaBuf::<T>::from_raw((*attachment).dmabuf) };
         // SAFETY: An attachment never changes its device, which the importer keeps bound.
         let dev = unsafe { DmaDevice::from_raw((*attachment).dev) };

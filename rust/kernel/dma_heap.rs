@@ -32,6 +32,107 @@ use kernel::{
 };
 
 /// A DMA heap.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     dma::{
+///         dma_device::DmaDevice,
+///         Attrs, //
+///     },
+///     dma_buf::{
+///         DmaBuf,
+///         Exporter,
+///         Mapping,
+///         Ops,
+///         Reserved, //
+///     },
+///     dma_heap::{
+///         mem_accounting,
+///         Heap, //
+///     },
+///     mm::page::{
+///         Caching,
+///         Effort,
+///         PageBlock,
+///         Pages,
+///         Zone, //
+///     },
+///     module::permanent::{
+///         Forever,
+///         PermanentModule,
+///         Registrar, //
+///     },
+///     page::PAGE_SHIFT,
+///     sync::{
+///         aref::ARef,
+///         Arc, //
+///     }, //
+/// };
+///
+/// /// A heap whose buffers are in one piece.
+/// struct OnePiece;
+///
+/// impl Heap for OnePiece {
+///     type Buffer = Buffer;
+///
+///     fn allocate(
+///         &'static self,
+///         len: usize,
+///         fd_flags: u32,
+///         forever: Forever,
+///     ) -> Result<ARef<DmaBuf<Buffer>>> {
+///         let account = mem_accounting();
+///         let block =
+///             PageBlock::alloc_zeroed(len >> PAGE_SHIFT, Zone::All, Effort::Reclaim, account)?;
+///         let mut pages = Pages::new(Caching::WriteBack, None)?;
+///         pages.push(block, 1)?;
+///         let pages = pages.into();
+///
+///         DmaBuf::export(c"one-piece", len, fd_flags, Ok(Buffer { pages }), forever)
+///     }
+/// }
+///
+/// /// Its buffers.
+/// struct Buffer {
+///     pages: Arc<Pages>,
+/// }
+///
+/// #[vtable]
+/// impl Exporter for Buffer {
+///     fn ops() -> &'static Ops<Self> {
+///         static OPS: Ops<Buffer> = Ops::new();
+///         &OPS
+///     }
+///
+///     fn attach(_: &DmaBuf<Self>, _: DmaDevice<'_>) -> Result {
+///         Ok(())
+///     }
+///
+///     fn map(buf: Reserved<'_, Self>, _: DmaDevice<'_>) -> Result<Mapping> {
+///         Ok(Mapping {
+///             pages: buf.pages.clone(),
+///             attrs: Attrs::NONE,
+///             maintained: true,
+///         })
+///     }
+/// }
+///
+/// impl PermanentModule for OnePiece {
+///     fn prepare() -> Result<Self> {
+///         Ok(Self)
+///     }
+///
+///     fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
+///         if let Err(err) = registrar.try_add(c"one-piece", self) {
+///             registrar.failed(err);
+///         }
+///     }
+///
+///     fn start(&'static self, _: Forever) {}
+/// }
+/// ```
 pub(crate) trait Heap: Sync + 'static {
     /// What the heap exports.
     type Buffer: Exporter;
@@ -60,8 +161,8 @@ pub(crate) fn mem_accounting() -> bool {
 /// The length of the longest name of a file, in bytes.
 const NAME_MAX: usize = bindings::NAME_MAX as usize;
 
-/// Whether the core takes `name` as it is. It uses the name as a format and replaces `/` in it, and the
-/// name becomes that of a file.
+/// Whether the core takes `name` as it is. It uses the name as a format and replaces `/` in it, and
+/// the name becomes that of a file.
 fn is_valid(name: &CStr) -> bool {
     let bytes = name.to_bytes();
 
@@ -108,7 +209,8 @@ impl<T: Heap> VTable<T> {
 
     /// # Safety
     ///
-    /// Only called by the DMA heap core, for a heap that [`Registrar::try_add`] has registered as `T`.
+    /// Only called by the DMA heap core, for a heap that [`Registrar::try_add`] has registered as
+    /// `T`.
     unsafe extern "C" fn allocate_callback(
         heap: *mut bindings::dma_heap,
         len: c_ulong,
@@ -116,8 +218,8 @@ impl<T: Heap> VTable<T> {
         // None are defined; the core refuses any.
         _heap_flags: u64,
     ) -> *mut bindings::dma_buf {
-        // SAFETY: `try_add()` has given a `&T`, and has had the module's data stay, which the heap is
-        // part of.
+        // SAFETY: `try_add()` has given a `&T`, and has had the module's data stay, which the heap
+        // is part of.
         let heap: &'static T = unsafe { &*bindings::dma_heap_get_drvdata(heap).cast() };
 
         // SAFETY: `try_add()` has had the module stay.

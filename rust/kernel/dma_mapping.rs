@@ -65,6 +65,36 @@ pub(crate) mod attrs {
 /// # Invariants
 ///
 /// Unbinding the device from its driver, if that has begun, does not end during `'a`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     device::{
+///         Bound,
+///         Device, //
+///     },
+///     dma::dma_device::DmaDevice,
+///     mm::page::Pages, //
+/// };
+///
+/// /// Whether a device uses a buffer as it is: it sees the caches, and nothing bounces.
+/// fn is_suitable(dev: &Device<Bound>, pages: &Pages) -> bool {
+///     let dev = DmaDevice::from(dev);
+///
+///     dev.has_dma_mask() && dev.is_dma_coherent() && dev.reaches_pages(pages)
+/// }
+///
+/// /// Whether the device can be given a buffer in one segment.
+/// fn takes_one_segment(dev: &Device<Bound>, pages: &Pages) -> bool {
+///     let dev = DmaDevice::from(dev);
+///     let size = pages.size();
+///
+///     size <= dev.longest_segment(size)
+///         && size - 1 <= dev.segment_boundary()
+///         && (dev.reaches_all() || dev.can_bounce() && size <= dev.max_mapping())
+/// }
+/// ```
 #[derive(Clone, Copy)]
 pub(crate) struct DmaDevice<'a>(&'a Device);
 

@@ -66,6 +66,32 @@ const HAS_HUGE_ENTRIES: bool =
 /// - The VMA's file is that of the dma-buf, as is that of each VMA that comes of this one. So what
 ///   is borrowed from the dma-buf for `'a` outlives all of them.
 /// - The VMA is being set up by the current task.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::{
+///         buffer::{
+///             BufferVma,
+///             MappedVma, //
+///         },
+///         page::Pages, //
+///     },
+///     sync::Arc, //
+/// };
+///
+/// struct Buffer {
+///     pages: Arc<Pages>,
+/// }
+///
+/// impl Buffer {
+///     /// The callback `mmap` of an exporter whose pages live as long as itself.
+///     fn mmap<'a>(&'a self, vma: BufferVma<'a>) -> Result<MappedVma<'a>> {
+///         vma.map_pages(&self.pages)
+///     }
+/// }
+/// ```
 pub(crate) struct BufferVma<'a> {
     vma: &'a VmaNew,
     _invariant: PhantomData<fn(&'a ()) -> &'a ()>,

@@ -61,14 +61,57 @@ macro_rules! permanent_module {
 pub(crate) use permanent_module;
 
 /// A module that stays loaded from some point of its initialisation on.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     module::permanent::{
+///         Forever,
+///         PermanentModule,
+///         Registrar, //
+///     },
+///     sync::SetOnce, //
+/// };
+///
+/// static FOREVER: SetOnce<Forever> = SetOnce::new();
+///
+/// struct Stays {
+///     numbers: KVec<u32>,
+/// }
+///
+/// impl PermanentModule for Stays {
+///     fn prepare() -> Result<Self> {
+///         Ok(Self {
+///             numbers: KVec::from_elem(1, 3, GFP_KERNEL)?,
+///         })
+///     }
+///
+///     fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
+///         if self.numbers.is_empty() {
+///             registrar.failed(ENODEV);
+///         } else {
+///             registrar.stay();
+///         }
+///     }
+///
+///     fn start(&'static self, forever: Forever) {
+///         FOREVER.populate(forever);
+///     }
+/// }
+///
+/// let module = Stays::prepare()?;
+/// assert_eq!(module.numbers.len(), 3);
+/// # Ok::<(), Error>(())
+/// ```
 pub(crate) trait PermanentModule: Sized + Send + Sync + 'static {
     /// Prepares everything that can fail. The module is unloaded if this fails.
     fn prepare() -> Result<Self>;
 
     /// Registers what the kernel offers no way to unregister, such as DMA heaps.
     ///
-    /// The module is unloaded if `registrar` has not been told to have it [stay](Registrar::stay) by
-    /// then. Loading it fails with the last error that `registrar` has been told.
+    /// The module is unloaded if `registrar` has not been told to have it [stay](Registrar::stay)
+    /// by then. Loading it fails with the last error that `registrar` has been told.
     fn register<'a>(&'a self, registrar: &mut Registrar<'a>);
 
     /// Does what else there is to do in a module that stays.
@@ -78,9 +121,9 @@ pub(crate) trait PermanentModule: Sized + Send + Sync + 'static {
 /// Registers what the kernel offers no way to unregister, at a time when nothing else can make the
 /// module fail to load or be unloaded.
 ///
-/// The lifetime is that of the data of a [`PermanentModule`]: for ever if the module stays, else until
-/// [`PermanentModule::register`] returns. It is invariant, so that no reference to the data can be
-/// kept anywhere but in what has been registered.
+/// The lifetime is that of the data of a [`PermanentModule`]: for ever if the module stays, else
+/// until [`PermanentModule::register`] returns. It is invariant, so that no reference to the data
+/// can be kept anywhere but in what has been registered.
 pub(crate) struct Registrar<'a> {
     stays: bool,
     error: Option<Error>,
@@ -91,8 +134,8 @@ impl Registrar<'_> {
     /// Has the module and its data stay, whatever happens next.
     pub(crate) fn stay(&mut self) -> Forever {
         self.stays = true;
-        // SAFETY: `init()` has taken a reference to the module, which it does not give back now, and
-        // the module's initialisation succeeds.
+        // SAFETY: `init()` has taken a reference to the module, which it does not give back now,
+        // and the module's initialisation succeeds.
         unsafe { Forever::new() }
     }
 
@@ -114,8 +157,8 @@ impl Registrar<'_> {
 ///
 /// # Safety
 ///
-/// Only called once, by the initialisation of `module`, of which `M` is part. If this succeeds, so must
-/// the initialisation.
+/// Only called once, by the initialisation of `module`, of which `M` is part. If this succeeds, so
+/// must the initialisation.
 pub(crate) unsafe fn init<M: PermanentModule>(module: &'static ThisModule) -> Result {
     let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
     let mut registrar = Registrar {
@@ -127,7 +170,7 @@ pub(crate) unsafe fn init<M: PermanentModule>(module: &'static ThisModule) -> Re
     // From here on callbacks of what is registered may run, so the module has to stay.
     //
     // SAFETY: The module is being initialised, so it is valid.
-    unsafe { bindings::__module_get(module.as_ptr()) };
+    unsafe { bindings::dmacoh___module_get(module.as_ptr()) };
     // SAFETY: `data` is valid, and only taken back below, when nothing has been registered that
     // holds a reference to it.
     M::register(unsafe { &*data }, &mut registrar);
@@ -146,7 +189,7 @@ pub(crate) unsafe fn init<M: PermanentModule>(module: &'static ThisModule) -> Re
     }
 
     // SAFETY: This gives back the reference taken above: nothing has been registered.
-    unsafe { bindings::module_put(module.as_ptr()) };
+    unsafe { bindings::dmacoh_module_put(module.as_ptr()) };
     // SAFETY: `data` came from a `KBox`. Nothing has been registered, and nobody else can have
     // kept a reference, by the lifetime of `Registrar`.
     drop(unsafe { KBox::from_raw(data) });

@@ -183,6 +183,41 @@ impl Drop for RawTable {
 /// - `dev` stays able to do DMA until `self` is dropped.
 ///
 /// The table comes first, so that the address which the importer gets is that of the whole.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     device::{
+///         Bound,
+///         Device, //
+///     },
+///     dma::{
+///         Attrs,
+///         DataDirection, //
+///     },
+///     mm::page::Pages,
+///     scatterlist::pages::MappedTable,
+///     sync::Arc, //
+/// };
+///
+/// /// Has a device write to memory, and makes that visible to the CPU.
+/// fn receive(dev: &Device<Bound>, pages: Arc<Pages>) -> Result {
+///     let from = DataDirection::FromDevice;
+///     // SAFETY: The device stays bound until this returns, and the table goes before.
+///     let table = unsafe { MappedTable::new(dev.into(), pages, from, Attrs::NONE) }?;
+///
+///     if table.needs_sync() {
+///         table.sync_for_device(&(0..table.size()));
+///     }
+///     // Here it would write.
+///     if table.needs_sync() {
+///         table.sync_for_cpu(&(0..table.size()));
+///     }
+///     assert!(table.is_written());
+///     Ok(())
+/// }
+/// ```
 #[repr(C)]
 pub(crate) struct MappedTable {
     // The drop order matters: first `drop()` unmaps, then the table, then the pages go.
@@ -190,8 +225,8 @@ pub(crate) struct MappedTable {
     dev: ARef<Device>,
     dir: DataDirection,
     attrs: Attrs,
-    /// Whether bounce buffers stand between the device and some of the memory. That does not change,
-    /// as a mapping bounces from its beginning or never.
+    /// Whether bounce buffers stand between the device and some of the memory. That does not
+    /// change, as a mapping bounces from its beginning or never.
     bounces: bool,
     /// See [`Self::snoops`].
     snoops: bool,

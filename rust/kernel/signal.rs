@@ -12,6 +12,24 @@ use crate::bindings;
 /// which nobody will see.
 ///
 /// [`EINTR`]: kernel::error::code::EINTR
+///
+/// # Examples
+///
+/// ```
+/// use kernel::signal::fatal_signal_pending;
+///
+/// fn work(steps: usize) -> Result {
+///     for _ in 0..steps {
+///         if fatal_signal_pending() {
+///             return Err(EINTR);
+///         }
+///     }
+///     Ok(())
+/// }
+///
+/// work(3)?;
+/// # Ok::<(), Error>(())
+/// ```
 #[inline]
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: `current` always exists in the contexts that Rust code of the kernel runs in.

@@ -41,8 +41,8 @@ type Tables = Option<KVVec<Arc<Table>>>;
 /// What is known of the mappings.
 struct Known {
     tables: Tables,
-    /// Whether a device that snoops has ever had the buffer mapped to write to it. What it wrote may
-    /// be in the caches alone, where to invalidate them loses it.
+    /// Whether a device that snoops has ever had the buffer mapped to write to it. What it wrote
+    /// may be in the caches alone, where to invalidate them loses it.
     snooping_writer: bool,
 }
 

@@ -24,6 +24,24 @@ use kernel::{
 };
 
 /// A contiguous memory area. Areas are made when the kernel boots, and never go.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::cma::Cma,
+///     page::PAGE_SIZE, //
+/// };
+///
+/// // A kernel may have no such area.
+/// if let Some(area) = Cma::all().next() {
+///     let block = area.alloc_zeroed(3)?;
+///
+///     assert_eq!(block.size(), 3 * PAGE_SIZE);
+///     pr_info!("three pages of {}\n", area.name());
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cma(NonNull<bindings::cma>);
 

@@ -70,7 +70,7 @@ impl Extent {
 pub(crate) enum Zone {
     /// Any.
     All,
-    /// That below 4 GiB. See [`Extent::dma32`].
+    /// That below 4 GiB.
     Dma32,
 }
 
@@ -186,6 +186,41 @@ enum Origin {
 ///
 /// The first two fields are what `dmacoh_sg_fill()` reads. The structure is small, so that a
 /// move takes few registers.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::page::{
+///         Caching,
+///         Effort,
+///         PageBlock,
+///         Zone, //
+///     },
+///     page::{
+///         PAGE_SHIFT,
+///         PAGE_SIZE, //
+///     }, //
+/// };
+///
+/// let mut block = PageBlock::alloc_zeroed(3, Zone::All, Effort::Reclaim, false)?;
+/// assert_eq!(block.nr_pages(), 3);
+/// assert_eq!(block.size(), 3 * PAGE_SIZE);
+/// assert_eq!(*block.physical().start(), (block.pfn() << PAGE_SHIFT) as u64);
+/// assert!(block.caching() == Caching::WriteBack);
+/// assert!(block.is_mapped(Caching::WriteBack));
+///
+/// // SAFETY: The block is in the direct mapping, and nobody else has it.
+/// unsafe { block.address().as_ptr().cast::<u8>().write(1) };
+/// block.zero(0..1)?;
+/// // SAFETY: As above.
+/// assert_eq!(unsafe { block.address().as_ptr().cast::<u8>().read() }, 0);
+///
+/// // Such memory may be there or not.
+/// let scarce = PageBlock::alloc_zeroed(1 << 8, Zone::Dma32, Effort::AtHand, false);
+/// assert!(scarce.map_or_else(|err| err == ENOMEM, |block| !block.as_ptr().is_null()));
+/// # Ok::<(), Error>(())
+/// ```
 #[repr(C)]
 pub(crate) struct PageBlock {
     page: NonNull<bindings::page>,
@@ -269,8 +304,8 @@ impl PageBlock {
         Self::alloc(nr_pages, zone, gfp).is_ok()
     }
 
-    /// Allocates `nr_pages` zeroed pages of `zone` in one piece, charged to the memory cgroup of the
-    /// current task if `account` is set.
+    /// Allocates `nr_pages` zeroed pages of `zone` in one piece, charged to the memory cgroup of
+    /// the current task if `account` is set.
     ///
     /// Sleeps unless `effort` is [`Effort::AtHand`].
     ///
@@ -397,8 +432,7 @@ impl PageBlock {
         Ok(())
     }
 
-    /// Marks the block as fit for nothing but being freed: [`Pages::push`] and [`Stack::push`]
-    /// refuse it.
+    /// Marks the block as fit for nothing but being freed: [`Pages::push`] refuses it.
     pub(crate) fn spoil(&mut self) {
         self.is_spoilt = true;
     }
@@ -480,7 +514,8 @@ impl PageBlock {
     ///
     /// # Safety
     ///
-    /// As for [`Self::zero_in_cache`], of all pages. If this fails, the block must be freed or spoilt.
+    /// As for [`Self::zero_in_cache`], of all pages. If this fails, the block must be freed or
+    /// spoilt.
     pub(crate) unsafe fn set_write_combining(&mut self, registry: Registry) -> Result {
         registry.add(self.page, self.nr_pages)?;
         // INVARIANT: Even if this fails, part of it may have been done.
@@ -618,9 +653,12 @@ impl Drop for Stack {
 /// A list of blocks. A list of one block, which most buffers have, takes no memory.
 #[derive(Default)]
 pub(crate) enum Blocks {
+    /// No block.
     #[default]
     None,
+    /// One block.
     One(PageBlock),
+    /// Any number of them.
     Many(KVVec<PageBlock>),
 }
 
@@ -691,6 +729,57 @@ impl Deref for Blocks {
 }
 
 /// Takes blocks of buffers that have gone.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::page::{
+///         Blocks,
+///         Caching,
+///         Effort,
+///         Home,
+///         Keeper,
+///         PageBlock,
+///         Pages,
+///         Zone, //
+///     },
+///     new_mutex,
+///     sync::{
+///         Arc,
+///         Mutex, //
+///     }, //
+/// };
+///
+/// /// Keeps blocks of single pages.
+/// #[pin_data]
+/// struct Single {
+///     #[pin]
+///     kept: Mutex<KVec<PageBlock>>,
+/// }
+///
+/// impl Keeper for Single {
+///     fn keep(&self, blocks: &mut Blocks) {
+///         // What cannot be kept is freed.
+///         blocks.retain(|block| block.nr_pages() == 1);
+///         while let Some(block) = blocks.pop() {
+///             let _ = self.kept.lock().push(block, GFP_KERNEL);
+///         }
+///     }
+///
+///     fn left(&self) {}
+/// }
+///
+/// let single = Arc::pin_init(pin_init!(Single { kept <- new_mutex!(KVec::new()) }), GFP_KERNEL)?;
+/// let mut pages = Pages::new(Caching::WriteBack, Some(Home::new(single.clone())))?;
+/// for nr_pages in [1, 2, 1] {
+///     let block = PageBlock::alloc_zeroed(nr_pages, Zone::All, Effort::Reclaim, false)?;
+///     pages.push(block, 1)?;
+/// }
+/// drop(pages);
+/// assert_eq!(single.kept.lock().len(), 2);
+/// # Ok::<(), Error>(())
+/// ```
 pub(crate) trait Keeper: Send + Sync {
     /// Takes the blocks of a buffer, and leaves those that are to be freed. May sleep.
     fn keep(&self, blocks: &mut Blocks);
@@ -721,6 +810,38 @@ impl Drop for Home {
 ///
 /// - Each block's `index` is the number of pages in all blocks before it.
 /// - Each block has been prepared for `caching`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::page::{
+///         Caching,
+///         Effort,
+///         PageBlock,
+///         Pages,
+///         Zone, //
+///     },
+///     page::PAGE_SIZE,
+///     sync::Arc, //
+/// };
+///
+/// let mut pages = Pages::new(Caching::WriteBack, None)?;
+/// pages.push(PageBlock::alloc_zeroed(1, Zone::All, Effort::Reclaim, false)?, 2)?;
+/// pages.push(PageBlock::alloc_zeroed(4, Zone::All, Effort::Reclaim, false)?, 1)?;
+/// let pages: Arc<Pages> = pages.into();
+///
+/// assert_eq!(pages.size(), 5 * PAGE_SIZE);
+/// assert_eq!(pages.blocks().len(), 2);
+/// assert_eq!(pages.largest_block(), 4 * PAGE_SIZE);
+/// assert!(pages.span() >= 4 * PAGE_SIZE - 1);
+/// assert!(pages.caching() == Caching::WriteBack);
+///
+/// // The third page of the buffer is the second one of its block.
+/// let (blocks, skip) = pages.blocks_from(2);
+/// assert_eq!((blocks.len(), skip), (1, 1));
+/// # Ok::<(), Error>(())
+/// ```
 pub(crate) struct Pages {
     blocks: Blocks,
     size: usize,

@@ -27,6 +27,36 @@ use kernel::{
 ///
 /// `addr` is the start of a mapping of `pages` that lives as long as `self`; it came from `vmap()`
 /// if and only if that is in the vmalloc area.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::{
+///         page::{
+///             Caching,
+///             Effort,
+///             PageBlock,
+///             Pages,
+///             Zone, //
+///         },
+///         vmalloc::VMap, //
+///     },
+///     page::PAGE_SIZE, //
+/// };
+///
+/// let mut pages = Pages::new(Caching::WriteBack, None)?;
+/// for _ in 0..2 {
+///     let block = PageBlock::alloc_zeroed(1, Zone::All, Effort::Reclaim, false)?;
+///     pages.push(block, 1)?;
+/// }
+/// let vmap = VMap::new(pages.into())?;
+///
+/// assert_eq!(vmap.size(), 2 * PAGE_SIZE);
+/// // SAFETY: This is the last byte of the mapping, which nobody else has.
+/// assert_eq!(unsafe { vmap.as_ptr().cast::<u8>().add(vmap.size() - 1).read() }, 0);
+/// # Ok::<(), Error>(())
+/// ```
 pub(crate) struct VMap {
     addr: NonNull<c_void>,
     pages: Arc<Pages>,

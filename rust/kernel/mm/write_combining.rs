@@ -2,6 +2,11 @@
 
 //! Which memory is write-combining, for whoever cleans the caches of all of it.
 
+#![allow(
+    clippy::upper_case_acronyms,
+    reason = "the macro makes a type of the name of the static"
+)]
+
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
