@@ -263,6 +263,13 @@ impl Scanner {
     }
 }
 
+/// The reports in all that a kernel has printed.
+pub fn reports(console: &[u8]) -> Vec<Report> {
+    let mut scanner = Scanner::default();
+    scanner.feed(console);
+    scanner.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,7 +42,7 @@ pub use crate::{
     arch::{Arch, Iommu},
     cache::dir as cache_dir,
     client::{libcamera, libcamera_source, patched_libcamera, v4l_utils},
-    console::{Kind, Report},
+    console::{Kind, Report, reports},
     coverage::{Line, blocks},
     debian::mirror as debian_mirror,
     emulator::no_plugins,
@@ -56,7 +56,7 @@ pub use crate::{
     },
     run::Stream,
     series::{older as older_series, table as series},
-    setup::setup,
+    setup::{kernel_source, setup},
     stock::DEBIAN,
     toolchain::kernel_make,
 };

@@ -2,7 +2,7 @@
 
 //! Sets up what is missing, and says beforehand what that is.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
@@ -114,6 +114,13 @@ fn stock_kernels(archs: &[Arch], kernel: &str) -> Result<Vec<Step>> {
         step(what, "130 MB to download, 500 MB on disk", 3);
     }
     Ok(steps)
+}
+
+/// The source of the newest kernel, for which all is set up that builds a kernel.
+pub fn kernel_source(arch: Arch) -> Result<PathBuf> {
+    announce(&toolchain(&[arch], Builder::Llvm)?)?;
+    install(&[arch], Builder::Llvm)?;
+    Ok(source::get()?.directory)
 }
 
 /// The missing ones of a kernel's source and builds.
