@@ -181,7 +181,7 @@ help: ## Show this
 	@echo '  INSTALL_MOD_PATH= root of the system to install the module in (default: DESTDIR)'
 	@echo '  prefix=<path>     where the command and libdmaheap go (default: /usr)'
 	@echo '  libdir=<path>     where libdmaheap itself goes (default: lib below prefix)'
-	@echo '  OUT=<directory>   where archives and packages go (default: out)'
+	@echo '  OUT=<directory>   where archives, packages and patches go (default: out)'
 	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
 	@echo '  DEMO_KERNEL=...   what guests of the demo run: debian (there the default) or default'
 	@echo '  TESTS=<filters>   which groups of tests to run (default: each test once)'

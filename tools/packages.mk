@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Archives of the source, and packages that are made from them.
+# Archives of the source, packages that are made from them, and patches for Linux.
 
 include tools/version.mk
 
@@ -36,6 +36,10 @@ dkms_install: ## Install the module's source for DKMS, and have the module loade
 		-e "s/#SERIES#/$$(grep -v '^#' tools/series | sed 's/[.]/[.]/' | paste -sd '|')/" \
 		tools/packaging/dkms.conf >'$(DESTDIR)/usr/src/$(ARCHIVE)/dkms.conf'
 	install -D -m 644 tools/packaging/modules-load.conf '$(DESTDIR)/usr/lib/modules-load.d/dmabuf-coherency.conf'
+
+.PHONY: upstream
+upstream: ## Make a patch series for Linux of the abstractions, build and test that kernel (OUT)
+	@$(CARGO) run --quiet --locked --package upstream -- '$(OUT)/upstream'
 
 .PHONY: deb
 deb: dist ## Build packages for Debian of the module, by DKMS, and of the command (OUT)

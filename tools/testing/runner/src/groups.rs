@@ -7,7 +7,7 @@ use crate::kit::Kits;
 use crate::results::{Case, Count, Verdict};
 use crate::{
     attacks, bench, board, cachecheck, client, compliance, configs, deb, documents, host,
-    kernel_selftest, libdmaheap, pipeline, sleep, stock, suite, survey, vm_tool,
+    kernel_selftest, libdmaheap, pipeline, sleep, stock, suite, survey, upstream, vm_tool,
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -58,7 +58,14 @@ const USUAL: [&str; 25] = [
 
 /// Parts of the names of those that run only where they are named: they fetch or build other kernels,
 /// systems, emulators or clients than ours, and take a quarter of an hour each for it.
-const NAMED: [&str; 5] = ["-debian", "every-heap", "configs", "packages", "patched"];
+const NAMED: [&str; 6] = [
+    "-debian",
+    "every-heap",
+    "configs",
+    "packages",
+    "patched",
+    "upstream",
+];
 
 fn is_usual(group: &Group) -> bool {
     USUAL.contains(&group.name.as_str())
@@ -87,6 +94,7 @@ fn all(kernel: &str) -> Vec<Group> {
         groups.extend(configs::groups());
         groups.extend(deb::groups());
         groups.extend(documents::groups());
+        groups.extend(upstream::groups());
     }
     groups
 }

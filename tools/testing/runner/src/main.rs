@@ -31,6 +31,7 @@ mod stock;
 mod stress;
 mod suite;
 mod survey;
+mod upstream;
 mod vm_tool;
 
 use anyhow::Result;
