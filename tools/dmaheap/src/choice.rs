@@ -15,9 +15,8 @@
 
 use crate::constraints::{Constraints, Pieces};
 use crate::device::Device;
-use crate::error::denied;
-use crate::error::list;
 use crate::heap::{Access, CpuMapping, Heap, Limit};
+use crate::words::{denied, list};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;

@@ -50,6 +50,7 @@ mod query;
 mod snooping;
 mod system;
 mod uevent;
+mod words;
 
 pub use buffer::{Allocator, Buffer, Request};
 pub use choice::{Choice, DeniedHeap, Fit, Objection, Reason, Requirement, Unfit, choose};
