@@ -42,10 +42,12 @@ impl Image {
         let initramfs = dir.join("initramfs.cpio");
         let root = dir.join("root");
         let modules = root.join("lib/modules").join(&kernel.release);
+        // Not one of the modules: somebody may have stopped it midway.
+        let installed = dir.join("installed");
         if let Some(stock) = &kernel.stock {
             fs::create_dir_all(&modules)?;
             stock.install(&kernel.release, &ours, &modules)?;
-        } else if !modules.join("modules.order").exists() {
+        } else if !installed.exists() {
             progress::run(
                 &format!("installing the modules of {kernel}"),
                 kernel
@@ -55,6 +57,7 @@ impl Image {
                     .args(["INSTALL_MOD_STRIP=1", "DEPMOD=true"]),
                 0,
             )?;
+            fs::write(&installed, "")?;
         }
 
         let index = modules.join("modules.dep");

@@ -286,15 +286,16 @@ fn module_name(path: &str) -> String {
     name.replace('-', "_")
 }
 
-/// Unpacks a module that is compressed.
+/// Unpacks a module that is compressed: all of it, or none if it is stopped midway.
 fn unpack(from: &Path, to: &Path) -> Result<()> {
+    let part = to.with_extension("part");
     let mut xz = Command::new("xz");
-    xz.arg("-dc").arg(from).stdout(File::create(to)?);
+    xz.arg("-dc").arg(from).stdout(File::create(&part)?);
     let status = xz.status().context("there is no xz: install xz-utils")?;
     if !status.success() {
         bail!("xz cannot unpack {}", from.display());
     }
-    Ok(())
+    Ok(fs::rename(part, to)?)
 }
 
 #[cfg(test)]
