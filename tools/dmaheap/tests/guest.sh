@@ -603,7 +603,9 @@ bench() {
 	says err 'only root may open'
 	/dmaheap --json bench --size 4K --samples 1 --heap system >"$tmp/out"
 	is "$(grep -o '"heap":"system"' "$tmp/out" | wc -l)" 4
-	says out '"operation":"alloc-warm","problem":null,"ratio":1.0,"size":4096,"threads":null,"upper_quartile":'
+	# Not every kernel counts the work of threads; none works for this heap.
+	grep -qE '"operation":"alloc-warm","problem":null,"ratio":1.0,"size":4096,"threads":(null|0),"upper_quartile":' \
+		"$tmp/out"
 }
 
 # In use by another, which is killed then: nothing stays behind.
