@@ -12,6 +12,9 @@ use std::path::PathBuf;
 /// The heap whose buffers every device takes, to compare with.
 pub const CONTROL: &str = "system";
 
+/// The in-tree heap of the default contiguous area.
+pub const CONTIGUOUS_CONTROL: &str = "default_cma_region";
+
 /// Whether a heap of this name is one of the module's, by the suffix that says
 /// how it keeps buffers coherent.
 pub fn is_ours(heap: &str) -> bool {

@@ -183,8 +183,11 @@ fn fd_flags(options: &Options) -> Result<()> {
 }
 
 fn seek(options: &Options) -> Result<()> {
-    let buffer = options.heap()?.alloc(5 * 4096)?;
-    for (from, expected) in [(SeekFrom::End(0), 5 * 4096), (SeekFrom::Start(0), 0)] {
+    let buffer = options.heap()?.alloc(5 * page_size())?;
+    for (from, expected) in [
+        (SeekFrom::End(0), buffer.size() as u64),
+        (SeekFrom::Start(0), 0),
+    ] {
         let seen =
             rustix::fs::seek(&buffer, from).with_context(|| format!("seeking to {from:?}"))?;
         ensure!(

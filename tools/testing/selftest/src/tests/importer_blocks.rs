@@ -9,6 +9,7 @@ use super::matrix::heaps;
 use crate::expect::{expect_errno, skip};
 use crate::heap::Heap;
 use crate::heap_files::Files;
+use crate::mapping::page_size;
 use crate::options::{Options, is_contiguous, is_ours};
 use crate::pattern::{expect_bytes, pattern};
 use crate::reach::{
@@ -167,7 +168,7 @@ fn boundary(_options: &Options) -> Result<()> {
         return skip("every device bounces here, in pieces of what a bounce buffer takes");
     }
     // A page, a multiple of the boundary, and another that is a multiple of a part of it.
-    let offsets = [0, 4096, 16 << 20, 0x30_0000, 0xf_0000];
+    let offsets = [0, page_size() as u64, 16 << 20, 0x30_0000, 0xf_0000];
     for heap in heaps()?.iter().filter(|heap| is_ours(heap)) {
         for boundary in [64 << 10, 1 << 20, 2 << 20] {
             for offset in offsets {

@@ -9,7 +9,7 @@ use crate::expect::{expect_errno, skip};
 use crate::heap::{Buffer, Heap};
 use crate::mapping::{Mapping, page_size};
 use crate::memory::{eventually, make_blocks};
-use crate::options::{Options, is_contiguous};
+use crate::options::{CONTIGUOUS_CONTROL, Options, is_contiguous};
 use crate::pattern::{expect_bytes, pattern};
 use crate::reach::{self, accepted_by, bouncing_is_forced, suitable};
 use crate::test_importer::{Direction, Importer, KernelMapping, Kind, Mapped, SCATTERED, Setup};
@@ -301,8 +301,8 @@ fn foreign(options: &Options) -> Result<()> {
         ("the in-tree heap", options.control()?.alloc(MIB)?),
         ("udmabuf", udmabuf::alloc(64 << 10)?),
     ];
-    if let Ok(heap) = Heap::open("default_cma_region") {
-        buffers.push(("default_cma_region", heap.alloc(MIB)?));
+    if let Ok(heap) = Heap::open(CONTIGUOUS_CONTROL) {
+        buffers.push((CONTIGUOUS_CONTROL, heap.alloc(MIB)?));
     }
     for setup in [Setup::SNOOPING, Setup::NOT_SNOOPING] {
         for (what, buffer) in &buffers {

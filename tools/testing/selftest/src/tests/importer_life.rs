@@ -8,6 +8,7 @@ use crate::bufinfo;
 use crate::expect::expect_errno;
 use crate::heap::Buffer;
 use crate::ioctl;
+use crate::mapping::page_size;
 use crate::memory::eventually;
 use crate::options::Options;
 use crate::process::in_fork;
@@ -44,7 +45,8 @@ pub const TESTS: &[Test] = &[
 
 fn bad_input(options: &Options) -> Result<()> {
     let importer = Importer::open()?;
-    let buffer = options.control()?.alloc(8192)?;
+    let buffer = options.control()?.alloc(2 * page_size())?;
+    let size = buffer.size() as u64;
     let seen = importer.attach(&buffer, Kind::Static);
     expect_errno("attaching before anything is set up", seen, Errno::NODEV)?;
     expect_errno(
@@ -105,16 +107,22 @@ fn bad_input(options: &Options) -> Result<()> {
     expect_errno("mapping nothing", seen, Errno::NOENT)?;
     let mapped = importer.map(attachment, Direction::Bidirectional)?;
     let vmap = importer.vmap(&buffer)?;
-    for (offset, len) in [(8192, 1), (8191, 2), (0, 8193), (u64::MAX, 1), (1 << 40, 8)] {
-        let what = format!("{len} bytes at {offset:#x} of 8192");
+    for (offset, len) in [
+        (size, 1),
+        (size - 1, 2),
+        (0, buffer.size() + 1),
+        (u64::MAX, 1),
+        (1 << 40, 8),
+    ] {
+        let what = format!("{len} bytes at {offset:#x} of {size}");
         let bytes = vec![0; len];
         expect_errno(&what, importer.read(&mapped, offset, len), Errno::INVAL)?;
         expect_errno(&what, importer.write(&mapped, offset, &bytes), Errno::INVAL)?;
         expect_errno(&what, importer.kread(&vmap, offset, len), Errno::INVAL)?;
         expect_errno(&what, importer.kwrite(&vmap, offset, &bytes), Errno::INVAL)?;
     }
-    importer.write(&mapped, 8192, &[])?;
-    importer.kwrite(&vmap, 8192, &[])?;
+    importer.write(&mapped, size, &[])?;
+    importer.kwrite(&vmap, size, &[])?;
     expect_errno(
         "unmapping an attachment",
         importer.unmap(&Mapped {

@@ -65,7 +65,9 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-const SIZE: usize = 3 << 12;
+fn size() -> usize {
+    3 * page_size()
+}
 
 /// Allocates by the library from the heap under test.
 fn buffer(options: &Options, request: &Request) -> dmaheap::Result<Buffer> {
@@ -73,11 +75,12 @@ fn buffer(options: &Options, request: &Request) -> dmaheap::Result<Buffer> {
 }
 
 fn allocate(options: &Options) -> Result<()> {
-    let request = Request::new(SIZE as u64 - 1).name("thirty-one bytes of a name: 31.");
+    let request = Request::new(size() as u64 - 1).name("thirty-one bytes of a name: 31.");
     let buffer = buffer(options, &request)?;
     ensure!(
-        buffer.size() == SIZE,
-        "expected {SIZE} bytes, got {}",
+        buffer.size() == size(),
+        "expected {} bytes, got {}",
+        size(),
         buffer.size()
     );
     let seen = crate::heap::Buffer::from_fd(OwnedFd::from(buffer))?;
@@ -162,13 +165,13 @@ fn refuse(options: &Options) -> Result<()> {
         "/dev/null: got {problem:?}"
     );
 
-    let mut mapped = buffer(options, &Request::new(SIZE as u64).read_only())?.map()?;
+    let mut mapped = buffer(options, &Request::new(size() as u64).read_only())?.map()?;
     ensure!(
         mapped.write().is_err(),
         "a read-only buffer could be written to"
     );
     let access = mapped.read()?;
-    let problem = access.copy_to(SIZE - 1, &mut [0; 2]);
+    let problem = access.copy_to(size() - 1, &mut [0; 2]);
     ensure!(
         matches!(problem, Err(Error::OutOfBounds { .. })),
         "at the end: got {problem:?}"
@@ -178,19 +181,19 @@ fn refuse(options: &Options) -> Result<()> {
         matches!(problem, Err(Error::OutOfBounds { .. })),
         "far away: got {problem:?}"
     );
-    access.copy_to(SIZE - 2, &mut [0; 2])?;
+    access.copy_to(size() - 2, &mut [0; 2])?;
     Ok(())
 }
 
 /// Where DMA bounces, each byte has to be copied by the brackets.
 fn brackets(options: &Options) -> Result<()> {
     let importer = Importer::new(&accepted_by(&options.heap))?;
-    let mut mapped = buffer(options, &Request::new(SIZE as u64))?.map()?;
+    let mut mapped = buffer(options, &Request::new(size() as u64))?.map()?;
     let attachment = importer.attach(&mapped, Kind::Static)?;
     let device = importer.map(attachment, Direction::Bidirectional)?;
 
     let mut access = mapped.write()?;
-    access.fill(0, SIZE, 0x11)?;
+    access.fill(0, size(), 0x11)?;
     access.copy_from(4096, b"by the CPU")?;
     access.end()?;
     let seen = importer.read(&device, 4095, 11)?;
@@ -210,7 +213,7 @@ fn brackets(options: &Options) -> Result<()> {
 
 fn part(options: &Options) -> Result<()> {
     for heap in [options.heap.as_str(), CONTROL] {
-        let request = Request::new(SIZE as u64);
+        let request = Request::new(size() as u64);
         let buffer = System::new().heap(heap)?.open()?.alloc(&request)?;
         let importer = Importer::new(&accepted_by(heap))?;
         let mut mapped = buffer.map()?;
@@ -219,7 +222,7 @@ fn part(options: &Options) -> Result<()> {
 
         let mut access = mapped.write_part(4000..4200)?;
         access.copy_from(4090, b"by the CPU")?;
-        for (offset, len) in [(3999, 2), (4199, 2), (0, SIZE), (usize::MAX, 2)] {
+        for (offset, len) in [(3999, 2), (4199, 2), (0, size()), (usize::MAX, 2)] {
             let problem = access.fill(offset, len, 0);
             ensure!(
                 matches!(problem, Err(Error::OutOfBounds { .. })),
@@ -242,7 +245,7 @@ fn part(options: &Options) -> Result<()> {
         let seen = importer.read(&device, 0, 7)?;
         ensure!(seen == b"dropped", "{heap}: the device saw {seen:x?}");
 
-        for part in [0..0, SIZE..SIZE, 0..SIZE + 1, SIZE..SIZE + 1] {
+        for part in [0..0, size()..size(), 0..size() + 1, size()..size() + 1] {
             let problem = mapped.read_part(part.clone());
             ensure!(
                 matches!(problem, Err(Error::OutOfBounds { .. })),
@@ -292,7 +295,7 @@ fn ask(options: &Options) -> Result<()> {
 fn holders(options: &Options) -> Result<()> {
     let importer = Importer::open()?;
     let name = importer.setup(&accepted_by(&options.heap))?;
-    let buffer = Heap::open(&options.heap)?.alloc(SIZE)?;
+    let buffer = Heap::open(&options.heap)?.alloc(size())?;
     let (_first, _second) = (buffer.map()?, buffer.map()?);
     importer.attach(&buffer, Kind::Dynamic)?;
 
@@ -308,13 +311,14 @@ fn holders(options: &Options) -> Result<()> {
         let holder = holder.with_context(|| format!("this process is missing in {held:?}"))?;
         let coherent = options.heap_is_ours().then(|| options.heap_is_strict());
         ensure!(
-            held.size == Some(SIZE as u64)
+            held.size == Some(size() as u64)
                 && held.exporter.as_ref() == Some(&options.heap)
                 && held.attached.as_ref() == Some(&vec![name.clone()])
                 && (coherent.is_none() || held.dma_coherent == coherent)
                 && holder.descriptors.len() == 1
                 && holder.mappings == 2,
-            "expected {SIZE} bytes, one device {name}, one descriptor, two mappings; got {held:?}"
+            "expected {} bytes, one device {name}, one descriptor, two mappings; got {held:?}",
+            size()
         );
     }
     Ok(())

@@ -16,7 +16,7 @@ use crate::importers;
 use crate::kernel_module::{modprobe, rmmod};
 use crate::links::{self, Links, Uevents};
 use crate::memory::{eventually, free_blocks};
-use crate::options::Options;
+use crate::options::{CONTIGUOUS_CONTROL, CONTROL, Options};
 use crate::reach::{allocates, bouncing_is_forced};
 use crate::rules::Rules;
 use crate::suits::{Constraints, Known, Pieces, Use, own_area};
@@ -344,14 +344,21 @@ fn first_works(options: &Options) -> Result<()> {
     const ROUNDS: usize = 20;
     options.need_our_heap()?;
     let frame = Frame::ALL[0];
+    // Some devices map nothing but memory in one piece.
+    let controls: Vec<Heap> = [CONTROL, CONTIGUOUS_CONTROL]
+        .into_iter()
+        .filter_map(|name| Heap::open(name).ok())
+        .collect();
     let mut mapping = Vec::new();
     for mut importer in importers()?.into_values() {
-        let control = observe(&*importer, &options.control()?)?;
-        if control.held.is_empty() || control.mapped.is_empty() {
-            continue;
+        for control in &controls {
+            let seen = observe(&*importer, control)?;
+            if !seen.held.is_empty() && !seen.mapped.is_empty() {
+                importer.expect_frame(frame)?;
+                mapping.push(importer);
+                break;
+            }
         }
-        importer.expect_frame(frame)?;
-        mapping.push(importer);
     }
     if mapping.is_empty() {
         return skip("no device here maps what it imports: try vivid allocators=1");
@@ -435,7 +442,7 @@ fn nodes_only(options: &Options) -> Result<()> {
 /// A device that may be linked to the heap to compare with, and so told to be.
 fn linked_to_control(all: &BTreeMap<PathBuf, Box<dyn Importer>>) -> Result<&Path> {
     for path in all.keys() {
-        if linked(path)?.heaps.contains_key(crate::options::CONTROL) {
+        if linked(path)?.heaps.contains_key(CONTROL) {
             return Ok(path);
         }
     }
@@ -469,7 +476,7 @@ fn rules(options: &Options) -> Result<()> {
     let path = linked_to_control(&all)?;
     let driver = links::driver_of(path)?;
     let before = linked(path)?;
-    let control = crate::options::CONTROL;
+    let control = CONTROL;
     options.control()?;
 
     let rules = Rules::save()?;
@@ -611,7 +618,7 @@ fn bad_rules(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let all = importers()?;
     let rules = Rules::save()?;
-    let control = crate::options::CONTROL;
+    let control = CONTROL;
     let state = |all: &BTreeMap<PathBuf, Box<dyn Importer>>| -> Result<Vec<_>> {
         all.keys()
             .map(|path| Ok(Links::of(path)?.map(|links| links.order)))
@@ -688,7 +695,7 @@ fn events(options: &Options) -> Result<()> {
     let rules = Rules::save()?;
     let uevents = Uevents::listen()?;
 
-    rules.set(&format!("{driver}={}", crate::options::CONTROL))?;
+    rules.set(&format!("{driver}={}", CONTROL))?;
     // The links are there when the write returns; the event came before that.
     let expected = path
         .strip_prefix("/sys")
@@ -714,7 +721,7 @@ fn events(options: &Options) -> Result<()> {
         );
     }
     // No event without a change.
-    rules.set(&format!("{driver}={}", crate::options::CONTROL))?;
+    rules.set(&format!("{driver}={}", CONTROL))?;
     let seen = uevents.drain()?;
     ensure!(
         !seen.iter().any(|event| event.starts_with("change@")),

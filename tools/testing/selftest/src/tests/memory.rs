@@ -8,7 +8,7 @@ use crate::fragments::Fragments;
 use crate::heap::{Heap, Request};
 use crate::mapping::{Mapping, page_size};
 use crate::memory::{eventually, free, free_blocks, meminfo, settled_free, vmstat, wait_until};
-use crate::options::{Options, is_of_system_region};
+use crate::options::{CONTIGUOUS_CONTROL, Options, is_of_system_region};
 use crate::process::{Helper, Running};
 use crate::swap::Swap;
 use crate::trace::{EXPORT, Recording};
@@ -227,8 +227,8 @@ fn count(heap: &Heap, len: usize) -> Result<usize> {
 fn as_many(_options: &Options) -> Result<()> {
     // 1920x1080 in NV12, 1280x720 in RGB32, and sizes around a second-level entry of page tables.
     const SIZES: [usize; 5] = [3110400, 3686400, 2 << 20, 5 << 20, 8 << 20];
-    let Ok(in_tree) = Heap::open("default_cma_region") else {
-        return skip("no heap default_cma_region here");
+    let Ok(in_tree) = Heap::open(CONTIGUOUS_CONTROL) else {
+        return skip(format!("no heap {CONTIGUOUS_CONTROL} here"));
     };
     let ours = Heap::open("default_cma_region-coherent")?;
     for len in SIZES {

@@ -362,8 +362,10 @@ fn file_io(options: &Options) -> Result<()> {
         )
     };
     ensure!(
-        (written, read) == (ODD_SIZE as isize, ODD_SIZE as isize),
-        "expected to write and read {ODD_SIZE} bytes, got {written} and {read}"
+        (written, read) == (from.len() as isize, to.len() as isize),
+        "expected to write {} bytes and read {}, got {written} and {read}",
+        from.len(),
+        to.len()
     );
     to.expect_stamped("through a file", PATTERN, 0)?;
 

@@ -134,7 +134,9 @@ fn reused(options: &Options) -> Result<()> {
     let files = files(options)?;
     let heap = options.heap()?;
     let page = page_size();
-    for len in [1, 2, 3, 16, 100, 256, 1024, 2025].map(|pages| pages * page) {
+    for len in
+        [1, 2, 3, 16, 100, 256, 1024, 2025].map(|pages: usize| (pages << 12).next_multiple_of(page))
+    {
         for wait in [Duration::ZERO, Duration::from_millis(300)] {
             let what = format!("a buffer of {len} bytes, reused after {wait:?}");
             empty(&files)?;
