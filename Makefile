@@ -74,12 +74,12 @@ install: ## Build and install the module and the tools (DESTDIR, prefix)
 	@$(MAKE) --no-print-directory tools_install
 
 .PHONY: modules_install
-modules_install: all ## Build and install the module, with the modules of the kernel (INSTALL_MOD_PATH or DESTDIR)
+modules_install: all ## Build and install the module (INSTALL_MOD_PATH or DESTDIR)
 	@$(call kbuild,$(KDIR)) INSTALL_MOD_PATH='$(abspath $(INSTALL_MOD_PATH))' \
 		INSTALL_MOD_DIR='$(INSTALL_MOD_DIR)' DEPMOD='$(DEPMOD)' modules_install
 
 .PHONY: tools_install
-tools_install: ## Build and install dmaheap and libdmaheap; headers and the udev rule (DESTDIR, prefix)
+tools_install: ## Build and install dmaheap, libdmaheap, headers and the udev rule (DESTDIR, prefix)
 	@$(tools_fit)
 	@$(cargo) run --quiet --release --locked --package dmaheap -- install '$(DESTDIR)$(prefix)'
 	$(if $(DMAHEAP),install -m 755 '$(DMAHEAP)' '$(DESTDIR)$(prefix)/bin/dmaheap')
@@ -96,7 +96,7 @@ headers_install: ## Install the headers for programs and for other modules (DEST
 	install -D -m 644 -t '$(DESTDIR)$(SRC_DIR)/linux' include/linux/dmabuf_coherency.h
 
 .PHONY: uninstall
-uninstall: modules_uninstall tools_uninstall ## Remove what install has put there, given the same variables
+uninstall: modules_uninstall tools_uninstall ## Remove what install has installed, given the same variables
 
 .PHONY: modules_uninstall
 modules_uninstall: ## Remove the module
@@ -127,7 +127,7 @@ tools_uninstall: ## Remove the command, libdmaheap, headers and the udev rule
 	@[ ! -d $(DESTDIR)$(dir $(SRC_DIR)) ] || find $(DESTDIR)$(dir $(SRC_DIR)) -type d -empty -delete
 
 .PHONY: clean
-clean: ## Remove what building has made
+clean: ## Remove what all has built
 	@$(call kbuild,$(KDIR)) clean
 
 .PHONY: demo
@@ -135,35 +135,35 @@ demo: ## Show which devices may attach to a buffer, in guests of both architectu
 	@$(VM) setup --kernel $(DEMO_KERNEL) && $(RUNNER) demo --kernel $(DEMO_KERNEL)
 
 .PHONY: test
-test: ## Run every test once on each architecture, or the groups named in TESTS
+test: ## Run every test once, or the groups named in TESTS
 	@$(VM) setup && $(RUNNER) test $(TESTS)
 
 .PHONY: test-full
-test-full: test ## Run all other groups of tests as well: guests that differ in one thing
+test-full: test ## Run every test, and guests that differ in one thing
 	@$(RUNNER) test --groups other
 
 .PHONY: stress
-stress: ## Do random things with buffers for an hour, or as long as you like (SECONDS, SEED)
+stress: ## Do random things with buffers for an hour (SECONDS, SEED)
 	@$(VM) setup && $(RUNNER) stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: test-debug
-test-debug: ## Run the tests of the module on kernels that look for mistakes, and for leaks
+test-debug: ## Run the module's tests on kernels with KASAN, lockdep, kmemleak and the like
 	@$(VM) setup && $(RUNNER) test --kernel debug $(or $(TESTS),--groups all)
 
 .PHONY: coverage
-coverage: ## Run all tests, and tell which lines of the module they do not reach
+coverage: ## Run all tests, and list the lines of the module that they do not reach
 	@$(VM) setup && $(RUNNER) test --coverage $(or $(TESTS),--groups all)
 
 .PHONY: bench
-bench: ## Measure our heaps beside those in the tree, in guests that count instructions
+bench: ## Measure our heaps and the kernel's, in guests that count instructions (BENCH)
 	@$(VM) setup && $(CARGO) run --quiet --locked --package bench -- $(BENCH)
 
 .PHONY: setup
-setup: ## Install and build what guests of the usual kernel need, and nothing else
+setup: ## Install and build what guests need
 	@$(VM) setup
 
 .PHONY: shell
-shell: ## Boot a guest with the module at hand and give its shell (VM_ARCH=arm64)
+shell: ## Run a shell in a guest, with the module at hand (VM_ARCH=arm64)
 	@$(VM) setup && $(VM) shell --arch $(or $(VM_ARCH),x86_64)
 
 include tools/checks.mk
@@ -177,15 +177,15 @@ help: ## Show this
 	@echo 'Variables:'
 	@echo '  KDIR=<tree>       build tree of the kernel to build against, or its headers'
 	@echo '  MO=<directory>    where the built module goes (default: beside the source)'
-	@echo '  DESTDIR=<path>    install below that, to be copied to where it is used'
-	@echo '  INSTALL_MOD_PATH= root of the system to install the module in (default: DESTDIR)'
+	@echo '  DESTDIR=<path>    install below this directory, to be copied or packed'
+	@echo '  INSTALL_MOD_PATH= root of the system that gets the module (default: DESTDIR)'
 	@echo '  prefix=<path>     where the command and libdmaheap go (default: /usr)'
 	@echo '  libdir=<path>     where libdmaheap itself goes (default: lib below prefix)'
 	@echo '  OUT=<directory>   where archives, packages and patches go (default: out)'
-	@echo '  DMAHEAP=<path>    the command, if it was built already for another architecture'
-	@echo '  DEMO_KERNEL=...   what guests of the demo run: debian (there the default) or default'
+	@echo '  DMAHEAP=<path>    the command to install, if KDIR is for another architecture'
+	@echo '  DEMO_KERNEL=...   what the demo runs on: debian (the default on Debian) or default'
 	@echo '  TESTS=<filters>   which groups of tests to run (default: each test once)'
-	@echo '  SECONDS=, SEED=   how long to do random things, and which (default: 3600, random)'
+	@echo '  SECONDS=, SEED=   for how long, and which random things (default: 3600, random)'
 	@echo '  BENCH=<options>   what to measure (BENCH=--help)'
 
 endif

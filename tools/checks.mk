@@ -19,7 +19,7 @@ check_kbuild = kdir=$(CHECK_KDIR) && vars=$$(tools/kdir $$kdir) && mkdir -p $(CH
 check_test_modules = $(call check_kbuild,$(1),KBUILD_EXTRA_SYMBOLS=$(CHECK_MO)/Module.symvers $(2),$(TEST_MODULES))
 
 .PHONY: lint
-lint: clippy rustfmt-check checkpatch layers rustdoc ## All of the next five
+lint: clippy rustfmt-check checkpatch layers rustdoc ## Run the next five
 
 # A warning fails it: clippy's exit status alone would not say so.
 without_warnings = log=$$({ $(1); } 2>&1) && ! echo "$$log" | grep -q 'warning' || \
@@ -41,12 +41,12 @@ rustfmt-check: ## Check the layout of the Rust code
 
 .PHONY: checkpatch
 # Functions in Rust are exported by module.c, so none stands before its export.
-checkpatch: ## Check C, Rust, documents and makefiles against the kernel's rules of style
+checkpatch: ## Check C, Rust, documents and makefiles by the kernel's rules of style
 	@ksrc=$(CHECK_KSRC) && git ls-files '*.c' '*.h' '*.rs' '*.rst' Kbuild 'Makefile' '*.mk' tools/kdir tools/rust-metadata tools/packaging/deb tools/packaging/dkms-build | \
 		xargs $$ksrc/scripts/checkpatch.pl --no-tree --quiet --ignore EXPORT_SYMBOL --file
 
 .PHONY: layers
-layers: ## Check that the abstractions know nothing of the module, and that no files name each other
+layers: ## Check that abstractions do not name the module, and no files each other
 	@$(CARGO) test --quiet --locked --package policy --test layers
 
 .PHONY: rustdoc
