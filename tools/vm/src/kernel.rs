@@ -44,6 +44,8 @@ pub struct Kernel {
     pub release: String,
     /// Whether it looks for mistakes in all that it does, and is slow by that.
     pub debug: bool,
+    /// The size of its pages, in bytes.
+    pub page_size: u32,
     /// Whether our module tells which of its code has run.
     pub(crate) coverage: bool,
     /// Where it comes from, if it is Debian's.
@@ -92,6 +94,17 @@ pub(crate) fn megabytes_needed(name: &str) -> u64 {
     if name == DEBUG { 2500 } else { 500 }
 }
 
+/// The size of the pages of a kernel with these options.
+pub(crate) fn page_size(has: impl Fn(&str) -> bool) -> u32 {
+    if has("CONFIG_ARM64_64K_PAGES=y") {
+        64 << 10
+    } else if has("CONFIG_ARM64_16K_PAGES=y") {
+        16 << 10
+    } else {
+        4 << 10
+    }
+}
+
 impl Kernel {
     fn cached(config: &Config, source: &Source) -> Result<Self> {
         let item = config.item(source)?;
@@ -99,6 +112,7 @@ impl Kernel {
             arch: config.arch,
             coverage: false,
             debug: config.options().any(|option| option == DEBUG_OPTION),
+            page_size: page_size(|wanted| config.options().any(|option| option == wanted)),
             name: config.name.clone(),
             release: release(item.path())?,
             tree: item.path().to_owned(),
@@ -148,6 +162,7 @@ impl Kernel {
             arch,
             coverage: false,
             debug: has(DEBUG_OPTION),
+            page_size: page_size(has),
             name,
             release,
             key: format!("path-{key}"),

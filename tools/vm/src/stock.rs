@@ -209,6 +209,7 @@ fn open(arch: Arch, item: &Item, name: &str) -> Result<Kernel> {
         image: usr.join("lib/modules").join(&release).join("vmlinuz"),
         release,
         debug: false,
+        page_size: 4 << 10,
         coverage: false,
         key: format!("{DEBIAN}-{key}"),
         stock: Some(Stock {

@@ -22,6 +22,14 @@ pub const VIVID_MAPS: &str = "allocators=1";
 /// Has the kernel look at each page that it allocates or frees.
 const CHECK_PAGES: &str = "check_pages=1";
 
+/// The size of the pages of most kernels.
+pub const SMALL_PAGE: u32 = 4 << 10;
+
+/// When memory is fragmented, the kernel keeps as much free as an entry of the second level of page
+/// tables maps, for a while. With large pages that is a large part of a guest's memory, and somebody
+/// who needs memory meanwhile is killed.
+const NO_BOOST: &str = "sysctl.vm.watermark_boost_factor=0";
+
 /// How long a guest may take, unless it is told how long to work: many times as long as on an
 /// idle machine. A guest that takes longer hangs.
 pub const GUEST_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -122,7 +130,7 @@ impl Boot {
         let mut guest = Guest::new(&kit.image)
             .command(self.command(kits, kit))
             .mem(self.mem(kit))
-            .append(&self.append())
+            .append(&self.append(kit))
             .pci_noncoherent(self.pci_noncoherent)
             .reserved_areas(self.reserved_areas)
             .iommu(self.iommu)
@@ -159,10 +167,15 @@ impl Boot {
         }
     }
 
-    fn append(&self) -> String {
+    fn append(&self, kit: &Kit) -> String {
         let cma = self.cma.map(|cma| format!("cma={cma}"));
-        let parts = [CHECK_PAGES, self.append, cma.as_deref().unwrap_or_default()];
-        parts.join(" ").trim_end().into()
+        let mut parts = vec![CHECK_PAGES, self.append];
+        parts.extend(cma.as_deref());
+        if kit.kernel.page_size > SMALL_PAGE {
+            parts.push(NO_BOOST);
+        }
+        parts.retain(|part| !part.is_empty());
+        parts.join(" ")
     }
 
     fn mem(&self, kit: &Kit) -> String {
@@ -172,7 +185,14 @@ impl Boot {
         } else {
             1
         };
-        format!("{}M", self.mem * factor)
+        // A contiguous area ends where an entry of the second level of page tables does: with pages
+        // of 64 KiB that is each 512 MiB.
+        let least = match kit.kernel.page_size {
+            0x10000 => 3072,
+            0x4000 => 1024,
+            _ => 0,
+        };
+        format!("{}M", (self.mem * factor).max(least))
     }
 
     /// The test that the guest was well, whatever the script found.
@@ -197,7 +217,7 @@ impl Boot {
         if kits.kernel() != vm::DEFAULT {
             line += &format!(" --kernel {}", kits.kernel());
         }
-        line += &format!(" --append '{}'", self.append());
+        line += &format!(" --append '{}'", self.append(kit));
         if self.pci_noncoherent {
             line += " --pci-noncoherent";
         }

@@ -2,9 +2,9 @@
 
 //! The guests that our own test program runs in.
 
-use crate::boot::{Boot, LOAD, VIVID_MAPS, text};
+use crate::boot::{Boot, LOAD, SMALL_PAGE, VIVID_MAPS, text};
 use crate::group::Group;
-use crate::kit::{Kits, SELFTEST};
+use crate::kit::{Kit, Kits, SELFTEST};
 use crate::ktap::Output;
 use crate::results::{Case, Verdict};
 use anyhow::Result;
@@ -37,6 +37,10 @@ const NOT_ON_DEBUG: &[&str] = &[
     "links.first_works",
     "memory.fragmented",
 ];
+
+/// What a kernel with large pages cannot run: an entry of the second level of page tables maps more
+/// than a block has.
+const NOT_ON_LARGE_PAGES: &str = "mmap.huge_";
 
 /// All guests, with those that only a kernel is worth that looks for mistakes.
 pub fn groups(debug: bool) -> Vec<Group> {
@@ -780,7 +784,7 @@ impl Suite {
 
     fn run(&self, kits: &Kits) -> Result<Vec<Case>> {
         let outcome = self.boot.run(kits)?;
-        let debug = kits.get(self.boot.arch)?.debug;
+        let kit = kits.get(self.boot.arch)?;
         let output = Output::parse(&text(&outcome.stdout));
         let mut problem = output.problem();
         let failed = output
@@ -793,7 +797,7 @@ impl Suite {
         let mut cases: Vec<Case> = output
             .cases
             .into_iter()
-            .map(|case| self.judge(case, debug))
+            .map(|case| self.judge(case, kit))
             .collect();
         let problem = match problem {
             Some(problem) => Some(format!("{problem}\n{}", text(&outcome.stderr))),
@@ -811,9 +815,12 @@ impl Suite {
         Ok(cases)
     }
 
-    fn judge(&self, case: Case, debug: bool) -> Case {
+    fn judge(&self, case: Case, kit: &Kit) -> Case {
         let mut may_skip = self.may_skip.clone();
-        may_skip.extend(if debug { NOT_ON_DEBUG } else { &[FAULTS] });
+        may_skip.extend(if kit.debug { NOT_ON_DEBUG } else { &[FAULTS] });
+        if kit.kernel.page_size > SMALL_PAGE {
+            may_skip.push(NOT_ON_LARGE_PAGES);
+        }
         may_skip.push(HIBERNATION);
         let expected = may_skip.iter().any(|start| case.name.starts_with(start));
         if case.verdict != Verdict::Skipped || expected {

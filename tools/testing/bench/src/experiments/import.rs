@@ -88,8 +88,9 @@ impl Device {
 
 /// Attach, map, unmap, detach: each of them, and all together.
 pub fn import(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
-    let buffer = allocate(heap, size)?;
     for (name, setup) in DEVICES {
+        // A buffer that a snooping device has written takes more maintenance for others.
+        let buffer = allocate(heap, size)?;
         let device = Device::new(recorder, &setup)?;
         for _ in 0..samples(size) {
             if !import_once(recorder, &device, buffer.as_fd(), name, size)? {
@@ -143,7 +144,9 @@ fn import_once(
 pub fn brackets(recorder: &mut Recorder, heap: &Heap, size: usize) -> Result<()> {
     let buffer = Buffer::from_fd(allocate(heap, size)?)?;
     bracket(recorder, &buffer, "bracket.0", size as u64)?;
+    drop(buffer);
     for (name, setup) in DEVICES {
+        let buffer = Buffer::from_fd(allocate(heap, size)?)?;
         let mut devices = Vec::new();
         for count in ATTACHMENTS {
             let operation = format!("bracket.{count}.{name}");

@@ -253,7 +253,7 @@ fn map_many(options: &Options) -> Result<()> {
     // The in-tree heap has one table for all mappings of an attachment.
     options.need_our_heap()?;
     let importer = suitable(options)?;
-    for len in [64 << 10, SCATTERED] {
+    for len in [(64 << 10).max(2 * page_size()), SCATTERED] {
         let buffer = options.heap()?.alloc(len)?;
         let mapping = buffer.map()?;
         for (tag, order) in (0..).zip(ORDERS) {

@@ -68,7 +68,9 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// In one block that can bounce, of all heaps.
-const LEN: usize = (64 << 10) + 4096;
+fn len() -> usize {
+    (64 << 10) + page_size()
+}
 
 /// All heaps of the module, and the one to compare with.
 pub fn heaps() -> Result<Vec<String>> {
@@ -128,7 +130,7 @@ fn no_bounce(options: &Options) -> Result<()> {
     refused_beyond(BITS)?;
     // Nobody else is in the way of what it does reach.
     let importer = Importer::new(&Setup::SNOOPING)?;
-    let attachment = importer.attach(&options.heap()?.alloc(LEN)?, Kind::Static)?;
+    let attachment = importer.attach(&options.heap()?.alloc(len())?, Kind::Static)?;
     importer.map(attachment, Direction::Bidirectional)?;
     Ok(())
 }
@@ -156,7 +158,7 @@ fn refused_beyond(bits: u32) -> Result<()> {
     let narrow = Setup::with_mask(bits);
     let mut tried = false;
     for heap in heaps()?.into_iter().filter(|heap| is_ours(heap)) {
-        let buffer = Heap::open(&heap)?.alloc(LEN)?;
+        let buffer = Heap::open(&heap)?.alloc(len())?;
         if bits_of(&heap, &buffer)? <= bits {
             continue;
         }
@@ -190,10 +192,10 @@ fn all_heaps(setups: &[Setup]) -> Result<()> {
         for heap in heaps()? {
             let opened = Heap::open(&heap)?;
             if !allocates(&heap)? {
-                expect_errno(&heap, opened.alloc(LEN), Errno::OPNOTSUPP)?;
+                expect_errno(&heap, opened.alloc(len()), Errno::OPNOTSUPP)?;
                 continue;
             }
-            let buffer = opened.alloc(LEN)?;
+            let buffer = opened.alloc(len())?;
             let reach = reach_buffer(setup, &heap, &buffer)?;
             let answer = answer(&heap, reach);
             println!("{heap}, {reach:?}: {answer:?}");
@@ -220,9 +222,9 @@ fn all_heaps(setups: &[Setup]) -> Result<()> {
 /// bytes on both sides of the end of a page.
 fn range(setup: &Setup) -> Range<usize> {
     if setup.edu {
-        3 * page_size() - 100..3 * page_size() + 101
+        page_size() - 100..page_size() + 101
     } else {
-        0..LEN
+        0..len()
     }
 }
 
@@ -267,7 +269,7 @@ impl Cell {
     fn transfer(&self, kind: Kind, direction: Direction) -> Result<()> {
         let buffer = &self.buffer;
         let process = buffer.map()?;
-        let mut expected = pattern(LEN, 1);
+        let mut expected = pattern(len(), 1);
         process.write(0, &expected);
 
         let attachment = self.importer.attach(buffer, kind)?;
@@ -278,12 +280,12 @@ impl Cell {
 
         // What the CPU writes is lost upon a device that says it only writes.
         if direction.reads() || !self.bounces {
-            expected = pattern(LEN, 2);
+            expected = pattern(len(), 2);
             self.for_cpu(buffer, || process.write(0, &expected))?;
             self.expect_reads(&mapped, direction, &expected, "what a process wrote")?;
 
             let vmap = self.importer.vmap(buffer)?;
-            expected = pattern(LEN, 3);
+            expected = pattern(len(), 3);
             self.for_cpu(buffer, || self.importer.kwrite(&vmap, 0, &expected))??;
             self.importer.vunmap(&vmap)?;
             self.expect_reads(&mapped, direction, &expected, "what the kernel wrote")?;
@@ -351,9 +353,9 @@ impl Cell {
         if self.bracketed {
             buffer.sync((READ | WRITE).into())?;
         }
-        let mut by_process = vec![0; LEN];
+        let mut by_process = vec![0; len()];
         process.read(0, &mut by_process);
-        let by_kernel = self.importer.kread(&vmap, 0, LEN)?;
+        let by_kernel = self.importer.kread(&vmap, 0, len())?;
         if self.bracketed {
             buffer.sync((READ | WRITE | END).into())?;
         }
@@ -385,7 +387,7 @@ fn calls(buffer: &Buffer) -> Result<Vec<Call>> {
 /// Whether the DMA API of this kernel tells what it does for a device that does
 /// not snoop: it skips such calls for all devices of x86, unless it is debugged.
 pub fn calls_are_told(control: &Heap) -> Result<bool> {
-    let buffer = control.alloc(LEN)?;
+    let buffer = control.alloc(len())?;
     let importer = Importer::new(&Setup::NOT_SNOOPING)?;
     let attachment = importer.attach(&buffer, Kind::Static)?;
     importer.map(attachment, Direction::Bidirectional)?;
@@ -463,7 +465,7 @@ fn maintenance(options: &Options) -> Result<()> {
 
 /// Devices of these kinds, in each direction.
 fn maintenance_of(heap: &str, setups: &[Setup]) -> Result<()> {
-    let buffer = Heap::open(heap)?.alloc(LEN)?;
+    let buffer = Heap::open(heap)?.alloc(len())?;
     let mut devices = Vec::new();
     let mut snooping_writer = false;
     for setup in setups {
