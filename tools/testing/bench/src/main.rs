@@ -6,6 +6,7 @@
 
 mod experiments;
 mod links;
+mod parallel;
 mod recorder;
 mod scatter;
 
@@ -58,6 +59,11 @@ struct Cli {
     /// The module's file, for --devices.
     #[arg(long, env = "DMABUF_COHERENCY_KO")]
     module: Option<PathBuf>,
+
+    /// Measures nothing but what buffers cost that several CPUs allocate at
+    /// once.
+    #[arg(long, conflicts_with = "devices")]
+    parallel: bool,
 
     /// The machine's clock counts instructions: QEMU runs with -icount
     /// shift=0,sleep=off.
@@ -116,6 +122,7 @@ fn measure(cli: &Cli) -> Result<Report> {
     let mut recorder = Recorder::new(cli.scattered, cpus)?;
     match (cli.devices, &cli.module) {
         (Some(devices), Some(module)) => measure_links(cli, &mut recorder, module, devices)?,
+        _ if cli.parallel => measure_parallel(cli, &mut recorder, cpus)?,
         _ => measure_heaps(cli, &mut recorder)?,
     }
 
@@ -146,7 +153,10 @@ fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     let heaps = experiments::ALL
         .iter()
         .map(|known| (known.name, known.about));
-    heaps.chain([(links::NAME, links::ABOUT)])
+    heaps.chain([
+        (parallel::NAME, parallel::ABOUT),
+        (links::NAME, links::ABOUT),
+    ])
 }
 
 /// Whether an experiment of this name is to be done.
@@ -158,6 +168,17 @@ fn measure_links(cli: &Cli, recorder: &mut Recorder, module: &Path, devices: u32
     if is_wanted(cli, links::NAME) {
         eprintln!("measuring {}: {devices}", links::ABOUT);
         links::measure(recorder, module, devices)?;
+    }
+    Ok(())
+}
+
+fn measure_parallel(cli: &Cli, recorder: &mut Recorder, cpus: usize) -> Result<()> {
+    if is_wanted(cli, parallel::NAME) {
+        eprintln!("measuring {}", parallel::ABOUT);
+        for (name, heap) in heaps(&cli.heap)? {
+            recorder.on(&name);
+            parallel::measure(recorder, &heap, cpus)?;
+        }
     }
     Ok(())
 }

@@ -79,6 +79,7 @@ pub enum Axis {
     Bytes,
     Buffers,
     Attachments,
+    Cpus,
     Devices,
 }
 
@@ -130,6 +131,7 @@ pub const OPERATIONS: &[Operation] = &[
         "import.nonsnooping",
         "attach to detach, non-snooping device",
     ),
+    bytes("import.pci.snooping", "attach to detach, PCI device"),
     bytes("attach.snooping", "attach, snooping device"),
     bytes("map.snooping", "map, snooping device"),
     bytes("unmap.snooping", "unmap, snooping device"),
@@ -179,6 +181,11 @@ pub const OPERATIONS: &[Operation] = &[
         name: "growth.bracket",
         title: "bracket, with mapped snooping attachments",
         axis: Axis::Attachments,
+    },
+    Operation {
+        name: "parallel",
+        title: "allocate and free 4 KiB at once, on CPUs",
+        axis: Axis::Cpus,
     },
     devices("links.load", "load the module, with devices"),
     devices("links.add", "add a device, with devices"),

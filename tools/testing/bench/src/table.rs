@@ -109,7 +109,7 @@ pub fn label(axis: Axis, at: u64) -> String {
     match axis {
         Axis::Bytes if at >= 1 << 20 => format!("{} MiB", at >> 20),
         Axis::Bytes => format!("{} KiB", at >> 10),
-        Axis::Buffers | Axis::Attachments | Axis::Devices => at.to_string(),
+        Axis::Buffers | Axis::Attachments | Axis::Cpus | Axis::Devices => at.to_string(),
     }
 }
 

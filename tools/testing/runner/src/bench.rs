@@ -36,16 +36,23 @@ pub fn groups() -> Vec<Group> {
 }
 
 fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
-    let heaps = format!(
-        "insmod $DMABUF_COHERENCY_KO && modprobe dmabuf_importer && \
-         exec /{BENCH} --rounds 1 --size 4K --size 1M --json{}",
-        HEAPS.map(|heap| format!(" --heap {heap}")).concat()
-    );
+    let on_heaps = |what: &str| {
+        format!(
+            "insmod $DMABUF_COHERENCY_KO && modprobe dmabuf_importer && \
+             exec /{BENCH} --rounds 1 {what} --json{}",
+            HEAPS.map(|heap| format!(" --heap {heap}")).concat()
+        )
+    };
+    let heaps = on_heaps("--size 4K --size 1M");
     let links = format!("exec /{BENCH} --devices 2 --json");
     let missing = |report: &Report| missing(report, arch);
     let mut cases = judged(kits, &Boot::new(arch, heaps), "bench.complete", missing)?;
+    let boot = Boot::new(arch, on_heaps("--parallel"));
+    let missing = |report: &Report| missing_of(report, Axis::Cpus, &HEAPS);
+    cases.extend(judged(kits, &boot, "bench.parallel", missing)?);
+    let missing = |report: &Report| missing_of(report, Axis::Devices, &[LINKS]);
     let boot = Boot::new(arch, links);
-    cases.extend(judged(kits, &boot, "bench.links", missing_of_links)?);
+    cases.extend(judged(kits, &boot, "bench.links", missing)?);
     Ok(cases)
 }
 
@@ -81,7 +88,7 @@ fn missing(report: &Report, arch: Arch) -> Vec<String> {
     for heap in HEAPS {
         for operation in OPERATIONS
             .iter()
-            .filter(|operation| !is_of_links(operation))
+            .filter(|operation| !OWN_GUESTS.contains(&operation.axis))
         {
             if is_measured(report, operation, heap) == is_refused(arch, heap, operation.name) {
                 missing.push(format!("{} on {heap}", operation.name));
@@ -91,15 +98,16 @@ fn missing(report: &Report, arch: Arch) -> Vec<String> {
     missing
 }
 
-/// The same for links, which are measured in guests of their own.
-fn missing_of_links(report: &Report) -> Vec<String> {
-    let operations = OPERATIONS.iter().filter(|operation| is_of_links(operation));
-    let missing = operations.filter(|operation| !is_measured(report, operation, LINKS));
-    missing.map(|operation| operation.name.to_owned()).collect()
-}
+/// What is measured in guests of its own.
+const OWN_GUESTS: [Axis; 2] = [Axis::Cpus, Axis::Devices];
 
-fn is_of_links(operation: &Operation) -> bool {
-    operation.axis == Axis::Devices
+/// The same for operations that are measured against `axis`.
+fn missing_of(report: &Report, axis: Axis, heaps: &[&str]) -> Vec<String> {
+    let operations = OPERATIONS.iter().filter(|operation| operation.axis == axis);
+    let each = operations.flat_map(|operation| heaps.iter().map(move |heap| (operation, heap)));
+    each.filter(|(operation, heap)| !is_measured(report, operation, heap))
+        .map(|(operation, heap)| format!("{} on {heap}", operation.name))
+        .collect()
 }
 
 fn is_measured(report: &Report, operation: &Operation, heap: &str) -> bool {

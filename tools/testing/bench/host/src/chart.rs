@@ -174,6 +174,7 @@ impl Chart<'_> {
             Axis::Bytes => (16.0, "size of the buffer"),
             Axis::Buffers => (10.0, "live buffers"),
             Axis::Attachments => (10.0, "attachments"),
+            Axis::Cpus => (2.0, "CPUs"),
             Axis::Devices => (10.0, "devices with links"),
         };
         let across = Scale::new(rows.iter().map(|row| row.at as f64), LEFT, RIGHT);

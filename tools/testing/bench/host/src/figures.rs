@@ -39,6 +39,7 @@ const DOCUMENTED: [Documented; 3] = [
             ("growth.attach", false),
             ("growth.map", false),
             ("growth.bracket", false),
+            ("parallel", false),
             ("map.snooping", false),
         ],
     },

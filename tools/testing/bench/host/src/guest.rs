@@ -31,6 +31,7 @@ impl Kit {
 pub struct Job {
     /// What the shell does first.
     before: &'static str,
+    smp: u32,
     mem: &'static str,
     append: &'static str,
     arguments: &'static [&'static str],
@@ -39,20 +40,29 @@ pub struct Job {
 const LOAD: &str = "modprobe dmabuf_coherency && modprobe dmabuf_importer &&";
 
 /// The guests of a whole run: one with plenty of memory; a small one, which is
-/// filled soon, and has no memory that only the contiguous heaps could use; and
-/// one for each number of devices with links.
-pub const JOBS: [Job; 6] = [
+/// filled soon, and has no memory that only the contiguous heaps could use; one with
+/// several CPUs; and one for each number of devices with links.
+pub const JOBS: [Job; 7] = [
     Job {
         before: LOAD,
+        smp: 1,
         mem: "2G",
         append: "cma=512M",
         arguments: &[],
     },
     Job {
         before: LOAD,
+        smp: 1,
         mem: "384M",
         append: "cma=0",
         arguments: &["--scattered", "--size=64K", "--size=1M", "--size=8M"],
+    },
+    Job {
+        before: LOAD,
+        smp: 4,
+        mem: "2G",
+        append: "cma=512M",
+        arguments: &["--parallel"],
     },
     links(&["--devices=1"]),
     links(&["--devices=10"]),
@@ -63,6 +73,7 @@ pub const JOBS: [Job; 6] = [
 const fn links(arguments: &'static [&'static str]) -> Job {
     Job {
         before: "",
+        smp: 1,
         mem: "2G",
         append: "",
         arguments,
@@ -83,7 +94,7 @@ impl Job {
         );
         let outcome = Guest::new(&kit.image)
             .command(["sh", "-c", &script])
-            .smp(1)
+            .smp(self.smp)
             .mem(self.mem)
             .append(self.append)
             .qemu(["-icount", "shift=0,sleep=off"])
