@@ -314,6 +314,9 @@ impl Pool {
         }
         let home = Bin::home(&bin);
         bins.insert(node);
+        drop(bins);
+        // The thread looks at it from time to time from now on.
+        self.shared.ring();
         Ok(home)
     }
 }

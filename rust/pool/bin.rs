@@ -7,6 +7,7 @@ use crate::{
         memcg,
         page::{
             Blocks,
+            Caching,
             Home,
             Keeper,
             Kind,
@@ -32,7 +33,11 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sizes::SZ_16K,
+    sizes::{
+        SZ_128K,
+        SZ_16K,
+        SZ_32K, //
+    },
     sync::{
         atomic::{
             Atomic,
@@ -52,6 +57,16 @@ const ZERO_PAGES: usize = if PAGE_SIZE < SZ_16K {
 
 /// How many blocks a spinlock is held for when a buffer leaves them.
 const BATCH: usize = 32;
+
+/// How much dirty memory the thread is woken for, in bytes. To wake it takes as long as to zero
+/// this much. Less than that is zeroed by the task that needs it, or by the thread when it next
+/// looks at what is idle. Write-combining memory takes several times as long to zero.
+const fn worth_waking(caching: Caching) -> usize {
+    match caching {
+        Caching::WriteBack => SZ_128K,
+        Caching::WriteCombining => SZ_32K,
+    }
+}
 
 /// What is kept for one cgroup.
 #[pin_data(PinnedDrop)]
@@ -88,11 +103,6 @@ impl Bin {
         self.buffers.load(Relaxed) == 0 && self.reclaimable() == 0
     }
 
-    /// Whether there will be something to give back later: blocks, or the bin itself.
-    pub(super) fn will_be_idle(&self) -> bool {
-        self.buffers.load(Relaxed) == 0 || self.reclaimable() > 0
-    }
-
     /// Takes a block of this size, and says how many of its pages are clean, from the first on.
     pub(super) fn take(&self, nr_pages: usize, kind: Kind) -> Option<(PageBlock, usize)> {
         let taken = self.stock.lock().take(nr_pages, kind)?;
@@ -102,7 +112,7 @@ impl Bin {
     }
 
     pub(super) fn is_dirty(&self) -> bool {
-        self.stock.lock().dirty_blocks > 0
+        self.stock.lock().dirty > 0
     }
 
     /// Zeroes the next pages of a dirty block. The block stays in the stock between two calls. So
@@ -122,7 +132,7 @@ impl Bin {
         match zero(&mut block, done..end) {
             Ok(()) if end < block.nr_pages() => stock.current = Some((block, end)),
             Ok(()) => {
-                stock.dirty_blocks -= 1;
+                stock.dirty -= block.nr_pages();
                 stock.push(block, State::Clean);
             }
             Err(_) => {
@@ -159,26 +169,26 @@ impl Keeper for Bin {
                 && block.memcg() == self.id
                 && self.shared.count(block)
         });
-        if blocks.is_empty() {
-            return;
-        }
+        let mut is_worth_waking = false;
 
         while !blocks.is_empty() {
             let mut stock = self.stock.lock();
 
             for _ in 0..BATCH {
                 let Some(block) = blocks.pop() else { break };
+                let worth = worth_waking(block.caching()) >> PAGE_SHIFT;
+
                 stock.add(block, State::Dirty);
+                is_worth_waking |= stock.dirty >= worth;
             }
         }
-        self.shared.ring();
+        if is_worth_waking {
+            self.shared.ring();
+        }
     }
 
     fn left(&self) {
-        if self.buffers.fetch_sub(1, Relaxed) == 1 {
-            // The bin may go soon.
-            self.shared.ring();
-        }
+        self.buffers.fetch_sub(1, Relaxed);
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     low_limit: usize,
     /// How many pages there are of each kind.
     pub(super) pages: PerKind<Atomic<usize>>,
-    /// Whether something has become dirty since the thread looked.
+    /// Whether there has been something to do since the thread looked.
     #[pin]
     work: SpinLock<bool>,
     #[pin]

@@ -39,8 +39,8 @@ pub(super) struct Stock {
     pub(super) least: usize,
     /// How many pages are to be given back, because they have been idle.
     pub(super) excess: usize,
-    /// How many blocks are dirty, the current one included.
-    pub(super) dirty_blocks: usize,
+    /// How many of the pages are in dirty blocks, the current one included.
+    pub(super) dirty: usize,
     /// The block that is being zeroed, and how many of its pages have been zeroed.
     pub(super) current: Option<(PageBlock, usize)>,
 }
@@ -83,7 +83,7 @@ impl Stock {
             pages: 0,
             least: 0,
             excess: 0,
-            dirty_blocks: 0,
+            dirty: 0,
             current: None,
         }
     }
@@ -91,7 +91,9 @@ impl Stock {
     /// Adds a block that is from the page allocator, and no larger than the largest.
     pub(super) fn add(&mut self, block: PageBlock, state: State) {
         self.pages += block.nr_pages();
-        self.dirty_blocks += usize::from(state == State::Dirty);
+        if state == State::Dirty {
+            self.dirty += block.nr_pages();
+        }
         self.push(block, state);
     }
 
@@ -151,7 +153,7 @@ impl Stock {
         self.least = self.least.min(self.pages);
         match state {
             State::Clean => block.set_reclaimable(false),
-            State::Dirty => self.dirty_blocks -= 1,
+            State::Dirty => self.dirty -= block.nr_pages(),
         }
     }
 

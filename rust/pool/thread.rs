@@ -89,10 +89,11 @@ impl kthread::Run for Pool {
                 looked = Instant::now();
             }
             if !self.zero_some() {
-                // CAST: It is a few seconds.
-                self.shared.wait(match self.find(Bin::will_be_idle) {
-                    Some(_) => msecs_to_jiffies(IDLE.as_millis() as Msecs),
-                    None => Jiffies::MAX,
+                self.shared.wait(if self.bins.lock().is_empty() {
+                    Jiffies::MAX
+                } else {
+                    // CAST: It is a few seconds.
+                    msecs_to_jiffies(IDLE.as_millis() as Msecs)
                 });
                 fsleep(GATHER);
             }
