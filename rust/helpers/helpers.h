@@ -62,7 +62,8 @@ void *dmacoh_page_address(const struct page *page);
 unsigned long dmacoh_page_to_pfn(const struct page *page);
 struct page *dmacoh_virt_to_page(const void *addr);
 void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr);
-void dmacoh_sg_fill(struct sg_table *table, const void *block, size_t stride);
+int dmacoh_sg_make(struct sg_table *table, struct scatterlist *own,
+		   const void *block, size_t stride, unsigned int count);
 int dmacoh_dma_buf_wait_fences(struct dma_buf *buf, bool write);
 bool dmacoh_sysfs_has(struct kobject *kobj, const char *name);
 void dmacoh_sysfs_attr_init(struct attribute *attr);

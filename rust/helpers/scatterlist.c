@@ -5,19 +5,35 @@
 #include "helpers.h"
 
 /*
- * Fills a new table with blocks that lie @stride bytes apart. Each begins with its
- * first page and the number of pages: see `Segment` in scatterlist.rs.
+ * Makes a table of @count blocks that lie @stride bytes apart. Each begins with its
+ * first page and the number of pages: see `Segment` in scatterlist.rs. A table of
+ * one entry has @own for it, and need not be freed.
  */
-void dmacoh_sg_fill(struct sg_table *table, const void *block, size_t stride)
+int dmacoh_sg_make(struct sg_table *table, struct scatterlist *own,
+		   const void *block, size_t stride, unsigned int count)
 {
 	const struct {
 		struct page *page;
 		unsigned long nr_pages;
 	} *segment;
-	struct scatterlist *sg = table->sgl;
-	unsigned int left;
+	struct scatterlist *sg;
+	int err;
 
-	for (left = table->orig_nents; left; left--) {
+	if (count == 1) {
+		*own = (struct scatterlist){};
+		sg_init_marker(own, 1);
+		*table = (struct sg_table){
+			.sgl = own,
+			.nents = 1,
+			.orig_nents = 1,
+		};
+	} else {
+		err = sg_alloc_table(table, count, GFP_KERNEL);
+		if (err)
+			return err;
+	}
+
+	for (sg = table->sgl; count; count--) {
 		segment = block;
 		if (unlikely(sg_is_chain(sg)))
 			sg = sg_chain_ptr(sg);
@@ -26,4 +42,5 @@ void dmacoh_sg_fill(struct sg_table *table, const void *block, size_t stride)
 		block += stride;
 		sg++;
 	}
+	return 0;
 }

@@ -84,7 +84,8 @@ use kernel::{
             ARef,
             AlwaysRefCounted, //
         },
-        Arc, //
+        Arc,
+        UniqueArc, //
     },
     types::{
         ForeignOwnable,
@@ -597,20 +598,22 @@ impl<T: Exporter> Ops<T> {
 
             // From here on brackets wait. The exporter may open one, so none of its code is called.
             let private = buf.private();
-            let change = maintained.then(|| private.get_ref().maintained.change());
+            let mut change = maintained.then(|| private.get_ref().maintained.change());
             // SAFETY: Importers undo their mappings before they detach, and keep the device bound
             // until then. `direction()` gives no `None`.
             let mapped = unsafe { MappedTable::new(dev, pages, dir, attrs) }?;
-            let mut change = change.and_then(|change| change.if_needed(&mapped));
-            // If this fails, what was mapped is undone before brackets go on.
-            let table = Arc::new(
-                Table {
-                    mapped,
-                    is_maintained: change.is_some(),
-                },
+            let mut table = UniqueArc::pin_init(
+                try_pin_init!(Table {
+                    mapped <- mapped,
+                    is_maintained: false,
+                }? Error),
                 GFP_KERNEL,
             )?;
 
+            change = change.and_then(|change| change.if_needed(&table.mapped));
+            *table.as_mut().project().is_maintained = change.is_some();
+            // If there is no room for it on the list, it is unmapped before brackets go on.
+            let table: Arc<Table> = table.into();
             if let Some(change) = &mut change {
                 change.add(table.clone())?;
             }

@@ -23,9 +23,11 @@ use crate::{
         }, //
     }, //
 };
-use core::ops::Range;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
-    device::Device,
     dma::DataDirection,
     error::to_result,
     page::{
@@ -34,18 +36,23 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::Arc,
     types::Opaque, //
 };
 
 /// A `struct sg_table` that owns its entries, not the pages they name.
-#[repr(transparent)]
-struct RawTable(Opaque<bindings::sg_table>);
+///
+/// Most buffers need a single entry. That is a part of this, and takes no memory of its own.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+struct RawTable {
+    #[pin]
+    table: Opaque<bindings::sg_table>,
+    #[pin]
+    own: Opaque<bindings::scatterlist>,
+}
 
-/// Contiguous pages, as `dmacoh_sg_fill()` reads them.
+/// Contiguous pages, as `dmacoh_sg_make()` reads them.
 #[repr(C)]
 struct Segment {
     page: *mut bindings::page,
@@ -125,50 +132,70 @@ impl<'a> Limits<'a> {
 
 impl RawTable {
     /// Makes a table of all `pages`, with segments that the device takes. May sleep.
-    fn new(limits: &Limits<'_>, pages: &Pages) -> Result<Self> {
-        if limits.take_all(pages) {
-            // CAST: A `PageBlock` begins with a `Segment`.
-            let blocks = pages.blocks().as_ptr().cast();
+    fn new<'a>(limits: &'a Limits<'_>, pages: &'a Pages) -> impl PinInit<Self, Error> + 'a {
+        let init = move |slot: *mut Self| {
+            if limits.take_all(pages) {
+                // CAST: A `PageBlock` begins with a `Segment`.
+                let blocks = pages.blocks().as_ptr().cast();
 
-            // SAFETY: These are valid blocks, which the device takes as they are.
-            unsafe { Self::filled(blocks, size_of::<PageBlock>(), pages.blocks().len()) }
-        } else {
-            let mut segments = KVVec::new();
-            for block in pages.blocks() {
-                for segment in limits.segments(block) {
-                    segments.push(segment, GFP_KERNEL | __GFP_NOWARN)?;
+                // SAFETY: These are valid blocks, which the device takes as they are. The slot is
+                // valid for writing.
+                unsafe { Self::make(slot, blocks, size_of::<PageBlock>(), pages.blocks().len()) }
+            } else {
+                let mut segments = KVVec::new();
+                for block in pages.blocks() {
+                    for segment in limits.segments(block) {
+                        segments.push(segment, GFP_KERNEL | __GFP_NOWARN)?;
+                    }
+                }
+
+                // SAFETY: These are pieces of valid blocks. The slot is valid for writing.
+                unsafe {
+                    Self::make(
+                        slot,
+                        segments.as_ptr(),
+                        size_of::<Segment>(),
+                        segments.len(),
+                    )
                 }
             }
+        };
 
-            // SAFETY: These are pieces of valid blocks.
-            unsafe { Self::filled(segments.as_ptr(), size_of::<Segment>(), segments.len()) }
-        }
+        // SAFETY: `make()` initialises the slot, or fails. The slot is pinned.
+        unsafe { pin_init::pin_init_from_closure(init) }
     }
 
     /// Makes a table of `count` blocks, each `stride` bytes behind the other.
     ///
     /// # Safety
     ///
-    /// The blocks must be valid for reading, their pages valid, and none larger than what a
-    /// segment can be.
-    unsafe fn filled(blocks: *const Segment, stride: usize, count: usize) -> Result<Self> {
-        let table = Opaque::zeroed();
-
-        // SAFETY: `table` is valid for writing; an empty table is refused by the C side.
+    /// - `slot` must be valid for writing. If this succeeds, what it points to must stay there.
+    /// - The blocks must be valid for reading, their pages valid, and none larger than what a
+    ///   segment can be.
+    unsafe fn make(slot: *mut Self, blocks: *const Segment, stride: usize, count: usize) -> Result {
+        // SAFETY: The slot is valid. The caller promises the rest. The C side refuses an empty table.
         to_result(unsafe {
-            bindings::sg_alloc_table(table.get(), count.try_into()?, bindings::GFP_KERNEL)
-        })?;
-        // SAFETY: The table has just been made, with `count` entries. The caller promises the rest.
-        unsafe { bindings::dmacoh_sg_fill(table.get(), blocks.cast(), stride) };
-
-        Ok(Self(table))
+            bindings::dmacoh_sg_make(
+                Opaque::cast_into(&raw const (*slot).table),
+                Opaque::cast_into(&raw const (*slot).own),
+                blocks.cast(),
+                stride,
+                count.try_into()?,
+            )
+        })
     }
 }
 
-impl Drop for RawTable {
-    fn drop(&mut self) {
-        // SAFETY: The table was initialised by `sg_alloc_table()`.
-        unsafe { bindings::sg_free_table(self.0.get()) };
+#[pinned_drop]
+impl PinnedDrop for RawTable {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: The table was made by `dmacoh_sg_make()`, which allocates entries if it does not
+        // use the one that is here.
+        unsafe {
+            if (*self.table.get()).sgl != self.own.get() {
+                bindings::sg_free_table(self.table.get());
+            }
+        }
     }
 }
 
@@ -180,7 +207,7 @@ impl Drop for RawTable {
 /// # Invariants
 ///
 /// - `table` is mapped for `dev` in direction `dir` with attributes `attrs`.
-/// - `dev` stays able to do DMA until `self` is dropped.
+/// - `dev` is a device that stays able to do DMA until `self` is dropped.
 ///
 /// The table comes first, so that the address which the importer gets is that of the whole.
 ///
@@ -206,6 +233,7 @@ impl Drop for RawTable {
 ///     let from = DataDirection::FromDevice;
 ///     // SAFETY: The device stays bound until this returns, and the table goes before.
 ///     let table = unsafe { MappedTable::new(dev.into(), pages, from, Attrs::NONE) }?;
+///     let table = KBox::pin_init(table, GFP_KERNEL)?;
 ///
 ///     if table.needs_sync() {
 ///         table.sync_for_device(&(0..table.size()));
@@ -218,11 +246,13 @@ impl Drop for RawTable {
 ///     Ok(())
 /// }
 /// ```
+#[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct MappedTable {
     // The drop order matters: first `drop()` unmaps, then the table, then the pages go.
+    #[pin]
     table: RawTable,
-    dev: ARef<Device>,
+    dev: NonNull<bindings::device>,
     dir: DataDirection,
     attrs: Attrs,
     /// Whether bounce buffers stand between the device and some of the memory. That does not
@@ -258,12 +288,12 @@ impl MappedTable {
     ///
     /// - `dir` must not be [`DataDirection::None`].
     /// - `dev` must stay able to do DMA until the return value is dropped.
-    pub(crate) unsafe fn new(
-        dev: DmaDevice<'_>,
+    pub(crate) unsafe fn new<'a>(
+        dev: DmaDevice<'a>,
         pages: Arc<Pages>,
         dir: DataDirection,
         attrs: Attrs,
-    ) -> Result<Self> {
+    ) -> Result<impl PinInit<Self, Error> + 'a> {
         if !dev.has_dma_mask() {
             return Err(eopnotsupp());
         }
@@ -274,23 +304,29 @@ impl MappedTable {
         if limits.bounced.is_some() && !dev.can_bounce() {
             return Err(EIO);
         }
-        let table = RawTable::new(&limits, &pages)?;
 
-        // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
-        to_result(unsafe {
-            bindings::dma_map_sgtable(dev.as_raw(), table.0.get(), dir.into(), attrs.as_raw())
-        })?;
-
-        // INVARIANT: The table has just been mapped in this way; the caller promises the rest.
-        Ok(Self {
-            table,
-            dev: (&*dev).into(),
+        // INVARIANT: The table is mapped in this way; the caller promises the rest.
+        Ok(try_pin_init!(Self {
+            table <- RawTable::new(&limits, &pages),
+            // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
+            _: {
+                to_result(unsafe {
+                    bindings::dma_map_sgtable(
+                        dev.as_raw(),
+                        table.table.get(),
+                        dir.into(),
+                        attrs.as_raw(),
+                    )
+                })?
+            },
             dir,
             attrs,
             bounces: limits.bounced.is_some(),
             snoops: dev.is_dma_coherent(),
+            // SAFETY: A device has an address.
+            dev: unsafe { NonNull::new_unchecked(dev.as_raw()) },
             pages,
-        })
+        }? Error))
     }
 }
 
@@ -337,26 +373,26 @@ impl MappedTable {
             return false;
         }
         // SAFETY: The device is valid.
-        unsafe { bindings::dmacoh_dma_dev_need_sync(self.dev.as_raw()) }
+        unsafe { bindings::dmacoh_dma_dev_need_sync(self.dev.as_ptr()) }
     }
 
     /// Makes what the device has written to a part of the memory visible to the CPU, if
     /// [`Self::needs_sync`]. The part is in bytes from the beginning of all pages.
     #[inline]
     pub(crate) fn sync_for_cpu(&self, part: &Range<usize>) {
-        let table = self.table.0.get();
+        let table = self.table.table.get();
 
         if !self.is_all(part) {
             // SAFETY: By the type invariants the table is mapped for this device and direction.
             self.pieces(part, |addr, size| unsafe {
-                bindings::__dma_sync_single_for_cpu(self.dev.as_raw(), addr, size, self.dir.into())
+                bindings::__dma_sync_single_for_cpu(self.dev.as_ptr(), addr, size, self.dir.into())
             });
             return;
         }
         // SAFETY: As above.
         unsafe {
             bindings::__dma_sync_sg_for_cpu(
-                self.dev.as_raw(),
+                self.dev.as_ptr(),
                 (*table).sgl,
                 // CAST: As `dma_sync_sgtable_for_cpu()` does, which asks once more if it has to.
                 (*table).orig_nents as c_int,
@@ -369,13 +405,13 @@ impl MappedTable {
     /// [`Self::sync_for_cpu`] does for what the device has written.
     #[inline]
     pub(crate) fn sync_for_device(&self, part: &Range<usize>) {
-        let table = self.table.0.get();
+        let table = self.table.table.get();
 
         if !self.is_all(part) {
             // SAFETY: As above.
             self.pieces(part, |addr, size| unsafe {
                 bindings::__dma_sync_single_for_device(
-                    self.dev.as_raw(),
+                    self.dev.as_ptr(),
                     addr,
                     size,
                     self.dir.into(),
@@ -386,7 +422,7 @@ impl MappedTable {
         // SAFETY: As above.
         unsafe {
             bindings::__dma_sync_sg_for_device(
-                self.dev.as_raw(),
+                self.dev.as_ptr(),
                 (*table).sgl,
                 // CAST: As above.
                 (*table).orig_nents as c_int,
@@ -402,7 +438,7 @@ impl MappedTable {
     /// Calls `sync` with the DMA address and the size of each piece of `part` that is contiguous
     /// both in memory and for the device. Each entry before `part` costs a few instructions.
     fn pieces(&self, part: &Range<usize>, sync: impl Fn(bindings::dma_addr_t, usize)) {
-        let table = self.table.0.get();
+        let table = self.table.table.get();
         // One segment of the device consists of one entry of the memory or several, in their order.
         //
         // SAFETY: The table is valid, and has an entry.
@@ -440,13 +476,14 @@ impl MappedTable {
     }
 }
 
-impl Drop for MappedTable {
-    fn drop(&mut self) {
+#[pinned_drop]
+impl PinnedDrop for MappedTable {
+    fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the type invariants the table is mapped with just these arguments.
         unsafe {
             bindings::dma_unmap_sgtable(
-                self.dev.as_raw(),
-                self.table.0.get(),
+                self.dev.as_ptr(),
+                self.table.table.get(),
                 self.dir.into(),
                 self.attrs.as_raw(),
             )

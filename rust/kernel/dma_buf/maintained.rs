@@ -28,8 +28,10 @@ use kernel::{
 /// A mapped table, as the importer of a dma-buf gets it.
 ///
 /// The table comes first, so that the address which the importer gets is that of the whole.
+#[pin_data]
 #[repr(C)]
 pub(crate) struct Table {
+    #[pin]
     pub(crate) mapped: MappedTable,
     /// Whether it is to be listed.
     pub(crate) is_maintained: bool,

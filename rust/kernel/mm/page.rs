@@ -184,7 +184,7 @@ enum Origin {
 /// - `cma` is the contiguous memory area that they are from, if they are from one.
 /// - The direct mapping of the pages is write-back if `kind` says so.
 ///
-/// The first two fields are what `dmacoh_sg_fill()` reads. The structure is small, so that a
+/// The first two fields are what `dmacoh_sg_make()` reads. The structure is small, so that a
 /// move takes few registers.
 ///
 /// # Examples

@@ -16,6 +16,9 @@ use kernel::{
     sync::Arc, //
 };
 
-fn table(dev: DmaDevice<'_>, pages: Arc<Pages>) -> Result<MappedTable> {
-    MappedTable::new(dev, pages, DataDirection::Bidirectional, Attrs::NONE)
+fn table(dev: DmaDevice<'_>, pages: Arc<Pages>) -> Result<Pin<KBox<MappedTable>>> {
+    KBox::pin_init(
+        MappedTable::new(dev, pages, DataDirection::Bidirectional, Attrs::NONE)?,
+        GFP_KERNEL,
+    )
 }

@@ -4,7 +4,10 @@
 mod tests {
     use super::*;
     use crate::{
-        device::Bound,
+        device::{
+            Bound,
+            Device, //
+        },
         faux,
         mm::page::{
             Caching,
@@ -44,9 +47,11 @@ mod tests {
         Ok(registration)
     }
 
-    fn map(dev: &faux::Registration, pages: Arc<Pages>) -> Result<MappedTable> {
+    fn map(dev: &faux::Registration, pages: Arc<Pages>) -> Result<Pin<KBox<MappedTable>>> {
         // SAFETY: The device outlives the table in these tests.
-        unsafe { MappedTable::new(bound(dev).into(), pages, BOTH, Attrs::NONE) }
+        let table = unsafe { MappedTable::new(bound(dev).into(), pages, BOTH, Attrs::NONE) }?;
+
+        KBox::pin_init(table, GFP_KERNEL)
     }
 
     #[test]
@@ -77,7 +82,7 @@ mod tests {
         });
         // SAFETY: The table is mapped.
         unsafe {
-            let raw = table.table.0.get();
+            let raw = table.table.table.get();
             let mut entry = (*raw).sgl;
             for _ in 0..(*raw).nents {
                 size += bindings::sg_dma_len(entry) as usize;
@@ -87,6 +92,19 @@ mod tests {
         assert_eq!(size, table.size());
         table.sync_for_cpu(&(0..table.size()));
         table.sync_for_device(&(PAGE_SIZE / 2..PAGE_SIZE + 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_single_entry_takes_no_memory() -> Result {
+        let dev = device(c"kunit_single")?;
+        let is_own = |table: &RawTable| {
+            // SAFETY: The table is mapped.
+            core::ptr::eq(unsafe { (*table.table.get()).sgl }, table.own.get())
+        };
+
+        assert!(is_own(&map(&dev, pages(&[4])?)?.table));
+        assert!(!is_own(&map(&dev, pages(&[4, 1])?)?.table));
         Ok(())
     }
 
@@ -101,7 +119,7 @@ mod tests {
 
         let table = map(&dev, pages(&[4, 1])?)?;
         // SAFETY: The table is mapped.
-        let entries = unsafe { (*table.table.0.get()).orig_nents };
+        let entries = unsafe { (*table.table.table.get()).orig_nents };
         drop(table);
         // SAFETY: As above.
         unsafe { (*raw).dma_parms = core::ptr::null_mut() };
