@@ -103,8 +103,10 @@ impl Stock {
         if self.pages < nr_pages {
             return None;
         }
-        if let Some(block) = self.take_from(State::Clean, nr_pages, kind) {
-            return Some((block, nr_pages));
+        if self.pages - self.dirty >= nr_pages {
+            if let Some(block) = self.take_from(State::Clean, nr_pages, kind) {
+                return Some((block, nr_pages));
+            }
         }
 
         let fits = |block: &PageBlock| block.nr_pages() == nr_pages && block.kind() == Some(kind);
