@@ -127,7 +127,9 @@ impl Importer for Camera {
         let small = control.alloc(1).context("allocating a page")?;
         self.video.request_buffers(1)?;
         let queued = Queued(self, &small);
-        let seen = self.video.queue_as(0, &small, self.format.size);
+        // A frame may fit in a page, if pages are large.
+        let too_much = self.format.size.max(small.size() as u32 + 1);
+        let seen = self.video.queue_as(0, &small, too_much);
         drop(queued);
         let lost = seen.is_err() && small.references()? > 1;
         if lost {

@@ -179,7 +179,10 @@ fn swapped(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     options.need_system_region()?;
     let heap = options.heap()?;
-    let wanted = 64 << 20;
+    // More than what the kernel keeps for itself, which is more with large pages.
+    let wanted = (meminfo("MemTotal")? / 8)
+        .max(64 << 20)
+        .next_multiple_of(page_size() as u64);
     // Gone after all that may be in it.
     let _swap = Swap::new(meminfo("MemTotal")? / 2)?;
     // All but a part of what is wanted.
