@@ -58,13 +58,7 @@ const USUAL: [&str; 25] = [
 
 /// Parts of the names of those that run only where they are named: they fetch or build other kernels,
 /// systems, emulators or clients than ours, and take a quarter of an hour each for it.
-const NAMED: [&str; 5] = [
-    "-debian",
-    "every-heap",
-    "configs",
-    "packages",
-    "patched",
-];
+const NAMED: [&str; 5] = ["-debian", "every-heap", "configs", "packages", "patched"];
 
 fn is_usual(group: &Group) -> bool {
     USUAL.contains(&group.name.as_str())

@@ -339,6 +339,10 @@ const ANY_HEAP: &[&str] = &[
     "fence.before_maintenance",
 ];
 
+/// Swap, so that memory under pressure goes somewhere.
+const SWAP: &str = "modprobe zram && echo 256M >/sys/block/zram0/disksize && \
+                    mkswap /dev/zram0 >/dev/null && swapon /dev/zram0";
+
 /// A guest in which CPUs meet, for random sequences. It also has a converter of video, which a
 /// frame does not take long.
 pub fn crowded(arch: Arch, arguments: &str) -> Boot {
@@ -346,7 +350,10 @@ pub fn crowded(arch: Arch, arguments: &str) -> Boot {
     Boot {
         smp: 4,
         mem: 1 << 10,
-        script: format!("modprobe vim2m default_transtime=1 && {}", boot.script),
+        script: format!(
+            "{SWAP} && modprobe vim2m default_transtime=1 && {}",
+            boot.script
+        ),
         ..boot
     }
 }

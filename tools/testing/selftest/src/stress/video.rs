@@ -20,8 +20,9 @@ use v4l2::{PixelFormat, Video, fourcc};
 /// As many devices may a worker have buffers queued for.
 const MAX_STREAMS: usize = 3;
 
-/// The width of what is converted, of 2 bytes per pixel.
-const WIDTH: usize = 64;
+/// How wide frames can be that are converted, of 2 bytes per pixel, and how high at most.
+const WIDTHS: [u32; 4] = [64, 128, 256, 512];
+const HIGHEST: u32 = 480;
 
 /// Buffers that a device holds, and has not been let loose on.
 pub struct Stream {
@@ -180,10 +181,13 @@ impl State {
             return Ok(None);
         };
         let input = output.input()?;
-        let height = action.pages * page_size() / (2 * WIDTH);
-        let set = |video: &Video| video.set_format(WIDTH as u32, height as u32, fourcc(b"RGBP"));
-        let (format, other) = (set(&output)?, set(&input)?);
         let size = (action.pages * page_size()) as u32;
+        let shape = WIDTHS.map(|width| (width, size / (2 * width)));
+        let Some((width, height)) = shape.into_iter().find(|(_, height)| *height <= HIGHEST) else {
+            return Ok(None);
+        };
+        let set = |video: &Video| video.set_format(width, height, fourcc(b"RGBP"));
+        let (format, other) = (set(&output)?, set(&input)?);
         ensure!(
             (format.size, other.size) == (size, size) && format.fourcc == other.fourcc,
             "expected a converter of {size} bytes, got {other:?} to {format:?}"

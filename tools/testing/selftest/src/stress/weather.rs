@@ -11,6 +11,7 @@ use crate::expect::{Skip, expect_errno, outcome};
 use crate::heap::Heap;
 use crate::heap_files::Files;
 use crate::hotplug::{Binding, bindings, expect_back, linked, on_pci, rescan_pci};
+use crate::mapping::page_size;
 use crate::memory::eventually;
 use crate::options::is_ours;
 use crate::process::Helper;
@@ -44,16 +45,18 @@ enum Change {
     BadRules,
     Limit,
     Pressure,
+    Groups,
     Reclaim,
 }
 
-const CHANGES: [Change; 7] = [
+const CHANGES: [Change; 8] = [
     Change::Driver,
     Change::Pci,
     Change::GoodRules,
     Change::BadRules,
     Change::Limit,
     Change::Pressure,
+    Change::Groups,
     Change::Reclaim,
 ];
 
@@ -116,6 +119,7 @@ fn make(change: Change, rng: &mut Rng) -> Result<Outcome> {
         Change::BadRules => bad_rules(rng),
         Change::Limit => limit(rng),
         Change::Pressure => pressure(rng),
+        Change::Groups => groups(rng),
         Change::Reclaim => reclaim(),
     };
     match result {
@@ -217,6 +221,29 @@ fn pressure(rng: &mut Rng) -> Result<()> {
         status.success() || status.signal() == Some(Signal::KILL.as_raw()),
         "a process under pressure ended with {status}"
     );
+    Ok(())
+}
+
+/// Control groups come and go, some before the buffer that was allocated in them.
+fn groups(rng: &mut Rng) -> Result<()> {
+    const COUNT: usize = 25;
+    let heap = Heap::open(&our_heap(rng)?)?;
+    for _ in 0..COUNT {
+        let group = Group::new("memory")?;
+        let member = group.join()?;
+        let buffer = match heap.alloc(page_size() << rng.u32(..6)) {
+            Err(Errno::NOMEM) => None,
+            buffer => Some(buffer.context("allocating in a control group")?),
+        };
+        drop(member);
+        if rng.bool() {
+            drop(buffer);
+            drop(group);
+        } else {
+            drop(group);
+            drop(buffer);
+        }
+    }
     Ok(())
 }
 
