@@ -520,8 +520,8 @@ json() {
 		says out '"version":3}'
 		is "$(wc -l <"$tmp/out")" 1
 	done
-	is "$(/dmaheap --json alloc --heap system --size 5000)" \
-		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":8192},"version":3}'
+	is "$(/dmaheap --json alloc --heap system --size 64000)" \
+		'{"buffer":{"heap":"system","name":null,"read_only":false,"size":65536},"version":3}'
 }
 
 # What stands in a column of a table, for each node and heap.
