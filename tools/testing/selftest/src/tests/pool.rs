@@ -375,30 +375,31 @@ fn own_group(options: &Options) -> Result<()> {
 }
 
 fn short_group(options: &Options) -> Result<()> {
-    const LEN: u64 = 8 << 20;
+    // Each CPU holds back 64 pages of a group's limit, which may not be much of it.
+    let len = (8 << 20).max(512 * page_size() as u64);
     let files = charged_files(options)?;
     let group = Group::new("memory")?;
-    leave(&options.heap()?, LEN as usize)?;
-    leave_in(options, &group, LEN)?;
-    group.write("memory.max", &(LEN + LEN / 2).to_string())?;
+    leave(&options.heap()?, len as usize)?;
+    leave_in(options, &group, len)?;
+    group.write("memory.max", &(len + len / 2).to_string())?;
 
     // Small buffers are never taken from larger blocks, so that the kernel has to reclaim some.
     let helper = Helper::AllocateSmall {
         heap: options.heap.clone(),
-        len: LEN,
+        len,
         group: group.path().to_owned(),
     };
     let mut process = helper.spawn()?;
     let answer = process.answer()?;
     ensure!(
         answer == "success",
-        "{LEN} bytes in small buffers where {LEN} are kept and {} are the limit: expected success, got {answer}",
-        LEN + LEN / 2
+        "{len} bytes in small buffers where {len} are kept and {} are the limit: expected success, got {answer}",
+        len + len / 2
     );
     let kept = files.number("pool")? as u64;
     ensure!(
-        (LEN..=LEN + LEN / 2).contains(&kept),
-        "expected what the group had to go, and {LEN} bytes of others to stay: {kept} are kept"
+        (len..=len + len / 2).contains(&kept),
+        "expected what the group had to go, and {len} bytes of others to stay: {kept} are kept"
     );
     Ok(())
 }
