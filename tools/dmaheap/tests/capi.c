@@ -3,6 +3,9 @@
  * All of libdmaheap over a made-up tree: capi ROOT HANDLE... prints what it sees of
  * it, for capi.rs to compare with what the Rust library sees, and checks what fails.
  */
+#define _GNU_SOURCE	/* RTLD_NEXT */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <dmaheap.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -95,13 +98,70 @@ static void show_choice(const struct dmaheap_choice *choice)
 		printf("none: %s\n", dmaheap_error());
 }
 
-static void *another_thread(void *system)
+/*
+ * When what Rust keeps for a thread is gone already: there is no sentence, and all
+ * else works.
+ */
+static void at_the_end_of_a_thread(void *system)
 {
 	struct dmaheap_heap *heap;
+	int got = dmaheap_heap_new(system, "of-the-end", &heap);
 
+	expect(got == -ENOENT && !*dmaheap_error(), "a failure at the end of a thread", got);
+	OK(dmaheap_heap_new(system, "system", &heap));
+	dmaheap_heap_free(heap);
+}
+
+static void *another_thread(void *system)
+{
+	static pthread_key_t key;
+	struct dmaheap_heap *heap;
+
+	expect(!pthread_key_create(&key, at_the_end_of_a_thread), "a key", 0);
+	expect(!pthread_setspecific(key, system), "its value", 0);
 	expect(!*dmaheap_error(), "the sentence in a new thread", 0);
 	FAILS(dmaheap_heap_new(system, "of-the-thread", &heap), ENOENT, "of-the-thread");
 	return NULL;
+}
+
+static int closing_fails;
+
+/*
+ * In place of the C library's. Rust's own library takes a failure for a mistake of
+ * the program, and panics.
+ */
+int closedir(DIR *directory)
+{
+	int (*original)(DIR *) = dlsym(RTLD_NEXT, "closedir");
+	int got = original(directory);
+
+	if (!closing_fails)
+		return got;
+	errno = EIO;
+	return -1;
+}
+
+#define PANICS(call)	FAILS(call, ENOTRECOVERABLE, "a mistake in libdmaheap")
+
+/* No panic gets across the border, and all objects are as good as before. */
+static void panics(const struct dmaheap_system *system, struct dmaheap_device *device)
+{
+	struct dmaheap_choice *choice = (void *)1;
+	struct dmaheap_devices *devices = (void *)1;
+	struct dmaheap_device *another = (void *)1;
+	struct dmaheap_heaps *heaps = (void *)1;
+	struct dmaheap_heap *heap = (void *)1;
+
+	closing_fails = 1;
+	PANICS(dmaheap_heaps_new(system, &heaps));
+	PANICS(dmaheap_heap_new(system, "system", &heap));
+	PANICS(dmaheap_devices_new(system, &devices));
+	PANICS(dmaheap_device_new(system, "vivid.0", &another));
+	PANICS(dmaheap_choice_new(system, &device, 1, 0, 0, &choice));
+	expect(!heaps && !heap && !devices && !another && !choice, "the objects after a panic", 0);
+	closing_fails = 0;
+	OK(dmaheap_choice_new(system, &device, 1, 0, 0, &choice));
+	dmaheap_choice_free(choice);
 }
 
 static void bad_requests(const struct dmaheap_system *system, struct dmaheap_device *device)
@@ -210,6 +270,7 @@ int main(int argc, char **argv)
 		dmaheap_choice_free(choice);
 	}
 	bad_requests(system, devices[0]);
+	panics(system, devices[0]);
 	monitor();
 	FAILS(dmaheap_device_new(system, "of-the-first", devices + 7), ENOENT, "of-the-first");
 	expect(!pthread_create(&thread, NULL, another_thread, system), "a thread", 0);
