@@ -171,11 +171,21 @@ fn standard_output_may_be_full_closed_or_a_pipe_that_nobody_reads() {
         assert!(said.starts_with(sentence), "{said}");
         assert_eq!(said.is_empty(), sentence.is_empty(), "{said}");
     }
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$0\" --root \"$1\" list >&-"]);
-    shell.arg(env!("CARGO_BIN_EXE_dmaheap")).arg(tree.path(""));
-    let output = shell.output().unwrap();
-    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+    // In a session of its own it has no terminal either.
+    for closed in [
+        "exec \"$0\" --root \"$1\" list >&-",
+        "exec setsid -w \"$0\" --root \"$1\" list <&- >&- 2>&-",
+    ] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", closed]);
+        shell.arg(env!("CARGO_BIN_EXE_dmaheap")).arg(tree.path(""));
+        let output = shell.output().unwrap();
+        assert_eq!(
+            (output.status.code(), output.stderr),
+            (Some(0), Vec::new()),
+            "{closed}"
+        );
+    }
 }
 
 #[test]
@@ -409,6 +419,65 @@ fn a_kernel_without_heaps_is_told_so() {
         "{}",
         said.err
     );
+}
+
+/// That nothing is there to read is not said of the kernel.
+#[test]
+fn a_root_has_to_be_a_directory_with_sysfs_and_proc() {
+    let tree = machine();
+    for (root, problem) in [
+        ("nonesuch", "No such file or directory"),
+        (
+            "sys/module/dmabuf_coherency/parameters/links",
+            "it is no directory",
+        ),
+    ] {
+        let said = dmaheap(&tree.path(root), &["list"]);
+        assert_eq!((said.status, said.out.as_str()), (2, ""), "{root}");
+        assert!(
+            said.err.contains("for '--root <DIRECTORY>'"),
+            "{}",
+            said.err
+        );
+        assert!(said.err.contains(problem), "{}", said.err);
+    }
+    // The files of a container that does not run.
+    let files = Tree::empty();
+    for directory in ["dev", "etc", "proc", "sys"] {
+        files.directory(directory);
+    }
+    for (arguments, status) in [(&["list"][..], 3), (&["devices"], 0), (&["buffers"], 0)] {
+        let said = dmaheap(&files.path(""), arguments);
+        assert_eq!(said.status, status, "{arguments:?}");
+        for directory in ["sys", "proc"] {
+            let place = files.path(directory);
+            let note = format!("dmaheap: nothing is mounted on {}: try ", place.display());
+            assert_eq!(said.err.matches(&note).count(), 1, "{}", said.err);
+        }
+    }
+    let said = dmaheap(&tree.path(""), &["list"]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+}
+
+/// Help is for 80 columns where nobody says how wide the terminal is, as in a pipe.
+#[test]
+fn help_has_80_columns() {
+    let root = Tree::empty();
+    for verb in [
+        "", "list", "devices", "pick", "alloc", "try", "buffers", "bench", "graph", "watch",
+    ] {
+        for long in ["-h", "--help"] {
+            let arguments: Vec<_> = [verb, long]
+                .into_iter()
+                .filter(|word| !word.is_empty())
+                .collect();
+            let said = dmaheap(&root.path(""), &arguments);
+            assert_eq!((said.status, said.err.as_str()), (0, ""), "{arguments:?}");
+            for line in said.out.lines() {
+                assert!(line.chars().count() <= 80, "{arguments:?}: {line}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -23,14 +23,15 @@ mod trial;
 mod watch;
 
 use anyhow::Result;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use dmaheap::{Allocator, Choice, Device, Error, Heap, Requirement, System, Unfit};
 use output::Output;
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{fs, io};
 
 const EXIT_STATUS: &str = "Exit status:
   0  all is well
@@ -95,7 +96,7 @@ is not found.";
 
 /// Finds the DMA heap that suits a set of devices, and allocates from it
 #[derive(Parser)]
-#[command(name = "dmaheap", version, max_term_width = 100, after_long_help = EXIT_STATUS)]
+#[command(name = "dmaheap", version, max_term_width = 80, after_long_help = EXIT_STATUS)]
 pub struct Cli {
     #[command(flatten)]
     options: Options,
@@ -109,7 +110,9 @@ struct Options {
     #[arg(long, global = true)]
     json: bool,
     /// Reads sys, dev, proc and etc below this directory
-    #[arg(long, global = true, value_name = "DIRECTORY", default_value = "/", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, value_name = "DIRECTORY", default_value = "/",
+          value_parser = OsStringValueParser::new().try_map(directory),
+          value_hint = ValueHint::DirPath)]
     root: PathBuf,
 }
 
@@ -291,7 +294,11 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
     let system = System::at(&cli.options.root);
     let listing = Command::List(table::Options::default());
-    match cli.command.as_ref().unwrap_or(&listing) {
+    let command = cli.command.as_ref().unwrap_or(&listing);
+    if !matches!(command, Command::Install { .. }) {
+        note_not_mounted(&cli.options.root, output);
+    }
+    match command {
         Command::List(table) => list::run(&system, output, table),
         Command::Devices { verbose, table } => devices::run(&system, output, *verbose, table),
         Command::Pick(pick) => return pick::run(&system, output, pick),
@@ -304,6 +311,15 @@ fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
         Command::Install { prefix } => install::run(prefix),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// A directory. Without one nothing is there to read, which would be said of the kernel.
+fn directory(path: OsString) -> Result<PathBuf, String> {
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(path.into()),
+        Ok(_) => Err("it is no directory".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The exit status where something was not done.
@@ -351,6 +367,20 @@ fn choose(
         without_brackets: wanted.without_brackets,
     };
     system.choose_for(devices, requirement)
+}
+
+/// Tells a person what cannot be seen, as in a container's files when the container does not run.
+fn note_not_mounted(root: &Path, output: &Output) {
+    for (name, usual, kind) in [("sys", "class", "sysfs"), ("proc", "sys", "proc")] {
+        let place = root.join(name);
+        if !place.join(usual).is_dir() {
+            let place = place.display();
+            output.note(&format!(
+                "nothing is mounted on {place}: try `mount -t {kind} {kind} {place}` as root, or \
+                 for a container that runs `--root /proc/PID/root`"
+            ));
+        }
+    }
 }
 
 /// Tells a person why little is known, if that is so.
