@@ -459,6 +459,32 @@ fn a_root_has_to_be_a_directory_with_sysfs_and_proc() {
     assert_eq!((said.status, said.err.as_str()), (0, ""));
 }
 
+/// All heaps of a machine, with what one wants to know first.
+#[test]
+fn heaps_are_listed_in_80_columns() {
+    let tree = machine();
+    let said = dmaheap(&tree.path(""), &["list"]);
+    let expected = [
+        "HEAP                            DEVICES       CPU-MAPPING      PIECES  MAY-USE",
+        "default_cma_region              any           write-back       one     yes",
+        "default_cma_region-coherent     snooping      write-back       one     yes",
+        "default_cma_region-noncoherent  any           write-back       one     yes",
+        "default_cma_region-uncached     non-snooping  write-combining  one     yes",
+        "reserved                        any           write-back       one     yes",
+        "system                          any           write-back       any     yes",
+    ];
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!(lines[..expected.len()], expected);
+    let longest = lines.iter().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(80), "{longest:?}");
+    let all = dmaheap(&tree.path(""), &["list", "-v"]).out;
+    let headings = all.lines().next().unwrap();
+    assert!(
+        headings.ends_with("MAY-USE  CAPACITY  BUFFERS  BYTES  LIMIT  REFUSED"),
+        "{headings}"
+    );
+}
+
 /// Help is for 80 columns where nobody says how wide the terminal is, as in a pipe.
 #[test]
 fn help_has_80_columns() {
@@ -486,7 +512,7 @@ fn a_kernel_without_the_module_is_no_failure() {
     tree.device("platform", "vivid", "platform/vivid.0")
         .node("video4linux", "video0", (81, 0));
     let root = tree.path("");
-    let said = dmaheap(&root, &["list"]);
+    let said = dmaheap(&root, &["list", "-v"]);
     assert_eq!(said.status, 0);
     assert!(
         said.err.contains("try `modprobe dmabuf_coherency`"),
@@ -506,13 +532,13 @@ fn a_kernel_without_the_module_is_no_failure() {
             "system",
             "any",
             "write-back",
-            "no",
+            "any",
+            "yes",
             "?",
             "?",
             "?",
             "-",
-            "?",
-            "yes"
+            "?"
         ]
     );
     let said = dmaheap(&root, &["devices"]);

@@ -108,9 +108,23 @@ without_heaps() {
 	return $got
 }
 
+# As in a container that was given sysfs and no nodes of heaps.
+without_nodes() {
+	mount -t tmpfs tmpfs $heaps
+	got=0
+	status 0 /dmaheap list && grep -qE '^system-noncoherent .* no node$' "$tmp/out" &&
+		status 3 /dmaheap pick vivid && silent out &&
+		says err "mount devtmpfs on /dev, or give the node to the container (--device $heaps/" &&
+		status 3 /dmaheap alloc --heap system --size 1 && says err "(--device $heaps/system)" &&
+		status 3 /dmaheap try vivid && says err '(--device ' || got=1
+	umount $heaps
+	[ $got = 0 ]
+	status 0 /dmaheap pick vivid
+}
+
 without_module() {
 	status 0 /dmaheap list
-	grep -qE '^system +any +write-back +no +[0-9]+|^system +any +write-back +no +\?' "$tmp/out"
+	grep -qE '^system +any +write-back +any +yes$' "$tmp/out"
 	says err 'the module dmabuf_coherency is not loaded'
 	status 0 /dmaheap devices
 	says out vivid.0
@@ -127,13 +141,14 @@ list() {
 	for heap in $heaps/*; do
 		says out "${heap##*/} "
 	done
-	grep -qE '^system-coherent +snooping +write-back +no ' "$tmp/out"
+	grep -qE '^system-coherent +snooping +write-back +any +yes$' "$tmp/out"
 	case $(uname -m) in
-	x86_64) grep -qE '^system-uncached +any +write-combining +no ' "$tmp/out" ;;
-	*) grep -qE '^system-uncached +non-snooping +write-combining +no ' "$tmp/out" ;;
+	x86_64) grep -qE '^system-uncached +any +write-combining +any ' "$tmp/out" ;;
+	*) grep -qE '^system-uncached +non-snooping +write-combining +any ' "$tmp/out" ;;
 	esac
 	[ ! -e $heaps/default_cma_region ] ||
-		grep -qE '^default_cma_region-noncoherent +any +write-back +yes ' "$tmp/out"
+		grep -qE '^default_cma_region-noncoherent +any +write-back +one ' "$tmp/out"
+	! grep -E '^.{81}' "$tmp/out"
 }
 
 # yes or no, for a file that has 1 or 0 in it.
@@ -391,7 +406,8 @@ buffers() {
 		status 0 /dmaheap --json buffers && says out '"name":"held"' && says out '"size":1048576' &&
 		status 0 /dmaheap buffers --totals && grep -qE '^exporter +system-coherent +1 +1 MiB +1 MiB$' "$tmp/out" &&
 		grep -qE "^process +sleep\[$holder\] +1 +1 MiB +1 MiB\$" "$tmp/out" &&
-		status 0 /dmaheap list && grep -E '^system-coherent ' "$tmp/out" || got=1
+		status 0 /dmaheap list -n -o HEAP,BUFFERS,BYTES &&
+		grep -qE '^system-coherent +1 +1 MiB$' "$tmp/out" || got=1
 	as outsider /dmaheap buffers >"$tmp/out" 2>"$tmp/err" || got=1
 	says err 'only root may read debugfs' || got=1
 	says err 'processes are not yours' || got=1
@@ -447,7 +463,7 @@ permission() {
 	chgrp video $heaps/*-coherent $heaps/*-noncoherent $heaps/*-uncached
 	chmod 660 $heaps/*-coherent $heaps/*-noncoherent $heaps/*-uncached
 	as outsider /dmaheap list >"$tmp/out"
-	grep -qE '^system-noncoherent .* group video$' "$tmp/out"
+	grep -qE '^system-noncoherent .* video$' "$tmp/out"
 	grep -qE '^system .* root$' "$tmp/out"
 	got=0
 	as outsider /dmaheap alloc --for vivid.0 --size 1M 2>"$tmp/err" || got=$?
@@ -707,7 +723,7 @@ modprobe vivid && modprobe vkms && modprobe bochs && modprobe vgem
 run without_module
 run without_heaps
 insmod "$DMABUF_COHERENCY_KO"
-for test in list devices constraints pick handles explain none_fits pieces size without_brackets \
+for test in list devices without_nodes constraints pick handles explain none_fits pieces size without_brackets \
 	bad_input gone alloc out_of_descriptors buffers names permission watch follow graph json example_in_c \
 	bench try try_converter try_busy try_one_piece try_planes try_differs; do
 	run $test

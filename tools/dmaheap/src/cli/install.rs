@@ -67,8 +67,8 @@ fn place(prefix: &Path, path: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, PAGE};
-    use clap::CommandFactory as _;
+    use super::{Cli, NAME, PAGE};
+    use clap::{CommandFactory as _, Parser as _};
     use std::collections::BTreeSet;
 
     /// The page has all commands and options, and no others.
@@ -96,5 +96,60 @@ mod tests {
             described.extend(item.starts_with("Cm ").then(|| item.to_owned()));
         }
         assert_eq!(described, defined);
+    }
+
+    /// What a line of the synopsis stands for: its words in mdoc, with or without what is optional.
+    fn typed(line: &str, with_options: bool) -> Vec<String> {
+        let mut typed: Vec<String> = Vec::new();
+        let mut glued = false;
+        let mut words = line.trim_start_matches('.').split(' ').peekable();
+        while let Some(word) = words.next() {
+            let mut next = || words.next().unwrap_or_default();
+            let text = match word {
+                // Lists and choices go on.
+                "," | "|" => break,
+                "Op" if !with_options => break,
+                "Op" => continue,
+                "Ns" => {
+                    glued = true;
+                    continue;
+                }
+                "Fl" => format!("-{}", next()),
+                "Ar" => match next() {
+                    "..." => continue,
+                    "size" => "1M".into(),
+                    "number" | "pid" | "seconds" => "1".into(),
+                    name => name.into(),
+                },
+                "Cm" => next().into(),
+                other => other.into(),
+            };
+            match typed.last_mut() {
+                Some(last) if glued => last.push_str(&text),
+                _ => typed.push(text),
+            }
+            glued = false;
+        }
+        typed
+    }
+
+    #[test]
+    fn the_synopsis_can_be_typed() {
+        let (_, synopsis) = PAGE.split_once(".Sh SYNOPSIS\n.Nm\n").unwrap();
+        let (synopsis, _) = synopsis.split_once(".Sh ").unwrap();
+        let mut verbs = BTreeSet::new();
+        for lines in synopsis.split(".Nm\n") {
+            let lines: Vec<_> = lines.lines().collect();
+            // All that is optional, and without one of it.
+            for left_out in 0..=lines.len() {
+                let lines = lines.iter().enumerate();
+                let words = lines.flat_map(|(place, line)| typed(line, place != left_out));
+                let words: Vec<_> = [NAME.to_owned()].into_iter().chain(words).collect();
+                let parsed = Cli::try_parse_from(&words);
+                assert!(parsed.is_ok(), "{words:?}: {}", parsed.err().unwrap());
+                verbs.extend(words.get(1).cloned());
+            }
+        }
+        assert_eq!(verbs.len(), 9, "{verbs:?}");
     }
 }

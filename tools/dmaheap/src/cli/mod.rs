@@ -40,6 +40,12 @@ const EXIT_STATUS: &str = "Exit status:
   2  the arguments are wrong
   3  anything else: no such device, no permission, no memory";
 
+const HEAP_COLUMNS: &str = "DEVICES  which devices it takes
+PIECES   in how many physical pieces a buffer is: one or any
+MAY-USE  yes, or who may: root, or the members of a group; or why nobody may:
+         a policy, or there is no node
+?        the kernel does not tell";
+
 const COLUMNS: &str = "SNOOPS   whether its DMA sees the CPU caches
 REACHES  the address bits that its DMA reaches, none without a DMA mask,
          or IOMMU if one translates its addresses
@@ -118,9 +124,16 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the heaps: what they are like, their live buffers, and whether you may use them. So
-    /// does dmaheap without a command
-    List(#[command(flatten)] table::Options),
+    /// Lists the heaps: what they are like, and whether you may use them. So does dmaheap without a
+    /// command
+    #[command(after_long_help = HEAP_COLUMNS)]
+    List {
+        /// Shows sizes, live buffers, limits and refused devices as well
+        #[arg(short, long)]
+        verbose: bool,
+        #[command(flatten)]
+        table: table::Options,
+    },
     /// Lists the devices: what they need of a buffer, and the heaps that they are linked to, best
     /// first
     #[command(after_long_help = COLUMNS)]
@@ -293,13 +306,16 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli, output: &Output) -> Result<ExitCode> {
     let system = System::at(&cli.options.root);
-    let listing = Command::List(table::Options::default());
+    let listing = Command::List {
+        verbose: false,
+        table: table::Options::default(),
+    };
     let command = cli.command.as_ref().unwrap_or(&listing);
     if !matches!(command, Command::Install { .. }) {
         note_not_mounted(&cli.options.root, output);
     }
     match command {
-        Command::List(table) => list::run(&system, output, table),
+        Command::List { verbose, table } => list::run(&system, output, *verbose, table),
         Command::Devices { verbose, table } => devices::run(&system, output, *verbose, table),
         Command::Pick(pick) => return pick::run(&system, output, pick),
         Command::Alloc(alloc) => alloc::run(&system, output, alloc),

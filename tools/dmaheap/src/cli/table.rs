@@ -48,6 +48,8 @@ pub struct Table {
     rows: Vec<Row>,
     /// Whether lists are cut where their first line ends.
     pub shorten: bool,
+    /// How many columns are shown unless others are asked for.
+    pub usual_columns: usize,
     legend: bool,
 }
 
@@ -81,6 +83,7 @@ impl Table {
             lists,
             rows: Vec::new(),
             shorten: false,
+            usual_columns: headings.len(),
             legend: true,
         }
     }
@@ -112,6 +115,10 @@ impl Table {
     pub fn select(mut self, options: &Options) -> Result<Self, NoSuchColumn> {
         self.legend = !options.no_legend;
         if options.output.is_empty() {
+            self.headings.truncate(self.usual_columns);
+            for row in &mut self.rows {
+                row.cells.truncate(self.usual_columns);
+            }
             return Ok(self);
         }
         let lists = self.lists.iter().map(|what| what.to_uppercase());
