@@ -129,7 +129,8 @@ pub fn libcamera_source(arch: Arch) -> Result<(PathBuf, PathBuf)> {
         None => fetch_source(&version).with_context(|| {
             format!(
                 "Debian's mirror does not give the source of libcamera {version}: set {SOURCE} to \
-                 a tree of that version"
+                 a tree of that version, from `apt source libcamera` where a mirror has it, or by \
+                 its tag from libcamera's own repository"
             )
         })?,
     };

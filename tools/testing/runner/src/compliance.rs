@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Debian's `v4l2-compliance`, unmodified, streams into buffers of each heap that a device is
-//! linked to.
+//! linked to: vivid, and a USB camera.
 //!
 //! It imports what a second video device exports. A library that is loaded before it puts buffers
 //! of a heap in the place of these.
@@ -29,36 +29,61 @@ const TESTS: [&str; 2] = ["DMABUF (no poll)", "DMABUF (select)"];
 /// The kernel's own heaps.
 const IN_TREE: [&str; 2] = ["system", "default_cma_region"];
 
+/// The way of the camera without hardware, whose driver is uvcvideo, and what it calls its node.
+const USB: &str = "usb";
+const CAMERA: &str = "Camera without hardware: Camera";
+
 /// Runs the whole suite for each node and each heap of its order. Prints which, and all that the
 /// suite says. The second device exports, and has to have room for what the first one asks for.
 const SCRIPT: &str = r#"
 insmod $DMABUF_COHERENCY_KO || exit
 PATH=$PATH:/usr/bin
+# The first node of this name.
 named() {
 	for node in /sys/class/video4linux/*; do
 		[ "$(cat $node/name)" != "$1" ] || echo ${node##*/}
+	done | head -n 1
+}
+# $1: the way; $2: what the node is called there; $3: its name; $4: the name of the exporter
+suite() {
+	export EXPORTER=/dev/$(named "$4") HEAP
+	v4l2-ctl -d $EXPORTER --set-fmt-video=width=1920,height=1080 || exit
+	node=$(named "$3")
+	for heap in $(cat /sys/class/video4linux/$node/device/dma_heaps/order); do
+		HEAP=/dev/dma_heap/$heap
+		echo "= $1.$2[$heap]"
+		LD_PRELOAD=/heap_export v4l2-compliance -C never -P -s2 -d /dev/$node -e $EXPORTER
 	done
 }
 # $1: the way; $2: what makes vivid import so
-suite() {
+vivid() {
 	modprobe vivid n_devs=2 num_inputs=1,1 num_outputs=1,1 node_types=0x101,0x1 $2 || exit
-	export EXPORTER=/dev/$(named vivid-001-vid-cap) HEAP
-	v4l2-ctl -d $EXPORTER --set-fmt-video=width=1920,height=1080 || exit
 	for name in $NODES; do
-		node=$(named vivid-000-$name)
-		for heap in $(cat /sys/class/video4linux/$node/device/dma_heaps/order); do
-			HEAP=/dev/dma_heap/$heap
-			echo "= $1.$name[$heap]"
-			LD_PRELOAD=/heap_export v4l2-compliance -C never -P -s2 -d /dev/$node -e $EXPORTER
-		done
+		suite $1 $name vivid-000-$name vivid-001-vid-cap
 	done
 	modprobe -r vivid || exit
+}
+# $1: the way; $2: the name of its nodes, of which the first is for video
+usb_camera() {
+	modprobe -a dummy_hcd raw_gadget uvcvideo || exit
+	modprobe vivid node_types=0x1 || exit
+	/dmabuf_coherency_camera >/dev/null & camera=$!
+	tries=0
+	until node=$(named "$2") && [ -s /sys/class/video4linux/$node/device/dma_heaps/order ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 600 ] || exit
+		usleep 100000
+	done
+	suite $1 vid-cap "$2" vivid-000-vid-cap
+	kill $camera
+	wait $camera
 }
 "#;
 
 pub fn groups() -> Vec<Group> {
     let group = |arch: Arch| {
-        let about = "v4l2-compliance of Debian, unmodified, on each heap that vivid is linked to";
+        let about =
+            "v4l2-compliance of Debian, unmodified, on each heap of vivid and of a USB camera";
         Group::new(
             format!("{arch}-v4l2-compliance"),
             about,
@@ -77,8 +102,9 @@ pub fn groups() -> Vec<Group> {
 fn run(kits: &Kits, arch: Arch, root: &Path) -> Result<Vec<Case>> {
     let mut script = format!("NODES='{}'{SCRIPT}", NODES.join(" "));
     for (way, parameters) in WAYS {
-        script += &format!("suite {way} '{parameters}'\n");
+        script += &format!("vivid {way} '{parameters}'\n");
     }
+    script += &format!("usb_camera {USB} '{CAMERA}'\n");
     script += "echo '= left'; cat /sys/class/dma_heap/*/buffers";
     let mut boot = Boot::new(arch, script);
     boot.adds.push(Add::new(vm::c_library(arch, PRELOAD)?, "")?);
@@ -90,12 +116,13 @@ fn run(kits: &Kits, arch: Arch, root: &Path) -> Result<Vec<Case>> {
     let runs = output.split("\n= ").filter_map(Run::parse);
     let (left, runs): (Vec<_>, Vec<_>) = runs.partition(|run| run.name == "left");
     let mut cases: Vec<Case> = runs.iter().map(Run::streams).collect();
-    for (way, _) in WAYS {
-        for node in NODES {
-            let start = format!("{way}.{node}[");
-            let of_node = runs.iter().filter(|run| run.name.starts_with(&start));
-            cases.push(same_failures(&start, &of_node.collect::<Vec<_>>()));
-        }
+    let of_vivid = WAYS
+        .iter()
+        .flat_map(|(way, _)| NODES.map(|node| (*way, node)));
+    for (way, node) in of_vivid.chain([(USB, NODES[0])]) {
+        let start = format!("{way}.{node}[");
+        let of_node = runs.iter().filter(|run| run.name.starts_with(&start));
+        cases.push(same_failures(&start, &of_node.collect::<Vec<_>>()));
     }
     let counts: Vec<_> = left.iter().flat_map(|left| left.said.lines()).collect();
     let none_left = !counts.is_empty() && counts.iter().all(|count| *count == "0");
