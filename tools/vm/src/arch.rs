@@ -7,7 +7,7 @@ use std::fmt;
 /// An architecture that a guest can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Arch {
-    /// A PC, booted without firmware tables that matter here.
+    /// A PC. Nothing here depends on its firmware tables.
     #[value(name = "x86_64")]
     X86_64,
     /// QEMU's `virt` machine, described by a device tree.
@@ -19,7 +19,7 @@ impl Arch {
     /// All of them, in the order in which they are built and tested.
     pub const ALL: [Arch; 2] = [Arch::X86_64, Arch::Arm64];
 
-    /// The name that kernel people use, as in `make ARCH=`.
+    /// The kernel's name for it, as in `make ARCH=`.
     pub fn name(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64",
@@ -53,7 +53,7 @@ impl Arch {
         format!("{}-unknown-linux-gnu", self.gnu())
     }
 
-    /// The Rust target of programs of 32 bits that it runs as well.
+    /// The Rust target of 32-bit programs, which this architecture runs as well.
     pub(crate) fn rust_target_32(self) -> &'static str {
         match self {
             Arch::X86_64 => "i686-unknown-linux-gnu",
@@ -61,7 +61,7 @@ impl Arch {
         }
     }
 
-    /// The C compiler for these, and the packages of Debian that have it.
+    /// The C compiler for 32-bit programs, and the packages of Debian that contain it.
     pub(crate) fn cc_32(self) -> (&'static str, &'static str) {
         match self {
             Arch::X86_64 => (
@@ -97,15 +97,17 @@ impl Arch {
         }
     }
 
-    /// The CPU that QEMU emulates: with all that it can emulate, save what
-    /// breaks a kernel or holds it up.
+    /// The CPU that QEMU emulates. It has every feature that QEMU can emulate,
+    /// except those that break a kernel or slow it down.
     ///
-    /// As a kernel starts on an x86 CPU, its page tables seem to have four levels
-    /// for a moment, and KASAN takes addresses of five for wild. With ERMS it
-    /// zeroes pages byte by byte (`rep stosb`), and QEMU looks for code of its own
-    /// at each store to a page that somebody has executed: a block of such pages
-    /// may take half a minute on a busy machine. So only a guest whose clock
-    /// `counts` instructions has it: those are to be a board's.
+    /// Five-level page tables (`la57`) break KASAN: early in the boot an x86 kernel
+    /// seems to have four levels, and KASAN takes addresses of five for wild ones.
+    ///
+    /// With ERMS the kernel zeroes pages byte by byte (`rep stosb`). If a page has
+    /// been executed, QEMU looks for translated code at each of these stores. A
+    /// block of such pages may take half a minute on a busy machine. So only a guest
+    /// whose clock `counts` instructions has ERMS, as its counts are to be those of
+    /// a board.
     pub(crate) fn cpu(self, counts: bool) -> &'static str {
         match self {
             Arch::X86_64 if counts => "max,la57=off",
@@ -122,7 +124,7 @@ impl Arch {
         }
     }
 
-    /// The option that a kernel configuration for this architecture has set.
+    /// The option that every kernel configuration for this architecture sets.
     pub(crate) fn config(self) -> &'static str {
         match self {
             Arch::X86_64 => "CONFIG_X86_64=y",
@@ -130,11 +132,14 @@ impl Arch {
         }
     }
 
-    /// What the kernel is told on this architecture: the serial port that its
-    /// messages go to, and on a PC what helps when timer interrupts are late or get
-    /// lost while the host is busy. It must not panic as it starts, and its timers
-    /// must tick: one that is set anew after each interrupt never comes again once
-    /// an interrupt is lost, and all that sleeps on that CPU sleeps for ever.
+    /// The kernel's parameters on this architecture.
+    ///
+    /// They name the serial port for its messages. While the host is busy, timer
+    /// interrupts of a PC are late or get lost. `no_timer_check` keeps the kernel
+    /// from panicking over that when it boots. The other two make timers tick
+    /// periodically. A one-shot timer is set again by each interrupt. If one
+    /// interrupt is lost, it never fires again, and whatever sleeps on that CPU
+    /// sleeps for ever.
     pub(crate) fn parameters(self) -> &'static str {
         match self {
             Arch::X86_64 => "console=ttyS0 no_timer_check highres=off nohz=off",
@@ -164,7 +169,7 @@ impl Iommu {
         }
     }
 
-    /// What QEMU takes for it. An Intel IOMMU must stand before its devices.
+    /// QEMU's arguments for it. An Intel IOMMU must come before its devices.
     pub(crate) fn arguments(self) -> [&'static str; 2] {
         match self {
             Iommu::Intel => ["-device", "intel-iommu"],

@@ -17,7 +17,7 @@ pub(crate) fn item(arch: Arch) -> Result<Item> {
     Item::new("busybox", arch.name())
 }
 
-/// Gets busybox for an architecture, and says where it is.
+/// Gets busybox for an architecture, and returns its path.
 pub(crate) fn get(arch: Arch) -> Result<PathBuf> {
     let item = item(arch)?;
     let binary = item.path().join("bin/busybox");
@@ -38,7 +38,7 @@ pub(crate) fn get(arch: Arch) -> Result<PathBuf> {
         apt.unpack("busybox-static", &version, directory)?;
         Ok(())
     })?;
-    // Where /bin is part of /usr.
+    // The package has its file below /usr/bin if /bin is merged into it.
     let merged = item.path().join("usr/bin/busybox");
     Ok(if binary.exists() { binary } else { merged })
 }

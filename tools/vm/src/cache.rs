@@ -3,10 +3,10 @@
 //! The cache: everything that is downloaded or built lies below one directory
 //! outside the checkout.
 //!
-//! What takes long to make is an [`Item`]: a directory that gets a stamp when
-//! it is complete. Making one is repeated or resumed until the stamp is there,
-//! under a lock, so that neither an interruption nor a second process leaves
-//! something half made that looks whole.
+//! An [`Item`] is a directory that takes long to make. It gets a stamp when it is
+//! complete. Until then each call resumes or repeats the work, under a lock. So
+//! neither an interruption nor a second process leaves an incomplete item that
+//! looks complete.
 
 use std::{
     env,
@@ -51,7 +51,7 @@ pub(crate) fn subdir(name: impl AsRef<Path>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Held while one process makes or changes something in the cache.
+/// A lock that a process holds while it makes or changes something in the cache.
 pub(crate) struct Lock {
     _file: File,
 }
@@ -94,7 +94,8 @@ impl Item {
         self.path.join(STAMP).exists()
     }
 
-    /// Has the item made again, which may find most of it done.
+    /// Marks the item as incomplete, so that it is made again. Most of the work may
+    /// be done already.
     pub(crate) fn outdate(&self) -> Result<()> {
         match fs::remove_file(self.path.join(STAMP)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
@@ -104,8 +105,8 @@ impl Item {
 
     /// Makes the item by `make` unless it is complete.
     ///
-    /// `make` gets the directory, which may hold what an earlier, interrupted
-    /// call of it left there.
+    /// `make` gets the directory. An earlier call that was interrupted may have left
+    /// files there.
     pub(crate) fn make(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         if self.is_complete() {
             return Ok(());
@@ -135,7 +136,8 @@ pub(crate) fn complete(kind: &str) -> Result<Vec<String>> {
     Ok(keys)
 }
 
-/// Replaces the file at `path` in one step, for readers and after a crash.
+/// Replaces the file at `path` atomically. Readers see the old or the new content,
+/// even after a crash.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
@@ -158,8 +160,8 @@ pub(crate) fn need_space(megabytes: u64, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// `text` as the name of an item: make and its shell commands have a meaning for
-/// some characters.
+/// Turns `text` into the name of an item, without the characters that are special
+/// to make or to the shell.
 pub(crate) fn word(text: &str) -> String {
     text.replace(['~', '+', ':'], "-")
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Programs of Debian for guests, unmodified, with the libraries that they load, and
-//! libcamera's own libraries with a patch of ours.
+//! Unmodified programs of Debian for guests, with the libraries that they load, and
+//! libcamera's libraries with our patch.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,35 +21,36 @@ use crate::{
     toolchain::output,
 };
 
-/// Programs, and the packages that have them, the first of which gives them its version.
+/// Programs, and the packages that contain them. The first package gives the version.
 struct Programs {
     name: &'static str,
     packages: &'static [&'static str],
     programs: &'static [&'static str],
 }
 
-/// libcamera's `cam`, which knows nothing of us, and what evaluates rules for udev.
+/// libcamera's `cam`, which does not know our module, and udev's program that evaluates
+/// rules.
 const CLIENT: Programs = Programs {
     name: "client",
     packages: &["libcamera-tools", "udev"],
     programs: &["usr/bin/cam", "usr/bin/udevadm"],
 };
 
-/// The tests that the authors of V4L2 have for its drivers.
+/// The V4L2 developers' compliance test for drivers.
 const V4L2: Programs = Programs {
     name: "v4l-utils",
     packages: &["v4l-utils"],
     programs: &["usr/bin/v4l2-compliance", "usr/bin/v4l2-ctl"],
 };
 
-/// Names a tree of libcamera, where Debian's mirror has no sources.
+/// The variable that names a source tree of libcamera, if Debian's mirror has no sources.
 const SOURCE: &str = "DMABUF_COHERENCY_LIBCAMERA";
 
-/// What has its allocator ask for the heaps that suit the devices.
+/// The patch that makes libcamera's allocator ask which heaps suit the devices.
 const PATCH: &str = "tools/clients/libcamera.patch";
 
-/// Gets Debian's libcamera for an architecture, and says in which directory it
-/// is: what is in there belongs in the root of a guest.
+/// Gets Debian's libcamera for an architecture, and returns its directory. The
+/// content of the directory belongs in the root of a guest.
 pub fn libcamera(arch: Arch) -> Result<PathBuf> {
     CLIENT.get(arch).map(|(root, _)| root)
 }
@@ -67,14 +68,15 @@ impl Programs {
         item.make(|directory| {
             if !debian::is_host() {
                 bail!(
-                    "{} comes from Debian's packages, and this machine runs something else",
+                    "{} comes from Debian's packages, and this machine does not run Debian: run \
+                     this on a Debian system",
                     self.packages[0]
                 );
             }
             let apt = Apt::newer(arch)?;
             let all = directory.join("all");
             for package in self.packages {
-                // A package may have programs with windows too, and those need a lot.
+                // Programs with a Qt interface, which nobody runs here, need many packages.
                 let mut needs = apt.depends(package)?;
                 needs.retain(|package| !package.starts_with("libqt"));
                 apt.unpack_with_needs(&needs, &all)?;
@@ -90,7 +92,7 @@ impl Programs {
         Ok((root, fs::read_to_string(version)?))
     }
 
-    /// Copies the programs and what they load from one tree to another.
+    /// Copies the programs, and the libraries that they load, from one tree to another.
     fn keep(&self, all: &Path, root: &Path) -> Result<()> {
         let mut libraries = HashMap::new();
         find_libraries(&all.join("usr/lib"), &mut libraries)?;
@@ -105,7 +107,10 @@ impl Programs {
             let (needed, interpreter) = needs(&file)?;
             for name in needed {
                 let Some(library) = libraries.get(&name) else {
-                    bail!("{} needs {name}, which no package has", file.display());
+                    bail!(
+                        "{} needs {name}, which is in none of the packages that it depends on",
+                        file.display()
+                    );
                 };
                 todo.push(library.clone());
             }
@@ -120,8 +125,8 @@ impl Programs {
     }
 }
 
-/// Gets what the same version of libcamera is built from: its authors' source, or what
-/// `DMABUF_COHERENCY_LIBCAMERA` names, and Debian's compilers.
+/// Gets the source of the same version of libcamera, and Debian's compilers to build it
+/// with. The source is upstream's, or the tree that `DMABUF_COHERENCY_LIBCAMERA` names.
 pub fn libcamera_source(arch: Arch) -> Result<(PathBuf, PathBuf)> {
     let (_, version) = CLIENT.get(arch)?;
     let source = match env::var_os(SOURCE) {
@@ -151,8 +156,8 @@ fn fetch_source(version: &str) -> Result<PathBuf> {
     Ok(item.path().to_owned())
 }
 
-/// Builds its libraries with our patch, and says in which directory they are: `cam` takes them
-/// in place of Debian's.
+/// Builds libcamera's libraries with our patch, and returns their directory. `cam` loads
+/// them in place of Debian's.
 pub fn patched_libcamera(arch: Arch) -> Result<PathBuf> {
     let (original, compilers) = libcamera_source(arch)?;
     let (_, version) = CLIENT.get(arch)?;
@@ -177,7 +182,7 @@ pub fn patched_libcamera(arch: Arch) -> Result<PathBuf> {
             .args(["--batch", "--fuzz=0", "-p1", "-d"])
             .arg(&source);
         apply.arg("-i").arg(checkout().join(PATCH));
-        let context = || format!("{PATCH} is not for libcamera {version}: bring it up to date");
+        let context = || format!("{PATCH} does not apply to libcamera {version}: update the patch");
         output(&mut apply).with_context(context)?;
 
         let triplet = format!("{}-linux-gnu", arch.gnu());
@@ -213,8 +218,8 @@ pub fn patched_libcamera(arch: Arch) -> Result<PathBuf> {
     Ok(libraries)
 }
 
-/// Debian's paths, and no more than `cam` needs for the cameras that guests have. As it is for
-/// tests, it is compiled fast and runs slowly.
+/// Debian's paths, and only what `cam` needs for the cameras of guests. The build is not
+/// optimized: tests need a fast build more than a fast program.
 const MESON_OPTIONS: [&str; 8] = [
     "--prefix=/usr",
     "--sysconfdir=/etc",
@@ -226,7 +231,7 @@ const MESON_OPTIONS: [&str; 8] = [
     "-Dwerror=false",
 ];
 
-/// What meson has to know of an architecture.
+/// meson's cross file for an architecture.
 fn describe(arch: Arch, triplet: &str) -> String {
     let cpu = arch.gnu();
     format!(
@@ -246,7 +251,7 @@ fn describe(arch: Arch, triplet: &str) -> String {
     )
 }
 
-/// Copies a file, or what a symbolic link leads to.
+/// Copies a file, or the target of a symbolic link.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
@@ -269,8 +274,8 @@ fn find_libraries(directory: &Path, libraries: &mut HashMap<String, PathBuf>) ->
     Ok(())
 }
 
-/// The names of the libraries that a program or library loads, and the path of
-/// what loads a program.
+/// The names of the libraries that a program or library loads, and the path of the
+/// program's dynamic loader.
 fn needs(file: &Path) -> Result<(Vec<String>, Option<String>)> {
     let dynamic = output(Command::new("readelf").args(["-W", "-d", "-l"]).arg(file))?;
     let mut needed = Vec::new();

@@ -11,9 +11,9 @@ use std::fmt;
 pub enum Kind {
     /// `WARN()` and its relatives.
     Warning,
-    /// `BUG()`, bad pages, scheduling while atomic, and others of that rank.
+    /// `BUG()`, bad pages, scheduling while atomic, and others as severe.
     Bug,
-    /// The kernel died in the middle of something.
+    /// The kernel hit a fault that it cannot handle.
     Oops,
     /// The kernel gave up.
     Panic,
@@ -48,11 +48,11 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What the first line of a report looks like, behind time stamp and caller.
+/// How the first line of a report looks, after time stamp and caller.
 enum Pattern {
-    /// It starts so.
+    /// It starts with the text.
     Starts(&'static str),
-    /// It starts so, and further on contains the second text.
+    /// It starts with the first text, and contains the second one after that.
     StartsHas(&'static str, &'static str),
 }
 
@@ -155,7 +155,7 @@ fn classify(line: &str) -> Option<Kind> {
         .map(|(kind, _)| *kind)
 }
 
-/// What the kernel said: a console line without time stamp and caller.
+/// A line of the console, without time stamp and caller.
 fn message(line: &str) -> &str {
     let mut rest = line;
     while let Some((field, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -171,7 +171,7 @@ fn message(line: &str) -> &str {
         }
         rest = after;
     }
-    // Behind the time stamp is one blank; what the message is indented by stays.
+    // One blank follows the time stamp. Any further blanks indent the message, and stay.
     if rest.len() < line.len() {
         rest.strip_prefix(' ').unwrap_or(rest)
     } else {
@@ -196,7 +196,7 @@ impl Report {
     }
 }
 
-/// Collects the reports from a console that is read bit by bit.
+/// Collects the reports from a console that is read piece by piece.
 #[derive(Default)]
 pub(crate) struct Scanner {
     line: Vec<u8>,
@@ -206,7 +206,7 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
-    /// A report is cut off here, if it does not end before.
+    /// How many lines of a report are kept.
     const LINES: usize = 60;
 
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
@@ -219,14 +219,14 @@ impl Scanner {
         }
     }
 
-    /// The reports, after the console's end.
+    /// Returns the reports, once the console has ended.
     pub(crate) fn finish(mut self) -> Vec<Report> {
         self.end_line();
         self.reports
     }
 
-    /// Whether what looks like a new report is part of the last one: any may
-    /// dump the stack, and the kernel dies by an Oops.
+    /// Whether a line that looks like a new report belongs to the last one. Any
+    /// report may dump the stack, and a BUG is followed by an Oops.
     fn goes_on(&self, kind: Kind) -> bool {
         let last = self
             .reports
@@ -339,7 +339,7 @@ mod tests {
         (Bug, "kernel BUG at mm/slub.c:1!"),
     ];
 
-    /// What kernels, our module and tests print in good health.
+    /// What kernels, our module and tests print when nothing is wrong.
     const INNOCENT: &[&str] = &[
         "",
         "[    0.000000] Linux version 7.3.4 (root@host) (Debian clang version 19.1.7) #1 SMP",

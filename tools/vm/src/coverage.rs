@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What of our module's code there is to be reached by tests. How the module
-//! tells what has been is in `tools/testing/coverage/coverage.c`.
+//! Finds the code of our module that tests can reach. The module records which of it
+//! has run: see `tools/testing/coverage/coverage.c`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,23 +18,25 @@ use crate::{
     toolchain,
 };
 
-/// What each basic block calls.
+/// The function that each basic block calls.
 const HOOK: &str = "__sanitizer_cov_trace_pc";
 
 /// A line of the module's source, by its file below the checkout.
 pub type Line = (String, u32);
 
-/// The basic blocks of a module that was built with coverage, but for those that
-/// cannot run: the line that each stands for, by the number that the module tells
-/// for it.
+/// The basic blocks of a module that was built with coverage. Blocks that cannot run
+/// are left out. The key is the number that the module reports for a block, the value
+/// is the block's source line.
 pub fn blocks(kernel: &Kernel) -> Result<BTreeMap<i64, Line>> {
     let module = module(kernel)?;
     let functions = functions(&module)?;
     let hook = functions.iter().find(|function| function.name == HOOK);
-    let hook = hook.context("the module tells no coverage")?.start;
+    let hook = hook
+        .context("the module was built without coverage: build it with COVERAGE=1")?
+        .start;
     let relocations = relocations(&module)?;
 
-    // Where all callers have a copy of their own of a function, nothing refers to the function.
+    // If a function is inlined into all of its callers, nothing refers to the function itself.
     let used: BTreeSet<&str> = relocations.iter().map(|at| at.symbol.as_str()).collect();
     let unused: Vec<&Function> = functions
         .iter()
@@ -42,7 +44,7 @@ pub fn blocks(kernel: &Kernel) -> Result<BTreeMap<i64, Line>> {
         .collect();
     let runs = |address| !unused.iter().any(|function| function.holds(address));
 
-    // Some blocks do nothing but panic: the compiler's checks of arithmetic, which has to be right.
+    // Some blocks only panic. They are the compiler's checks of arithmetic, which must not fail.
     let text: Vec<&Relocation> = relocations.iter().filter(|at| at.text).collect();
     let calls: Vec<i64> = text
         .iter()
@@ -55,7 +57,8 @@ pub fn blocks(kernel: &Kernel) -> Result<BTreeMap<i64, Line>> {
         .map(|(_, at)| at.address)
         .collect();
     let lines = lines(kernel.arch, &module, &calls)?;
-    // The hook sees where it returns to: four bytes on, on x86_64 from the call's operand.
+    // The hook sees its return address, which is four bytes after the relocation. On x86_64 the
+    // relocation is that of the call's operand.
     let blocks = calls.iter().zip(lines);
     Ok(blocks
         .filter_map(|(call, line)| Some((call + 4 - hook, line?)))
@@ -93,7 +96,9 @@ fn functions(module: &Path) -> Result<Vec<Function>> {
             Ok(Function {
                 name: name.to_owned(),
                 start: number(start)?,
-                size: size.parse().context("readelf said no size")?,
+                size: size
+                    .parse()
+                    .with_context(|| format!("readelf printed {size}, which is no size"))?,
                 global: binding == "GLOBAL",
             })
         })
@@ -109,7 +114,7 @@ struct Relocation {
     call: bool,
 }
 
-/// All of them, those of the text by rising address.
+/// All relocations. Those of the text are sorted by address.
 fn relocations(module: &Path) -> Result<Vec<Relocation>> {
     let mut relocations = Vec::new();
     let mut text = false;
@@ -135,11 +140,12 @@ fn relocations(module: &Path) -> Result<Vec<Relocation>> {
 }
 
 fn number(hexadecimal: &str) -> Result<i64> {
-    i64::from_str_radix(hexadecimal, 16).with_context(|| format!("readelf said {hexadecimal}"))
+    i64::from_str_radix(hexadecimal, 16)
+        .with_context(|| format!("readelf printed {hexadecimal}, which is no number"))
 }
 
-/// Where the source is of each address of the text: the innermost of the lines
-/// that are ours.
+/// The source line of each address of the text. If functions were inlined there, it is
+/// the innermost line of our own source.
 fn lines(arch: Arch, module: &Path, addresses: &[i64]) -> Result<Vec<Option<Line>>> {
     let mut addr2line = Command::new(arch.cc().replace("gcc", "addr2line"));
     addr2line
@@ -157,7 +163,7 @@ fn lines(arch: Arch, module: &Path, addresses: &[i64]) -> Result<Vec<Option<Line
     Ok(lines)
 }
 
-/// A line as addr2line tells it, if it is in our source.
+/// Parses a line of addr2line's output. Returns nothing for source that is not ours.
 fn ours(line: &str) -> Option<Line> {
     let (file, line) = line
         .split_once(" (")

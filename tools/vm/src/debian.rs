@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Packages of Debian that are unpacked in the cache, not installed: from a
-//! suite or for an architecture that this machine's apt does not know.
+//! Packages of Debian that are unpacked in the cache, and not installed. Their suite
+//! or architecture may be one that this machine's apt is not set up for.
 //!
-//! apt runs with a state of its own. Mirror and keyring are those that the
-//! machine uses.
+//! apt runs with its own state directory, and with the mirror and the keyring of this
+//! machine.
 
 use std::{
     fs,
@@ -17,25 +17,25 @@ use anyhow::{Context, Result, bail};
 
 use crate::{arch::Arch, cache, progress, source::numbers, toolchain::output};
 
-/// All suites that have kernels; the first one has those that this machine can build for.
+/// All suites that have kernels. Modules can be built for those of the first suite.
 pub(crate) static KERNEL_SUITES: [&str; 5] =
     ["trixie-backports", "trixie", "forky", "sid", "experimental"];
 
-/// Those that new programs are taken from.
+/// The suites that newer programs are taken from.
 static NEWER: [&str; 2] = ["trixie-backports", "trixie"];
 
-/// Where packages come from, and what is kept of them.
+/// A mirror of Debian, and the directory for what is downloaded from it.
 #[derive(Clone)]
 pub(crate) struct Mirror {
     pub(crate) uri: String,
-    /// As in a line of sources.list, with the brackets, or nothing.
+    /// Options as in a line of sources.list, brackets included. May be empty.
     pub(crate) options: String,
-    /// Lists and downloads.
+    /// The directory for lists and downloads.
     pub(crate) state: PathBuf,
 }
 
 impl Mirror {
-    /// The one that this machine uses.
+    /// The mirror that this machine uses.
     pub(crate) fn of_machine() -> Result<Self> {
         let (uri, keyring) = mirror()?;
         Ok(Self {
@@ -57,7 +57,7 @@ pub(crate) struct Apt {
     kind: Kind,
 }
 
-/// What there is in a suite.
+/// What to read of a suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Packages,
@@ -85,12 +85,12 @@ impl Apt {
         Self::of(mirror.clone(), slice::from_ref(suite), Arch::X86_64, kind)
     }
 
-    /// Both, for programs that are to be new.
+    /// The suites that newer programs are taken from.
     pub(crate) fn newer(arch: Arch) -> Result<Self> {
         Self::new(&NEWER, arch)
     }
 
-    /// The sources of these.
+    /// The sources in these suites.
     pub(crate) fn newer_sources() -> Result<Self> {
         Self::of(Mirror::of_machine()?, &NEWER, Arch::X86_64, Kind::Sources)
     }
@@ -194,7 +194,7 @@ impl Apt {
             .command("apt-cache")
             .args(["showsrc", "--only-source", source])
             .output()
-            .context("there is no apt-cache")?;
+            .context("cannot run apt-cache: install apt")?;
         let records = String::from_utf8_lossy(&records.stdout).into_owned();
         Ok(records
             .lines()
@@ -204,7 +204,7 @@ impl Apt {
             .map(str::to_owned))
     }
 
-    /// Downloads the tarball of a source as its authors have released it, and says where it is.
+    /// Downloads the upstream tarball of a source, and returns its path.
     pub(crate) fn tarball(&self, source: &str, version: &str) -> Result<PathBuf> {
         let downloads = self.directory.join("archives");
         let _lock = self.lock()?;
@@ -223,7 +223,12 @@ impl Apt {
             .filter_map(Result::ok)
             .find(|entry| entry.file_name().to_string_lossy().starts_with(&name))
             .map(|entry| entry.path())
-            .with_context(|| format!("apt-get has not left {name}* in {}", downloads.display()))
+            .with_context(|| {
+                format!(
+                    "apt-get did not store {name}* in {}: run this again",
+                    downloads.display()
+                )
+            })
     }
 
     /// Downloads a package and unpacks it below `directory`.
@@ -244,7 +249,10 @@ impl Apt {
             .filter_map(Result::ok)
             .find(|entry| entry.file_name().to_string_lossy().starts_with(&name))
         else {
-            bail!("apt-get has not left {package} in {}", downloads.display());
+            bail!(
+                "apt-get did not store {package} in {}: run this again",
+                downloads.display()
+            );
         };
         let mut unpack = Command::new("dpkg-deb");
         unpack.arg("-x").arg(deb.path()).arg(directory);
@@ -253,7 +261,8 @@ impl Apt {
         Ok(())
     }
 
-    /// What the newest version of a package depends on, alternatives left out.
+    /// The packages that the newest version of a package depends on. Of alternatives
+    /// it is the first.
     pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
         let version = self.newest(package, "")?;
         let version = version.with_context(|| format!("Debian has no {package}"))?;
@@ -306,14 +315,14 @@ pub(crate) fn is_host() -> bool {
     release("ID").is_some_and(|id| id == "debian")
 }
 
-/// What this machine runs, and what that is made from.
+/// The distribution of this machine, and those that it is derived from.
 pub(crate) fn families() -> Vec<String> {
     let fields = ["ID", "ID_LIKE"].map(|field| release(field).unwrap_or_default());
     let words = fields.iter().flat_map(|field| field.split_whitespace());
     words.map(str::to_owned).collect()
 }
 
-/// Whether it runs Debian 12.
+/// Whether this machine runs Debian 12.
 pub(crate) fn is_bookworm() -> bool {
     is_host() && release("VERSION_CODENAME").is_some_and(|name| name == "bookworm")
 }
@@ -347,7 +356,7 @@ pub fn mirror() -> Result<(String, Option<String>)> {
         .with_context(|| format!("no package source for {codename} in /etc/apt: add one"))
 }
 
-/// What matters of an entry in /etc/apt.
+/// The fields of an entry in /etc/apt that are used here.
 #[derive(Debug, PartialEq)]
 struct Source {
     uri: String,

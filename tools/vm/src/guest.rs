@@ -2,7 +2,7 @@
 
 //! Boots a guest, runs a command in it, and watches its console meanwhile.
 //!
-//! How the two talk to each other is in `run.rs`.
+//! `run.rs` describes how the host and the guest talk to each other.
 
 use std::{
     env,
@@ -27,19 +27,19 @@ use crate::{
     tree::Tree,
 };
 
-/// What a guest's kernel is told, besides where its console is: to print
-/// everything, to end at once when it panics, and to notice soon what hangs.
-/// Caches of a slab allocator that is debugged have no sheaves: kmemleak would
-/// take what is left in those for references.
+/// Parameters for the kernel of every guest. It prints everything, ends at once when
+/// it panics, and soon notices tasks that hang. `slab_debug` leaves the caches of the
+/// slab allocator without sheaves: kmemleak would take pointers in sheaves for
+/// references.
 const PARAMETERS: &str = "ignore_loglevel panic=-1 kmemleak.verbose=1 slab_debug=Z \
      sysctl.kernel.hung_task_timeout_secs=30 sysctl.kernel.hung_task_check_interval_secs=5";
 
-/// More of it for a kernel that can find more, if it is told to: who has
-/// allocated each page, and freed pages that somebody writes to.
+/// More parameters for a debug kernel. It records who has allocated each page, and
+/// finds writes to freed pages.
 const DEBUG_PARAMETERS: &str = "page_owner=on page_poison=1";
 
-/// Devices whose drivers are importers of dma-bufs, and one that does DMA. That one reaches all
-/// addresses, of which its driver may use fewer.
+/// Devices whose drivers import dma-bufs, and `edu`, which does DMA. `edu` reaches all
+/// addresses; its driver may restrict that.
 const DEVICES: [&str; 3] = [
     "bochs-display",
     "virtio-gpu-pci",
@@ -49,7 +49,7 @@ const DEVICES: [&str; 3] = [
 /// Makes a virtio device do its DMA as other PCI devices do, through the IOMMU.
 const TRANSLATED: &str = ",disable-legacy=on,iommu_platform=on";
 
-/// How the guest's CPUs come about.
+/// What runs the guest's CPUs.
 #[derive(Clone, Copy)]
 pub(crate) enum Accelerator {
     Kvm,
@@ -78,19 +78,19 @@ pub struct Guest {
 /// How a guest ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The command's exit status, if it came to that.
+    /// The command's exit status, if the command ended.
     pub status: Option<i32>,
-    /// All that it wrote to its standard output.
+    /// All that the command wrote to its standard output.
     pub stdout: Vec<u8>,
-    /// All that it wrote to its standard error.
+    /// All that the command wrote to its standard error.
     pub stderr: Vec<u8>,
     /// The trouble that the kernel reported.
     pub reports: Vec<Report>,
-    /// Whether the guest ended by itself before it was done.
+    /// Whether the guest ended before the command was done.
     pub died: bool,
-    /// Whether the command was not done in time.
+    /// Whether the command took longer than the time limit.
     pub timed_out: bool,
-    /// The signal that QEMU died of, which is a mistake of QEMU's, or somebody's who killed it.
+    /// The signal that QEMU died of. Either QEMU has a bug, or somebody killed it.
     pub signal: Option<i32>,
     /// The kernel's messages.
     pub console: PathBuf,
@@ -99,13 +99,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether nothing is wrong but perhaps the command's own status.
+    /// Whether the guest itself had no trouble. The command may have failed.
     pub fn is_healthy(&self) -> bool {
         self.reports.is_empty() && !self.died && !self.timed_out && self.signal.is_none()
     }
 }
 
-/// What is wrong with a guest, in words; nothing if it is healthy.
+/// Says what is wrong with the guest. It is empty if the guest is healthy.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for report in &self.reports {
@@ -125,7 +125,7 @@ impl fmt::Display for Outcome {
             )?;
         }
         if self.timed_out {
-            writeln!(f, "the command was not done in time (see --timeout)")?;
+            writeln!(f, "the command took too long: give it more by --timeout")?;
         }
         if !self.qemu.is_empty() {
             writeln!(f, "QEMU says:\n{}", self.qemu)?;
@@ -192,20 +192,20 @@ impl Guest {
         self
     }
 
-    /// A file or directory that the guest is to have.
+    /// Copies a file or directory into the guest.
     pub fn add_file(mut self, add: Add) -> Self {
         self.adds.push(add);
         self
     }
 
-    /// Makes PCI devices snoop no caches. Only for arm64.
+    /// Makes PCI devices non-snooping. Only for arm64.
     pub fn pci_noncoherent(mut self, yes: bool) -> Self {
         self.pci_noncoherent = yes;
         self
     }
 
-    /// Reserves two areas of contiguous memory, and adds a display for tests that
-    /// has one for itself. Only for arm64.
+    /// Reserves two areas of contiguous memory, and adds a test display that owns one
+    /// of them. Only for arm64.
     pub fn reserved_areas(mut self, yes: bool) -> Self {
         self.reserved_areas = yes;
         self
@@ -217,8 +217,8 @@ impl Guest {
         self
     }
 
-    /// Takes a QEMU whose plugins see registers and values, which comes from Debian if this
-    /// machine's is older. Only for arm64.
+    /// Uses a QEMU whose plugins can read registers and stored values. It comes from Debian
+    /// if this machine's is too old. Only for arm64.
     pub fn plugins(mut self, yes: bool) -> Self {
         self.plugins = yes;
         self
@@ -230,13 +230,13 @@ impl Guest {
         self
     }
 
-    /// Boots by this accelerator, for the probe of KVM.
+    /// Boots with this accelerator. The probe of KVM uses it.
     pub(crate) fn accelerator(mut self, accelerator: Accelerator) -> Self {
         self.accelerator = Some(accelerator);
         self
     }
 
-    /// Boots the guest, waits for its end, and says how it was.
+    /// Boots the guest, waits for its end, and returns how it ended.
     pub fn run(self) -> Result<Outcome> {
         self.run_with(|_, _| {})
     }
@@ -245,14 +245,17 @@ impl Guest {
     /// comes. A piece may be less or more than a line.
     pub fn run_with(self, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
         if self.changes_tree() && self.image.kernel.arch != Arch::Arm64 {
-            bail!("only machines of arm64 have a device tree to change");
+            bail!(
+                "--pci-noncoherent and --reserved-areas change a device tree, which only arm64 \
+                 guests have: use --arch arm64"
+            );
         }
         let arch = self.image.kernel.arch;
         if self.plugins && arch != Arch::Arm64 {
-            bail!("only for arm64 there is another QEMU");
+            bail!("--plugins is only for arm64: use --arch arm64");
         }
         if self.iommu.is_some_and(|iommu| !iommu.is_for(arch)) {
-            bail!("no machine of this architecture has that IOMMU: virtio is for all");
+            bail!("guests of {arch} cannot have this IOMMU: use --iommu virtio");
         }
         let run = Run::new()?;
         let mut settings = format!("end={}\n", run.marker);
@@ -349,7 +352,7 @@ impl Guest {
         Ok(qemu)
     }
 
-    /// QEMU with all that the machine's device tree depends on.
+    /// A QEMU command with all arguments that the machine's device tree depends on.
     fn machine(&self) -> Result<Command> {
         let arch = self.image.kernel.arch;
         let mut qemu = match self.plugins {
@@ -388,8 +391,9 @@ impl Guest {
         match accelerator {
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
             Accelerator::Tcg => {
-                // A kernel that patches its code as it runs, as distributions' do, may
-                // otherwise die of a breakpoint that another CPU has just taken away.
+                // Kernels of distributions patch their code while they run. With several
+                // threads, a CPU may hit a breakpoint that another one has just removed,
+                // and the kernel dies of that.
                 let patches = arch == Arch::X86_64 && self.image.kernel.stock.is_some();
                 if patches && !counts && !says("-accel") {
                     qemu.args(["-accel", "tcg,thread=single"]);
@@ -408,7 +412,7 @@ impl Guest {
     }
 }
 
-/// A script that is the command, whatever bytes its arguments are made of.
+/// A script that runs the command. Its arguments may contain any bytes.
 fn script(command: &[OsString]) -> Vec<u8> {
     let mut script = b"exec".to_vec();
     for argument in command {
@@ -425,20 +429,20 @@ fn script(command: &[OsString]) -> Vec<u8> {
     script
 }
 
-/// A terminal that QEMU is about to make raw; made sane again when dropped.
+/// A terminal that QEMU is about to make raw. Dropping this restores its settings.
 struct Terminal(Termios);
 
 impl Terminal {
     fn save() -> Result<Self> {
-        Ok(Self(
-            tcgetattr(io::stdin()).context("a shell needs a terminal")?,
-        ))
+        Ok(Self(tcgetattr(io::stdin()).context(
+            "a shell needs a terminal on standard input: use `vm run` without one",
+        )?))
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Without a terminal there is nothing to mend, so an error means nothing.
+        // It fails only if the terminal is gone. Then there is nothing to restore.
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The initramfs of guests: a base for each kernel, which is kept, and what a
-//! single run adds to it.
+//! The initramfs of guests: a base for each kernel, which is kept, and the files
+//! that a single run adds.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use crate::{busybox, cache, kernel::Kernel, module, progress, toolchain};
 /// Where our modules lie in a guest, below `/lib/modules/<release>`.
 const UPDATES: &str = "updates";
 
-/// A kernel with everything that its guests start from.
+/// A kernel, and the initramfs that its guests start from.
 #[derive(Clone, Debug)]
 pub struct Image {
     pub(crate) kernel: Kernel,
@@ -31,7 +31,7 @@ pub struct Image {
 impl Image {
     /// Builds our modules for `kernel`, and the initramfs that holds them.
     ///
-    /// It is for all guests from then on, of this process and of others.
+    /// All later guests use it, in this process and in others.
     pub fn new(kernel: &Kernel) -> Result<Self> {
         let busybox = busybox::get(kernel.arch)?;
         let ours = module::all(kernel)?;
@@ -42,7 +42,7 @@ impl Image {
         let initramfs = dir.join("initramfs.cpio");
         let root = dir.join("root");
         let modules = root.join("lib/modules").join(&kernel.release);
-        // Not one of the modules: somebody may have stopped it midway.
+        // A stamp of its own, as an interrupted installation leaves some modules behind.
         let installed = dir.join("installed");
         if let Some(stock) = &kernel.stock {
             fs::create_dir_all(&modules)?;
@@ -94,7 +94,7 @@ impl Image {
 }
 
 impl Image {
-    /// Whether guests have a module of ours.
+    /// Whether guests have this module of ours.
     pub fn has_module(&self, name: &str) -> bool {
         let modules = self.initramfs.with_file_name("root/lib/modules");
         let path = modules.join(&self.kernel.release).join(UPDATES).join(name);
@@ -110,17 +110,20 @@ pub struct Add {
 }
 
 impl Add {
-    /// `from` of the host becomes `to` of the guest, `/<name>` if that is empty.
+    /// Makes `from` of the host `to` of the guest. If `to` is empty, it is `/<name>`.
     pub fn new(from: impl Into<PathBuf>, to: &str) -> Result<Self> {
         let from = from.into();
         let Some(name) = from.file_name() else {
             bail!(
-                "{} has no name: give one, as in --add FILE:DEST",
+                "{} has no file name: name a file or directory, as in --add FILE:DEST",
                 from.display()
             );
         };
         if !from.exists() {
-            bail!("there is no {} to add to the guest", from.display());
+            bail!(
+                "there is no {} to add to the guest: name another file",
+                from.display()
+            );
         }
         let name = name.to_string_lossy();
         let to = match to.trim_start_matches('/') {
@@ -131,7 +134,7 @@ impl Add {
         Ok(Self { from, to })
     }
 
-    /// Parses `FILE[:DEST]`. A file whose name has a colon wins.
+    /// Parses `FILE[:DEST]`. If a file has the whole text as its name, it is that file.
     pub fn parse(text: &str) -> Result<Self> {
         match text.rsplit_once(':') {
             Some((from, to)) if !Path::new(text).exists() => Self::new(from, to),
@@ -140,7 +143,7 @@ impl Add {
     }
 }
 
-/// As [`Add::parse`] takes it.
+/// The form that [`Add::parse`] takes.
 impl fmt::Display for Add {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:/{}", self.from.display(), self.to)

@@ -22,35 +22,35 @@ use crate::{
     toolchain,
 };
 
-/// The configuration that is used if no other is asked for.
+/// The default configuration.
 pub const DEFAULT: &str = "default";
 
-/// The configuration that is to find mistakes, and an option that only such kernels have.
+/// The configuration that looks for mistakes, and an option that only such kernels have.
 pub(crate) const DEBUG: &str = "debug";
 const DEBUG_OPTION: &str = "CONFIG_PAGE_OWNER=y";
 
 /// A kernel that has been built.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// What it runs on.
+    /// Its architecture.
     pub arch: Arch,
-    /// What the user called it.
+    /// The name that the user gave.
     pub name: String,
     /// Its build tree.
     pub tree: PathBuf,
-    /// What QEMU boots.
+    /// The image that QEMU boots.
     pub(crate) image: PathBuf,
-    /// What `uname -r` says.
+    /// The output of `uname -r`.
     pub release: String,
-    /// Whether it looks for mistakes in all that it does, and is slow by that.
+    /// Whether it is a debug kernel, which looks for mistakes and is slow.
     pub debug: bool,
     /// The size of its pages, in bytes.
     pub page_size: u32,
-    /// Whether our module tells which of its code has run.
+    /// Whether our module records which of its code has run.
     pub(crate) coverage: bool,
-    /// Where it comes from, if it is Debian's.
+    /// Its origin, if it is Debian's.
     pub(crate) stock: Option<Stock>,
-    /// What it is called in the cache, as are things made from it.
+    /// Its name in the cache. Things that are made from it have the same name.
     pub(crate) key: String,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// The kernel called `name` for `arch`, built if it is not there.
+/// Returns the kernel called `name` for `arch`. Builds it if it is not there.
 ///
 /// `name` is `default`, another configuration of the tree such as `debug`, the
 /// path of a build tree, or `debian` for Debian's own.
@@ -81,7 +81,7 @@ pub fn kernel(arch: Arch, name: &str) -> Result<Kernel> {
     build(arch, name)
 }
 
-/// Builds the kernel called `name`, for which all else is set up.
+/// Builds the kernel called `name`. All else must be set up.
 pub(crate) fn build(arch: Arch, name: &str) -> Result<Kernel> {
     let config = Config::new(arch, name)?;
     let source = source::get()?;
@@ -89,7 +89,7 @@ pub(crate) fn build(arch: Arch, name: &str) -> Result<Kernel> {
     Kernel::cached(&config, &source)
 }
 
-/// About how much of the disk a kernel takes.
+/// About how many megabytes of disk a kernel takes.
 pub(crate) fn megabytes_needed(name: &str) -> u64 {
     if name == DEBUG { 2500 } else { 500 }
 }
@@ -122,15 +122,16 @@ impl Kernel {
         })
     }
 
-    /// A build tree that the user names.
+    /// Opens a build tree that the user names.
     fn at(arch: Arch, tree: &Path) -> Result<Self> {
         let tree = std::path::absolute(tree)?;
         let shown = tree.display();
-        let config = fs::read_to_string(tree.join(".config"))
-            .with_context(|| format!("{shown} is not the build tree of a kernel"))?;
+        let config = fs::read_to_string(tree.join(".config")).with_context(|| {
+            format!("{shown} is not the build tree of a kernel: it has no .config")
+        })?;
         let has = |option: &str| config.lines().any(|line| line == option);
         if !has(arch.config()) {
-            bail!("{shown} is not a kernel for {arch}: name another tree");
+            bail!("{shown} has no kernel for {arch}: name another tree");
         }
         if !has("CONFIG_RUST=y") || !tree.join("rust/libkernel.rmeta").exists() {
             bail!(
@@ -172,8 +173,7 @@ impl Kernel {
         })
     }
 
-    /// The same kernel, for which our module is built so that it tells which of
-    /// its code has run.
+    /// The same kernel, with a module of ours that records which of its code has run.
     pub fn with_coverage(self) -> Self {
         Self {
             coverage: true,
@@ -199,7 +199,7 @@ impl Kernel {
         Ok(make)
     }
 
-    /// A command that finds the compilers which it was built with.
+    /// A command that finds the compilers that built the kernel.
     pub fn command(&self, program: &str) -> Result<Command> {
         match &self.stock {
             Some(stock) => stock.command(program),
@@ -258,7 +258,7 @@ impl Config {
     }
 
     fn key(&self, source: &Source) -> Result<String> {
-        // Another comment does not make another kernel.
+        // A changed comment does not change the kernel.
         let options: Vec<&str> = self.options().collect();
         let mut parts = vec![
             source.version.clone(),
@@ -272,7 +272,7 @@ impl Config {
         Ok(format!("{}-{}-{hash}", self.arch, self.name))
     }
 
-    /// The lines of the fragments that set an option, or see that it is not set.
+    /// The lines of the fragments that set an option or unset it.
     fn options(&self) -> impl Iterator<Item = &str> {
         self.fragments.lines().filter(|line| {
             line.starts_with("CONFIG_")
@@ -287,7 +287,7 @@ impl Config {
     fn build(&self, source: &Source) -> Result<()> {
         let item = self.item(source)?;
         if source.named {
-            // Whoever works on a source tree expects a change to be built.
+            // The user may have changed this tree, so make has to look at it.
             item.outdate()?;
         }
         item.make(|tree| {
@@ -309,13 +309,15 @@ impl Config {
                 .env("KCONFIG_ALLCONFIG", &fragments);
             progress::run(&format!("configuring {what}"), &configure, 0)?;
             if let Err(error) = self.verify(&fs::read_to_string(tree.join(".config"))?) {
-                // The reason is most often that the kernel refuses a tool.
+                // Most often the kernel has refused a tool.
                 progress::run(
                     "checking Rust for the kernel",
                     make()?.arg("rustavailable"),
                     0,
                 )
-                .context("the kernel refuses this Rust: install what it names")?;
+                .context(
+                    "the kernel refuses a tool of this machine: install what it names below",
+                )?;
                 return Err(error);
             }
             progress::run(&format!("building {what}"), &make()?, self.lines())
@@ -343,7 +345,7 @@ impl Config {
         let missing: Vec<&str> = self.options().filter(lacks).collect();
         if !missing.is_empty() {
             bail!(
-                "Kconfig dropped these lines of {}, so something that they depend on is missing:\n  {}",
+                "Kconfig dropped these lines of {}. Add the options that they depend on:\n  {}",
                 directory().display(),
                 missing.join("\n  ")
             );
@@ -357,8 +359,8 @@ fn directory() -> PathBuf {
     checkout().join("tools/vm/kernel")
 }
 
-/// The names of all kernels that can be built for an architecture, each with the file that it has
-/// besides the common ones. `arm64-16k` is 16k, which is for no other architecture.
+/// The names of all kernels that can be built for an architecture. Each comes with the file that
+/// it has besides the common ones. The file `arm64-16k` is for the kernel `16k`, on arm64 only.
 fn names(arch: Arch) -> Result<Vec<(String, Option<String>)>> {
     let mut names = vec![(DEFAULT.to_owned(), None)];
     let directory = directory();
@@ -388,8 +390,7 @@ pub(crate) fn is_cached(arch: Arch, name: &str) -> Result<bool> {
     }
 }
 
-/// A table of all kernels that can be built, and of those in the cache that
-/// nothing builds any more.
+/// A table of all kernels that can be built, and of outdated ones in the cache.
 pub fn list() -> Result<String> {
     let source = source::find()?;
     let mut built = cache::complete("kernels")?;
@@ -430,7 +431,7 @@ pub fn list() -> Result<String> {
     Ok(table)
 }
 
-/// How much of the disk a directory takes.
+/// How much disk a directory takes.
 fn megabytes(path: &Path) -> Result<String> {
     let usage = toolchain::output(Command::new("du").arg("-sm").arg(path))?;
     Ok(format!(

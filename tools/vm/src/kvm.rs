@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether KVM works: it may be there and not work, above all in a guest. The
-//! only way to know is to try.
+//! Finds out whether KVM works. `/dev/kvm` may exist where KVM does not work, above
+//! all in a guest, so a trial boot decides.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 /// How long the probe may take. A guest that works boots in a second or two.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a guest boots by KVM. The answer is kept until the host reboots.
+/// Whether a guest boots with KVM. The answer is kept until the host reboots.
 pub(crate) fn works(image: &Image) -> Result<bool> {
     let arch = image.kernel.arch;
     if !arch.is_host() || !Path::new("/dev/kvm").exists() {

@@ -12,7 +12,7 @@
 //! # }
 //! ```
 //!
-//! Whatever a function needs that is not in the cache yet is set up by it.
+//! Each function sets up what it needs and does not find in the cache.
 
 mod arch;
 mod busybox;

@@ -14,20 +14,20 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use vm::{Add, Arch, Guest, Image, Iommu, Outcome, Stream};
 
-/// The command was not done in time.
+/// The command took longer than the time limit.
 const TIMED_OUT: u8 = 124;
 /// The guest died.
 const DIED: u8 = 125;
 /// The guest's kernel reported trouble.
 const REPORTED: u8 = 126;
-/// We could not do what was asked for.
+/// vm itself failed.
 const FAILED: u8 = 123;
 
 /// Test kernels and guests for dmabuf-coherency.
 ///
-/// Everything lies below ~/.cache/dmabuf-coherency, or where
-/// DMABUF_COHERENCY_CACHE says. Kernels are built from Debian's source of Linux,
-/// or from the tree that DMABUF_COHERENCY_SOURCE names; or they are Debian's own.
+/// All files are below ~/.cache/dmabuf-coherency, or below the directory that
+/// DMABUF_COHERENCY_CACHE names. A kernel is either one of Debian's own, or built
+/// from Debian's source of Linux or from the tree that DMABUF_COHERENCY_SOURCE names.
 #[derive(Parser)]
 #[command(name = "vm", max_term_width = 90, after_help = STATUS)]
 struct Cli {
@@ -39,7 +39,7 @@ const STATUS: &str = "\
 Exit status of `vm run`: that of COMMAND, or
     2  the arguments are wrong
   123  vm itself failed, for example in building
-  124  COMMAND was not done in time
+  124  COMMAND took longer than --timeout
   125  the guest died, or did not boot
   126  the guest's kernel reported a WARNING, BUG, Oops, panic, or the like";
 
@@ -61,10 +61,10 @@ enum Verb {
     Run {
         #[command(flatten)]
         guest: GuestArgs,
-        /// Give up after so many seconds, the boot included
+        /// Give up after this many seconds, the boot included
         #[arg(long, value_name = "SECS", default_value_t = 300)]
         timeout: u64,
-        /// The command and its arguments; a shell is not in between
+        /// The command and its arguments; no shell parses them
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
@@ -86,7 +86,7 @@ enum Verb {
         #[command(flatten)]
         kernel: KernelArgs,
     },
-    /// Build a program of tools, static, and print its path
+    /// Build a static program from tools, and print its path
     Program {
         #[arg(long)]
         arch: Arch,
@@ -95,7 +95,7 @@ enum Verb {
     },
     /// List kernels
     List,
-    /// Show which series of kernels Debian's suites have now
+    /// Show which kernel series each suite of Debian has now
     Series,
     /// Run the tests, the stress program or the demo: see `vm runner -- --help`
     Runner {
@@ -108,8 +108,8 @@ enum Verb {
 struct KernelArgs {
     #[arg(long)]
     arch: Arch,
-    /// A configuration in tools/vm/kernel, the path of a build tree, or `debian`:
-    /// Debian's own, with a series such as debian-7.3 or the newest
+    /// A configuration in tools/vm/kernel, the path of a build tree, or Debian's own
+    /// kernel: `debian` for the newest, debian-7.3 for the newest of a series
     #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
     kernel: String,
 }
@@ -127,20 +127,20 @@ struct GuestArgs {
     /// More parameters for the kernel
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     append: Vec<String>,
-    /// Take a QEMU with plugins that see registers and values (arm64 only)
+    /// Use a QEMU whose plugins can read registers and stored values (arm64 only)
     #[arg(long)]
     plugins: bool,
     /// One more argument for QEMU
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu: Vec<OsString>,
-    /// A file or directory that the guest is to have, in / unless DEST is given
+    /// Copy a file or directory into the guest, into / unless DEST is given
     #[arg(long, value_name = "FILE[:DEST]", value_parser = Add::parse)]
     add: Vec<Add>,
-    /// Let PCI devices snoop no caches (arm64 only)
+    /// Make PCI devices non-snooping (arm64 only)
     #[arg(long)]
     pci_noncoherent: bool,
-    /// Reserve two areas of contiguous memory, and have a display for tests that has
-    /// one of them for itself (arm64 only)
+    /// Reserve two areas of contiguous memory, and add a test display that owns one
+    /// of them (arm64 only)
     #[arg(long)]
     reserved_areas: bool,
     /// Put an IOMMU between PCI devices and memory
@@ -187,7 +187,7 @@ impl GuestArgs {
     }
 }
 
-/// Passes output on. The guest goes on if nobody listens any more.
+/// Passes output on. The guest runs on even if nobody reads its output any more.
 fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)?;
     to.flush()
@@ -214,7 +214,7 @@ fn complain(text: &str) {
 
 fn main() -> ExitCode {
     run(Cli::parse()).unwrap_or_else(|error| {
-        // What to do comes first, what happened below that.
+        // The first line says what to do. Its causes follow.
         let sentences: Vec<String> = error.chain().map(ToString::to_string).collect();
         complain(&sentences.join("\n"));
         FAILED.into()

@@ -17,28 +17,28 @@ pub fn checkout() -> &'static Path {
     tools.and_then(Path::parent).unwrap_or(Path::new("/"))
 }
 
-/// A short name for the checkout: each has its own builds in the cache.
+/// A short name for the checkout. Each checkout has its own builds in the cache.
 pub(crate) fn checkout_key() -> String {
     cache::key([checkout().as_os_str().as_encoded_bytes()])
 }
 
-/// Builds `dmabuf_coherency.ko` for a kernel, and says where it is.
+/// Builds `dmabuf_coherency.ko` for a kernel, and returns its path.
 pub fn module(kernel: &Kernel) -> Result<PathBuf> {
     let output = make(kernel, checkout(), "dmabuf_coherency", None)?;
     Ok(output.join("dmabuf_coherency.ko"))
 }
 
-/// Builds the module that attacks its own abstractions, as `tools/testing/attacks`
-/// has it, and says where the output is.
+/// Builds the module that attacks its own abstractions, from `tools/testing/attacks`.
+/// Returns the directory of the output.
 pub fn attacks(kernel: &Kernel) -> Result<PathBuf> {
     make(kernel, checkout(), "attacks", Some("ATTACK=guest".into()))
 }
 
-/// A change of the module's code: the path of a file below the checkout, what stands in it
-/// once, and what it becomes.
+/// A change of the module's code: the path of a file below the checkout, a text that it
+/// contains once, and the text that replaces it.
 pub type Change = (&'static str, &'static str, &'static str);
 
-/// What the module is built from.
+/// The files and directories that the module is built from.
 const SOURCES: [&str; 5] = [
     "Kbuild",
     "include",
@@ -47,7 +47,7 @@ const SOURCES: [&str; 5] = [
     "tools/version.mk",
 ];
 
-/// Builds our module with some of its code changed, and says where it is.
+/// Builds our module with some of its code changed, and returns its path.
 pub fn variant(kernel: &Kernel, name: &str, changes: &[Change]) -> Result<PathBuf> {
     let directory = cache::subdir(format!("variants/{}-{name}", checkout_key()))?;
     for path in SOURCES {
@@ -57,8 +57,8 @@ pub fn variant(kernel: &Kernel, name: &str, changes: &[Change]) -> Result<PathBu
     Ok(output.join("dmabuf_coherency.ko"))
 }
 
-/// Copies a file of the checkout, or all in a directory, as changed. What is the same already stays,
-/// so that nothing is built anew for it.
+/// Copies a file of the checkout, or all files in a directory, with the changes. A copy that is the
+/// same already is not written, so that make does not build it again.
 fn copy(path: &Path, directory: &Path, changes: &[Change]) -> Result<()> {
     let (from, to) = (checkout().join(path), directory.join(path));
     if from.is_dir() {
@@ -75,7 +75,8 @@ fn copy(path: &Path, directory: &Path, changes: &[Change]) -> Result<()> {
         let count = text.matches(before).count();
         if count != 1 {
             bail!(
-                "{} should have this once, and has it {count} times: {before}",
+                "{} must contain this text once, but contains it {count} times: update the \
+                 change.\n{before}",
                 path.display()
             );
         }
@@ -88,7 +89,7 @@ fn copy(path: &Path, directory: &Path, changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// Builds our module and those that only tests need.
+/// Builds our module, and the modules that only tests need.
 pub(crate) fn all(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let ours = make(kernel, checkout(), "dmabuf_coherency", None)?;
     let symbols = ours.join("Module.symvers");
@@ -114,8 +115,8 @@ pub(crate) fn all(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Runs the kernel's build over the modules in `directory`, with one more variable
-/// if it needs that, and says where the output is.
+/// Builds the modules in `directory` with the kernel's build system. `variable` is one
+/// more variable for make. Returns the directory of the output.
 fn make(
     kernel: &Kernel,
     directory: &Path,

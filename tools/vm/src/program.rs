@@ -14,11 +14,11 @@ use crate::{
     progress, toolchain,
 };
 
-/// Builds a program of the workspace in `tools` for guests, and says where it
-/// is. `package` has a binary of the same name.
+/// Builds a program of the workspace in `tools` for guests, and returns its path.
+/// `package` has a binary of the same name.
 ///
-/// For another architecture than this machine's, the standard library is built
-/// with it: that needs no more than its source.
+/// For a foreign architecture it also builds the standard library, which takes only
+/// the library's source.
 pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
     build_rust(
         &arch.rust_target(),
@@ -29,8 +29,8 @@ pub fn rust_program(arch: Arch, package: &str) -> Result<PathBuf> {
     )
 }
 
-/// Builds a program of the workspace in `tools` as one of 32 bits, which this
-/// architecture runs as well, and says where it is.
+/// Builds a 32-bit program of the workspace in `tools`, which this architecture runs
+/// as well, and returns its path.
 pub fn rust_program_32(arch: Arch, package: &str) -> Result<PathBuf> {
     build_rust(
         arch.rust_target_32(),
@@ -41,7 +41,7 @@ pub fn rust_program_32(arch: Arch, package: &str) -> Result<PathBuf> {
     )
 }
 
-/// The C compiler for programs of 32 bits, if it is there.
+/// The C compiler for 32-bit programs, if it is installed.
 fn cc_32(arch: Arch) -> Result<&'static str> {
     let (cc, packages) = arch.cc_32();
     if Command::new(cc).arg("--version").output().is_err() {
@@ -51,7 +51,7 @@ fn cc_32(arch: Arch) -> Result<&'static str> {
 }
 
 /// Builds a plugin for this machine's QEMU from a package of the workspace in
-/// `tools`, and says where it is.
+/// `tools`, and returns its path.
 pub fn qemu_plugin(package: &str) -> Result<PathBuf> {
     let output = cache::subdir(format!("programs/{}", checkout_key()))?;
     let mut cargo = Command::new("cargo");
@@ -79,7 +79,7 @@ fn build_rust(
     Ok(built.join("release").join(package))
 }
 
-/// Cargo for static programs, and the directory that has what it builds.
+/// A cargo command for static programs, and the directory of its output.
 fn cargo(
     target: &str,
     cc: &str,
@@ -87,8 +87,8 @@ fn cargo(
     arguments: &[&str],
 ) -> Result<(Command, PathBuf)> {
     toolchain::get_library_source()?;
-    // Scripts that build crates look at RUSTC_BOOTSTRAP. In one directory, builds with it and without
-    // it would each undo what the others have done.
+    // The build scripts of crates depend on RUSTC_BOOTSTRAP. If builds with it and without it shared
+    // a directory, each would compile again what the other has compiled.
     let directory = if has_library { "" } else { "/own-library" };
     let output = cache::subdir(format!("programs/{}{directory}", checkout_key()))?;
     let variable = |suffix: &str| {
@@ -119,19 +119,19 @@ fn cargo(
     Ok((cargo, output.join(target)))
 }
 
-/// Builds a static program for guests from one file in C, `source` below the
-/// checkout, and says where it is. A warning is an error.
+/// Builds a static program for guests from one C file, `source` below the checkout,
+/// and returns its path. A warning is an error.
 pub fn c_program(arch: Arch, source: &str) -> Result<PathBuf> {
     build_c(&arch.cc(), source, &arch.to_string(), &["-static"])
 }
 
-/// The same of a library that programs of Debian are made to load.
+/// Builds a shared library in the same way, for Debian's programs to load.
 pub fn c_library(arch: Arch, source: &str) -> Result<PathBuf> {
     let arguments = ["-shared", "-fPIC"];
     build_c(&arch.cc(), source, &arch.to_string(), &arguments)
 }
 
-/// The same of a program that uses libdmaheap.
+/// Builds a program that uses libdmaheap in the same way.
 pub fn c_program_with_libdmaheap(arch: Arch, source: &str) -> Result<PathBuf> {
     let arguments = [
         "rustc",
@@ -156,7 +156,7 @@ pub fn c_program_with_libdmaheap(arch: Arch, source: &str) -> Result<PathBuf> {
     )
 }
 
-/// The same of 32 bits.
+/// Builds a 32-bit program in the same way.
 pub fn c_program_32(arch: Arch, source: &str) -> Result<PathBuf> {
     build_c(cc_32(arch)?, source, arch.rust_target_32(), &["-static"])
 }
@@ -173,14 +173,14 @@ fn build_c(cc: &str, source: &str, name: &str, arguments: &[&str]) -> Result<Pat
     Ok(program)
 }
 
-/// The kernel's own tests of what has to do with dma-bufs: where they are, and the program.
+/// The kernel's own tests that have to do with dma-bufs: their directory and their program.
 const SELFTESTS: [(&str, &str); 3] = [
     ("dmabuf-heaps", "dmabuf-heap"),
     ("drivers/dma-buf", "udmabuf"),
     ("sync", "sync_test"),
 ];
 
-/// Builds the kernel's own tests of dma-bufs, and says where they are.
+/// Builds the kernel's own tests of dma-bufs, and returns their paths.
 pub fn selftests(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let item = Item::new("kernel-selftests", &kernel.key)?;
     let directory = item.path();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Long commands: their output goes to a log file, a line of progress to the
-//! user, and the end of the log too if they fail.
+//! Runs long commands. Their output goes to a log file. The user sees a line of
+//! progress, and the end of the log if the command fails.
 
 use std::{
     fs::{self, File},
@@ -18,15 +18,15 @@ use rustix::pipe::pipe;
 
 use crate::cache;
 
-/// Tells the user something.
+/// Prints a message for the user.
 pub(crate) fn say(sentence: &str) {
     eprintln!("vm: {sentence}");
 }
 
 /// Runs `command`, which does `what`.
 ///
-/// `lines` is about how many lines it prints, for the percentage; 0 if that is
-/// not known.
+/// `lines` is about how many lines the command prints. It gives the percentage. It is
+/// 0 if the number is not known.
 pub(crate) fn run(what: &str, command: &Command, lines: usize) -> Result<()> {
     let log = cache::subdir("logs")?.join(format!("{}.log", what.replace([' ', '/', ','], "-")));
     let mut file = File::create(&log).with_context(|| log.display().to_string())?;
@@ -62,10 +62,10 @@ pub(crate) fn run(what: &str, command: &Command, lines: usize) -> Result<()> {
     let status = child.wait()?;
     progress.finish(status.success());
     if !status.success() {
-        // A full disk is a reason that few programs state clearly.
+        // Few programs say clearly that the disk is full.
         cache::need_space(50, what)?;
         bail!(
-            "{what} failed ({status}), see {}; its end:\n{}",
+            "{what} failed ({status}). The whole log is in {}. It ends:\n{}",
             log.display(),
             tail(&log, 20)
         );
@@ -73,8 +73,8 @@ pub(crate) fn run(what: &str, command: &Command, lines: usize) -> Result<()> {
     Ok(())
 }
 
-/// The same command, but it ends when we do: it must not go on in a directory
-/// whose lock we no longer hold.
+/// The same command, which ends when this process ends. It must not go on in a
+/// directory whose lock this process no longer holds.
 pub(crate) fn mortal(command: &Command) -> Command {
     let mut mortal = Command::new("setpriv");
     mortal
@@ -101,9 +101,9 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The line that tells how far a command is: rewritten every second on a
-/// terminal, a new one every half minute elsewhere. A command that is done at
-/// once needs none.
+/// The line that says how far a command is. A terminal shows one line, rewritten each
+/// second. Elsewhere there is a new line each half minute. A command that ends at once
+/// has no line.
 struct Progress<'a> {
     what: &'a str,
     lines: usize,
@@ -165,7 +165,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// A duration as people read it.
+/// A duration in words.
 pub(crate) fn minutes(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),

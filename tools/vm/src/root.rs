@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Systems that have Debian's own compilers: packages, unpacked in the cache, with
-//! nothing of this machine but a few mounts.
+//! Systems that have Debian's own compilers. They are packages, unpacked in the cache.
+//! They share nothing with this machine but a few mounts.
 //!
-//! Modules with Rust in them need the very rustc that built the kernel, and this
-//! machine has another one or none. What guests load beside Debian's libraries is
-//! built with the compiler and the headers of those.
+//! A module in Rust needs the very rustc that built the kernel, and this machine has
+//! another one or none. Libraries that guests load beside Debian's own are built with
+//! Debian's compiler and headers.
 
 use std::{
     ffi::OsStr,
@@ -28,11 +28,11 @@ use crate::{
 
 /// A system.
 pub(crate) struct Root {
-    /// What it has, for this machine. The rest is what that depends on.
+    /// Its packages for this machine. Those that they depend on come with them.
     packages: &'static [&'static str],
-    /// What it has to link programs for arm64 with.
+    /// Its packages for arm64, to link programs with.
     for_arm64: &'static [&'static str],
-    /// What a package's script would have linked.
+    /// Links that the scripts of packages would have made.
     links: &'static [(&'static str, &'static str)],
 }
 
@@ -95,8 +95,9 @@ pub(crate) static LIBCAMERA: Root = Root {
     links: &[],
 };
 
-/// What goes on in there sees the same cache and the same checkout at the same
-/// paths. The arguments are the root, these directories, `--` and the command.
+/// Enters a system and runs a command there. The command sees the cache and the
+/// checkout at the same paths as outside. The arguments are the root, these
+/// directories, `--` and the command.
 const ENTER: &str = r#"root=$1; shift
 for directory in /dev /proc; do
 	mount --rbind $directory "$root$directory"
@@ -117,14 +118,14 @@ impl Root {
         Item::new("root", &format!("trixie-{key}"))
     }
 
-    /// Unpacks the system, if it is not there, and says where it is.
+    /// Unpacks the system if it is not there, and returns its directory.
     pub(crate) fn get(&self) -> Result<PathBuf> {
         let item = self.item()?;
         item.make(|directory| {
             cache::need_space(2500, "Debian's compilers")?;
             for (arch, packages) in [
                 (Arch::Arm64, self.for_arm64),
-                // Where both have the same file, it is this machine's.
+                // If both have the same file, that of this machine stays.
                 (Arch::X86_64, self.packages),
             ] {
                 if !packages.is_empty() {
@@ -147,7 +148,7 @@ impl Root {
     }
 }
 
-/// A command that runs in there.
+/// A command that runs in the system.
 pub(crate) fn command(root: &Path, program: impl AsRef<OsStr>) -> Result<Command> {
     let mut command = Command::new("unshare");
     command.arg("--mount");
@@ -160,13 +161,13 @@ pub(crate) fn command(root: &Path, program: impl AsRef<OsStr>) -> Result<Command
     Ok(command)
 }
 
-/// Fails, with what to do about it, if nothing can run in there.
+/// Fails if no command can run in the system, and says what to do.
 pub(crate) fn check(root: &Path) -> Result<()> {
     toolchain::output(&mut command(root, "true")?)
         .map(drop)
         .context(
-            "Debian's own compilers run in a mount namespace of their own, which this \
-         machine does not allow: run this as root, or enable user namespaces (sysctl \
+            "Debian's own compilers run in their own mount namespace, and this machine does \
+         not allow that: run this as root, or enable user namespaces (sysctl \
          kernel.unprivileged_userns_clone=1, user.max_user_namespaces, \
          kernel.apparmor_restrict_unprivileged_userns=0)",
         )

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A single run of a guest: its directory, and the talk with it.
+//! A single run of a guest: its directory, and the protocol between host and guest.
 //!
-//! The serial port carries the kernel's messages and nothing else. The command
-//! has virtio ports: 1 is its standard output, 2 its standard error, and by 3
-//! `init.sh` tells its exit status. Each is a FIFO in the directory of the run,
-//! two for the status. `init.sh` ends both streams with a marker that is random
-//! for each run and then waits for an answer, so that a guest does not power
-//! off while output is still on its way.
+//! The serial port carries the kernel's messages and nothing else. The command has
+//! virtio ports. Port 1 is its standard output, port 2 its standard error. On port 3
+//! `init.sh` reports the exit status. Each port is a FIFO in the directory of the run;
+//! port 3 has two. `init.sh` ends both streams with a marker that is random for each
+//! run. Then it waits for an answer, so that the guest does not power off while output
+//! is still on its way.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -49,18 +49,18 @@ pub enum Stream {
     Console,
 }
 
-/// A run's directory in the cache. Its logs outlive it.
+/// The directory of a run in the cache. The logs in it stay when this is dropped.
 pub(crate) struct Run {
     directory: PathBuf,
-    /// What ends the command's streams.
+    /// The text that ends the command's streams.
     pub(crate) marker: String,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct End {
     pub(crate) status: Option<i32>,
     pub(crate) timed_out: bool,
-    /// The signal that QEMU died of, if it was not ours.
+    /// The signal that QEMU died of, unless this program sent it.
     pub(crate) signal: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
@@ -167,7 +167,9 @@ impl Run {
         }
         let status = answered.then(|| String::from_utf8_lossy(&status.bytes).trim().parse());
         Ok(End {
-            status: status.transpose().context("init.sh told no exit status")?,
+            status: status
+                .transpose()
+                .context("init.sh reported something that is no exit status")?,
             timed_out,
             signal,
             stdout: stdout.bytes,
@@ -189,13 +191,13 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         for name in Self::FIFOS.into_iter().chain(["initramfs", "dtb"]) {
-            // What was never made, or is left, is removed with the logs.
+            // Some may not exist. Any that stay are removed with the logs.
             let _ = fs::remove_file(self.path(name));
         }
     }
 }
 
-/// Removes what old runs left.
+/// Removes the directories of old runs.
 fn prune(runs: &Path) -> Result<()> {
     for entry in fs::read_dir(runs)? {
         let entry = entry?;
@@ -253,7 +255,7 @@ impl Port {
                 self.ended = true;
                 self.passed + position
             }
-            // The last bytes may be the marker's first.
+            // The last bytes may be the start of the marker.
             None => {
                 let starts = |len: &usize| new.ends_with(&self.marker[..*len]);
                 self.bytes.len() - (1..self.marker.len()).rev().find(starts).unwrap_or(0)
@@ -269,7 +271,7 @@ impl Port {
     }
 }
 
-/// All that can be read from a FIFO at once.
+/// Reads all that a FIFO has now.
 fn read(fifo: &mut File) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match fifo.read_to_end(&mut bytes) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The series of kernels that the module is for.
+//! The kernel series that the module is for.
 
 use anyhow::Result;
 
@@ -9,20 +9,20 @@ use crate::{
     source::numbers,
 };
 
-/// What tools/series says.
+/// The content of tools/series.
 const LIST: &str = include_str!("../../series");
 
-/// All of them, the newest first.
+/// All series, the newest first.
 pub(crate) fn all() -> impl Iterator<Item = &'static str> {
     LIST.lines().filter(|line| !line.starts_with('#'))
 }
 
-/// The newest one.
+/// The newest series.
 pub(crate) fn newest() -> &'static str {
     all().next().unwrap_or_default()
 }
 
-/// All but the newest one.
+/// All series but the newest.
 pub fn older() -> impl Iterator<Item = &'static str> {
     all().skip(1)
 }
@@ -59,7 +59,7 @@ pub fn table() -> Result<String> {
     Ok(table)
 }
 
-/// What to tell people.
+/// A clause for messages that lists the series.
 pub(crate) fn sentence() -> String {
     let all: Vec<&str> = all().collect();
     format!("it is for {}", all.join(" and "))

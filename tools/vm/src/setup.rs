@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sets up what is missing, and says beforehand what that is.
+//! Sets up whatever is missing, and announces it beforehand.
 
 use std::{path::PathBuf, process::Command};
 
@@ -17,13 +17,13 @@ use crate::{
 /// Something that is missing.
 struct Step {
     what: String,
-    /// How large it is, for people.
+    /// How large it is, in words.
     size: String,
     minutes: u32,
 }
 
 /// Sets up everything that guests of these architectures need, and builds or fetches
-/// their kernels of this name. With `dry_run` it only says what it would do.
+/// their kernels of this name. With `dry_run` it only announces what it would do.
 pub fn setup(archs: &[Arch], kernel: &str, dry_run: bool) -> Result<()> {
     let builder = Builder::of(kernel)?;
     let mut steps = toolchain(archs, builder)?;
@@ -57,7 +57,7 @@ pub fn setup(archs: &[Arch], kernel: &str, dry_run: bool) -> Result<()> {
     Ok(())
 }
 
-/// Says what building a kernel takes, and sets up all but the kernel.
+/// Announces what building a kernel takes, and sets up all but the kernel.
 pub(crate) fn prepare(arch: Arch, kernel: &str) -> Result<()> {
     let mut steps = toolchain(&[arch], Builder::Llvm)?;
     steps.extend(kernels(&[arch], kernel)?);
@@ -65,10 +65,10 @@ pub(crate) fn prepare(arch: Arch, kernel: &str) -> Result<()> {
     install(&[arch], Builder::Llvm)
 }
 
-/// What has built, or builds, kernels and modules.
+/// The compilers of kernels and modules.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Builder {
-    /// LLVM and Rust of this machine.
+    /// This machine's LLVM and Rust.
     Llvm,
     /// Debian's own compilers, which come with its kernels.
     Debian,
@@ -83,7 +83,7 @@ impl Builder {
     }
 }
 
-/// The missing ones of Debian's own kernels, and of what modules for them need.
+/// Steps for those of Debian's kernels that are missing, and for what their modules need.
 fn stock_kernels(archs: &[Arch], kernel: &str) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut step = |what: String, size: &str, minutes| {
@@ -116,14 +116,14 @@ fn stock_kernels(archs: &[Arch], kernel: &str) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// The source of the newest kernel, for which all is set up that builds a kernel.
+/// The source of the newest kernel. Sets up all that building a kernel takes.
 pub fn kernel_source(arch: Arch) -> Result<PathBuf> {
     announce(&toolchain(&[arch], Builder::Llvm)?)?;
     install(&[arch], Builder::Llvm)?;
     Ok(source::get()?.directory)
 }
 
-/// The missing ones of a kernel's source and builds.
+/// Steps for the source and the kernels that are missing.
 fn kernels(archs: &[Arch], name: &str) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     if source::find()?.is_none() {
@@ -149,7 +149,7 @@ fn kernels(archs: &[Arch], name: &str) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// The missing parts of the toolchain.
+/// Steps for the parts of the toolchain that are missing.
 fn toolchain(archs: &[Arch], builder: Builder) -> Result<Vec<Step>> {
     if toolchain::find("rustc").is_none() {
         bail!("there is no rustc: install Rust by rustup, or your distribution's rustc and cargo");
@@ -193,7 +193,7 @@ fn announce(steps: &[Step]) -> Result<()> {
     }
     let minutes: u32 = steps.iter().map(|step| step.minutes).sum();
     say(&format!(
-        "this takes about {} on two cores; it can be interrupted, and goes on when called again",
+        "this takes about {} on two cores; you may interrupt it, and the next run goes on from there",
         if minutes < 2 {
             "a minute".into()
         } else {
@@ -215,14 +215,14 @@ fn install(archs: &[Arch], builder: Builder) -> Result<()> {
     }
 }
 
-/// What is missing of the programs and files that we use, as Debian's packages.
+/// The Debian packages of the programs and files that are missing.
 fn packages(archs: &[Arch], builder: Builder) -> Vec<String> {
     let llvm = if debian::is_host() {
         "-19"
     } else {
         toolchain::llvm().trim_start_matches('1')
     };
-    // What is looked for, and the package that has it.
+    // Each program or file, and the package that contains it.
     let mut tools: Vec<(String, String)> = [
         ("make", "make"),
         ("gcc", "gcc"),
@@ -277,7 +277,7 @@ fn packages(archs: &[Arch], builder: Builder) -> Vec<String> {
     tools.into_iter().map(|(_, package)| package).collect()
 }
 
-/// What apt says about the size of packages.
+/// The size of packages in apt's words.
 fn apt_size(packages: &[String]) -> String {
     let mut apt = Command::new("apt-get");
     apt.env("LC_ALL", "C")
@@ -295,7 +295,7 @@ fn apt_size(packages: &[String]) -> String {
     }
 }
 
-/// What packages of Debian are called by Fedora and by Arch Linux, where that differs.
+/// The names that packages of Debian have in Fedora and in Arch Linux, if they differ.
 const NAMES: [(&str, &str, &str); 12] = [
     ("device-tree-compiler", "dtc", "dtc"),
     (
@@ -331,7 +331,8 @@ const NAMES: [(&str, &str, &str); 12] = [
     ("xz-utils", "xz", "xz"),
 ];
 
-/// What to say where packages are not Debian's: how those of `families` are installed, if I know.
+/// The message for other systems than Debian. It names the command that installs packages, if
+/// that is known for one of `families`.
 fn by_hand(packages: &[String], families: &[String]) -> String {
     let of = |name: &str| families.iter().any(|family| family == name);
     let names = |column: fn(&(&str, &'static str, &'static str)) -> &'static str| {
@@ -353,14 +354,14 @@ fn by_hand(packages: &[String], families: &[String]) -> String {
         )
     } else {
         format!(
-            "something is missing: {}, by the names that Debian has for it. Install that, then run \
-             this again",
+            "something is missing: {}, by the names that Debian has for these packages. Install \
+             them, then run this again",
             packages.join(" ")
         )
     }
 }
 
-/// Installs packages, where that is by apt-get.
+/// Installs packages by apt-get, or fails if this machine does not run Debian.
 fn install_packages(packages: &[String]) -> Result<()> {
     if !debian::is_host() {
         bail!("{}", by_hand(packages, &debian::families()));
@@ -368,14 +369,14 @@ fn install_packages(packages: &[String]) -> Result<()> {
     let list = packages.join(" ");
     let sudo = !geteuid().is_root();
     if sudo && toolchain::find("sudo").is_none() {
-        bail!("I am not root and there is no sudo: run `apt-get install {list}` as root");
+        bail!("packages are missing, and there is no sudo: run `apt-get install {list}` as root");
     }
     let apt = || {
         let mut apt = Command::new(if sudo { "sudo" } else { "env" });
         apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
         apt
     };
-    // Without lists apt-get knows none of the packages.
+    // Without package lists apt-get does not know the packages.
     let mut simulate = apt();
     simulate.args(["-s", "install"]).args(packages);
     if toolchain::output(&mut simulate).is_err() {
@@ -387,7 +388,7 @@ fn install_packages(packages: &[String]) -> Result<()> {
         .args(["install", "-y", "--no-install-recommends"])
         .args(packages);
     progress::run("installing packages", &install, 0).with_context(|| {
-        format!("apt-get failed: mend that, or install by hand: apt-get install {list}")
+        format!("apt-get failed: fix that, or install the packages by hand: apt-get install {list}")
     })
 }
 

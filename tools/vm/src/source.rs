@@ -22,22 +22,22 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) directory: PathBuf,
-    /// Its version, with that of the package it is from.
+    /// Its version. For a package of Debian it is the package's version.
     pub(crate) version: String,
     /// Whether the user named it, and may change it.
     pub(crate) named: bool,
 }
 
-/// The source tree that kernels are built from, if there is one already: the
-/// one that the user names, else the newest in the cache, of the newest series.
+/// The source tree that kernels are built from, if there is one already. It is the
+/// tree that the user names, or else the newest tree of the newest series in the cache.
 pub(crate) fn find() -> Result<Option<Source>> {
     if let Some(directory) = env::var_os("DMABUF_COHERENCY_SOURCE") {
         let directory = std::path::absolute(directory)?;
         let version = version(&directory)?;
         if series::of(&version).is_none() {
             bail!(
-                "{} is Linux {version}, and the module is not ({}): name another tree in \
-                 DMABUF_COHERENCY_SOURCE, or unset it to use Debian's",
+                "{} is Linux {version}, and the module is not for that ({}): name another tree in \
+                 DMABUF_COHERENCY_SOURCE, or unset it to use Debian's source",
                 directory.display(),
                 series::sentence()
             );
@@ -55,14 +55,14 @@ pub(crate) fn find() -> Result<Option<Source>> {
     newest.map(open).transpose()
 }
 
-/// The source tree that kernels are built from, downloaded if need be.
+/// The source tree that kernels are built from. Downloads it if there is none.
 pub(crate) fn get() -> Result<Source> {
     if let Some(source) = find()? {
         return Ok(source);
     }
     if !debian::is_host() {
         bail!(
-            "the kernel source is taken from Debian, and this is another system: set \
+            "the kernel source comes from Debian, and this machine does not run Debian: set \
              DMABUF_COHERENCY_SOURCE to a source tree of Linux {}, or give --kernel the path of a \
              build tree",
             series::newest()
@@ -71,7 +71,7 @@ pub(crate) fn get() -> Result<Source> {
     Offer::find(&Mirror::of_machine()?)?.take()
 }
 
-/// The source that a package of Debian's kernel of this version was made from.
+/// The source of Debian's kernel package of this version.
 pub(crate) fn of_package(abi: &str, version: &str) -> Result<PathBuf> {
     let series = series::of(abi).context("a series that the module is for")?;
     let item = Item::new("source", &cache::word(version))?;
@@ -85,7 +85,7 @@ pub(crate) fn of_package(abi: &str, version: &str) -> Result<PathBuf> {
     Ok(item.path().to_owned())
 }
 
-/// Unpacks a package that has the source.
+/// Unpacks a package that contains the source.
 fn unpack_package(apt: &Apt, package: &str, version: &str, directory: &Path) -> Result<()> {
     let deb = directory.join(".deb");
     apt.unpack(package, version, &deb)?;
@@ -107,7 +107,7 @@ fn unpack(tarball: &Path, directory: &Path) -> Result<()> {
     progress::run("unpacking the kernel source", &tar, 0)
 }
 
-/// Where the source of a kernel is to be had.
+/// A place that offers the source of a kernel.
 struct Offer {
     apt: Apt,
     kind: Kind,
@@ -116,12 +116,12 @@ struct Offer {
     version: String,
 }
 
-/// The source that Debian's packages of the kernel are made from.
+/// The source package of Debian's kernel.
 const SOURCE: &str = "linux";
 
 impl Offer {
-    /// Asks for the newest series first: for a package with Debian's source, then for the
-    /// tarball that it is made from, which stays in the archive for longer.
+    /// Looks for the newest series first. It looks for a package with Debian's source, and
+    /// then for the upstream tarball, which stays in the archive for longer.
     fn find(mirror: &Mirror) -> Result<Self> {
         let mut trouble = None;
         for series in series::all() {
@@ -139,8 +139,8 @@ impl Offer {
             }
         }
         let advice = format!(
-            "no suite of Debian has the source of a kernel that the module is for ({}): set \
-             DMABUF_COHERENCY_SOURCE to a source tree of one",
+            "no suite of Debian has the source of a kernel that the module supports ({}): set \
+             DMABUF_COHERENCY_SOURCE to a source tree of such a kernel",
             series::sentence()
         );
         Err(match trouble {
@@ -169,7 +169,7 @@ impl Offer {
         }))
     }
 
-    /// What it is, and why it is nothing that would be better.
+    /// Describes the offer, and says why it is not a better one.
     fn describe(&self) -> String {
         let Self {
             suite,
@@ -180,7 +180,7 @@ impl Offer {
         let newest = series::newest();
         let why = match self.kind {
             Kind::Packages if *series == newest => String::new(),
-            Kind::Packages => format!(", as Debian has that of {newest} no more"),
+            Kind::Packages => format!(", as Debian no longer has that of {newest}"),
             Kind::Sources => format!(", as no suite has a package linux-source-{series}"),
         };
         match self.kind {
@@ -193,7 +193,7 @@ impl Offer {
         say(&format!("the kernel source is {}", self.describe()));
     }
 
-    /// Downloads and unpacks it, into the cache.
+    /// Downloads and unpacks the source into the cache.
     fn take(&self) -> Result<Source> {
         make(&self.version, |directory| self.unpack(directory))
     }
@@ -228,11 +228,11 @@ fn open(key: String) -> Result<Source> {
     })
 }
 
-/// The version that a source tree's Makefile says.
+/// The version in the Makefile of a source tree.
 fn version(directory: &Path) -> Result<String> {
     let makefile = fs::read_to_string(directory.join("Makefile")).with_context(|| {
         format!(
-            "{} is not a kernel source tree: it has no Makefile",
+            "{} is not a kernel source tree, as it has no Makefile: name another",
             directory.display()
         )
     })?;
@@ -244,7 +244,10 @@ fn version(directory: &Path) -> Result<String> {
     };
     match (value("VERSION"), value("PATCHLEVEL"), value("SUBLEVEL")) {
         (Some(version), Some(patch), Some(sub)) => Ok(format!("{version}.{patch}.{sub}")),
-        _ => bail!("{} is not a kernel source tree", directory.display()),
+        _ => bail!(
+            "{} is not a kernel source tree, as its Makefile has no version: name another",
+            directory.display()
+        ),
     }
 }
 
@@ -266,7 +269,7 @@ mod tests {
         thread,
     };
 
-    /// A mirror of Debian, on this machine: what it has can be changed at any time.
+    /// A mirror of Debian on this machine. Its content can be changed at any time.
     struct Server {
         root: PathBuf,
         mirror: Mirror,
@@ -294,8 +297,8 @@ mod tests {
             server
         }
 
-        /// Has all suites there, with nothing but these packages, and the tarballs of these
-        /// sources, in suites.
+        /// Makes all suites contain only these packages and the tarballs of these sources.
+        /// Each package and source names its suite first.
         fn has(&self, packages: &[(&str, &str, &str)], sources: &[(&str, &str)]) {
             for suite in KERNEL_SUITES {
                 let of_suite = packages.iter().filter(|(there, ..)| *there == suite);
@@ -321,7 +324,7 @@ mod tests {
             }
         }
 
-        /// A tarball of a source that is nothing but its makefile.
+        /// Writes the tarball of a source that has only a Makefile.
         fn tarball(&self, to: &Path, version: &str) {
             let tree = self.root.join("tree/linux");
             fs::create_dir_all(&tree).unwrap();
@@ -377,7 +380,7 @@ mod tests {
             )
         }
 
-        /// What is chosen, and what its makefile says.
+        /// Describes the source that is chosen, and returns the content of its Makefile.
         fn choose(&self) -> Result<(String, String)> {
             let offer = Offer::find(&self.mirror)?;
             let directory = self.root.join("unpacked");
@@ -423,7 +426,7 @@ mod tests {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Each place where the source may be is looked at when what is before it lacks it.
+    /// Each place is searched if the places before it do not have the source.
     #[test]
     fn sources_are_found_where_they_are() {
         assert!(
@@ -471,7 +474,7 @@ mod tests {
         server.has(&[(backports, older, &old)], &[(sid, "6.1.9-1")]);
         let (what, makefile) = server.choose().unwrap();
         assert!(what.starts_with(&format!("linux-source-{older} {old} of {backports}")));
-        assert!(what.contains(&format!("that of {newest} no more")));
+        assert!(what.contains(&format!("Debian no longer has that of {newest}")));
         assert_eq!(makefile, old);
 
         server.has(&[], &[]);

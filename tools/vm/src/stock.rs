@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Debian's own kernels, as people have them: image and modules from its
-//! packages, and a tree to build our module in, from the headers.
+//! Debian's own kernels, unchanged. Image and modules come from its packages, and the
+//! tree to build our module in comes from its headers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,11 +24,11 @@ use crate::{
     toolchain::{self, output},
 };
 
-/// What the newest of them is called. With a dash and a series behind it, it is
-/// the newest of that.
+/// The name of the newest of Debian's kernels. With a dash and a series after it, it
+/// names the newest kernel of that series.
 pub const DEBIAN: &str = "debian";
 
-/// What guests load of these kernels, besides what our own modules depend on.
+/// The kernel's modules that guests load, besides those that our own modules depend on.
 const MODULES: [&str; 10] = [
     "bochs",
     "configfs",
@@ -42,12 +42,12 @@ const MODULES: [&str; 10] = [
     "zram",
 ];
 
-/// What is only there if the kernel is one of Debian's.
+/// What a kernel has only if it is one of Debian's.
 #[derive(Clone, Debug)]
 pub(crate) struct Stock {
     /// The system that has the compilers.
     root: PathBuf,
-    /// What the packages have below /usr.
+    /// The content of the packages below /usr.
     usr: PathBuf,
     /// The source of the same version.
     pub(crate) source: PathBuf,
@@ -55,15 +55,15 @@ pub(crate) struct Stock {
     variables: Vec<String>,
 }
 
-/// A kernel that there is, or that can be had.
+/// A kernel that a suite has.
 struct Version {
-    /// As in `7.3.4+deb13`, which the names of its packages have in them.
+    /// As in `7.3.4+deb13`. The names of its packages contain it.
     abi: String,
     /// The version of these packages.
     package: String,
 }
 
-/// Whether a kernel's name means one of Debian's; the series that it asks for.
+/// Whether a kernel's name means one of Debian's, and the series that it asks for.
 pub(crate) fn parse(name: &str) -> Result<Option<Option<&str>>> {
     let Some(rest) = name.strip_prefix(DEBIAN) else {
         return Ok(None);
@@ -79,7 +79,7 @@ pub(crate) fn parse(name: &str) -> Result<Option<Option<&str>>> {
     }
 }
 
-/// The newest one in the cache.
+/// The newest kernel in the cache, of a series if one is wanted.
 pub(crate) fn find(arch: Arch, wanted: Option<&str>) -> Result<Option<Item>> {
     let start = format!("{arch}-");
     let keys = cache::complete(DEBIAN)?.into_iter();
@@ -93,7 +93,7 @@ pub(crate) fn find(arch: Arch, wanted: Option<&str>) -> Result<Option<Item>> {
     newest.map(|key| Item::new(DEBIAN, &key)).transpose()
 }
 
-/// The newest one, or the newest of a series; fetched if none is in the cache.
+/// The newest kernel, of a series if one is wanted. Fetches it if none is in the cache.
 pub(crate) fn get(arch: Arch, wanted: Option<&str>, name: &str) -> Result<Kernel> {
     let item = match find(arch, wanted)? {
         Some(item) => item,
@@ -105,8 +105,9 @@ pub(crate) fn get(arch: Arch, wanted: Option<&str>, name: &str) -> Result<Kernel
 fn make(arch: Arch, wanted: Option<&str>) -> Result<Item> {
     if !debian::is_host() {
         bail!(
-            "Debian's kernels come from its packages, and this machine runs something else: give \
-             --kernel `default` (to make demo DEMO_KERNEL=default), or the path of a build tree"
+            "Debian's kernels come from its packages, and this machine does not run Debian: use \
+             --kernel default (make demo DEMO_KERNEL=default), or --kernel with the path of a build \
+             tree"
         );
     }
     let apt = Apt::backports(arch)?;
@@ -131,7 +132,7 @@ fn make(arch: Arch, wanted: Option<&str>) -> Result<Item> {
         ] {
             apt.unpack(&package, &version.package, directory)?;
         }
-        // The programs that build modules are for the machine that does it.
+        // The programs that build modules run on this machine.
         let kbuild = format!("linux-kbuild-{abi}");
         Apt::backports(Arch::X86_64)?.unpack(&kbuild, &version.package, directory)?;
 
@@ -183,9 +184,9 @@ fn newest(apt: &Apt, arch: Arch, wanted: Option<&str>) -> Result<Version> {
         .max_by_key(|abi| source::numbers(abi))
         .with_context(|| {
             format!(
-                "Debian has no kernel that the module is for any more ({}; `tools/vm/vm series` shows \
-                 what there is): give --kernel `default` (to make demo DEMO_KERNEL=default), which \
-                 builds one, or the path of a build tree",
+                "Debian no longer has a kernel that the module supports ({}; `tools/vm/vm series` \
+                 shows those that Debian has). Build one by --kernel default (make demo \
+                 DEMO_KERNEL=default), or name a build tree by --kernel",
                 series::sentence()
             )
         })?;
@@ -236,8 +237,8 @@ impl Stock {
         Ok(make)
     }
 
-    /// Puts the modules that guests load into `to`, those that `ours` depend on
-    /// among them, as far as the kernel has them.
+    /// Copies the modules that guests load into `to`, and those that `ours` depend on.
+    /// Modules that the kernel does not have are left out.
     pub(crate) fn install(&self, release: &str, ours: &[PathBuf], to: &Path) -> Result<()> {
         let from = self.usr.join("lib/modules").join(release);
         let index = fs::read_to_string(from.join("modules.dep"))?;
@@ -280,14 +281,14 @@ impl Stock {
     }
 }
 
-/// How the kernel calls the module in a file.
+/// The kernel's name for the module in a file.
 fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or_default();
     let name = file.split('.').next().unwrap_or_default();
     name.replace('-', "_")
 }
 
-/// Unpacks a module that is compressed: all of it, or none if it is stopped midway.
+/// Unpacks a compressed module atomically: an interruption leaves no partial module.
 fn unpack(from: &Path, to: &Path) -> Result<()> {
     let part = to.with_extension("part");
     let mut xz = Command::new("xz");

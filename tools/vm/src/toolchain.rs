@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What kernels and programs are built with: make, LLVM, Rust and bindgen.
+//! The tools that build kernels and programs: make, LLVM, Rust and bindgen.
 
 use std::{
     env, fs,
@@ -18,14 +18,14 @@ use crate::{
     progress::{self, say},
 };
 
-/// The version of LLVM in the oldest Debian that we support; the kernel's Rust
-/// support with sanitizers asks for clang.
+/// The version of LLVM in the oldest Debian that we support. The kernel needs clang if
+/// it has both Rust and sanitizers.
 const LLVM: &str = "-19";
 
 /// The version of bindgen that kernels are built with.
 const BINDGEN: &str = "0.72.1";
 
-/// Finds a program as a shell would, and where root would.
+/// Finds a program in PATH, and in the directories that root has in PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -39,7 +39,7 @@ pub(crate) fn depmod() -> Result<PathBuf> {
     find("depmod").context("there is no depmod: install kmod")
 }
 
-/// What `LLVM=` is for make: a suffix, or 1 where the tools have none.
+/// The value of `LLVM=` for make: the suffix of the tools, or 1 if they have none.
 pub(crate) fn llvm() -> &'static str {
     if find(&format!("clang{LLVM}")).is_some() {
         LLVM
@@ -61,7 +61,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A make command that sees nothing of a make that called us.
+/// A make command that inherits nothing from a make that called this program.
 pub(crate) fn clean_make() -> Command {
     let mut make = Command::new("make");
     make.env("LC_ALL", "C");
@@ -97,8 +97,8 @@ pub fn kernel_make() -> Result<Command> {
     Ok(make)
 }
 
-/// The versions of what compiles a kernel. With a compiler that is not there yet, which may be while
-/// something else has been set up, no kernel was built.
+/// The versions of the tools that compile a kernel. Without clang it says so, as setup may ask
+/// before clang is installed. No kernel has been built with that.
 pub(crate) fn versions() -> Result<String> {
     let clang = if llvm() == LLVM {
         format!("clang{LLVM}")
@@ -120,7 +120,7 @@ fn bindgen() -> Result<PathBuf> {
 
 /// Whether bindgen is installed, in the right version.
 pub(crate) fn bindgen_is_complete() -> Result<bool> {
-    // cargo notes here what it has installed.
+    // cargo lists in this file what it has installed.
     let list = fs::read_to_string(bindgen()?.join(".crates.toml")).unwrap_or_default();
     Ok(list.contains(&format!("bindgen-cli {BINDGEN} ")))
 }
@@ -130,14 +130,14 @@ pub(crate) fn get_bindgen() -> Result<()> {
     if bindgen_is_complete()? {
         return Ok(());
     }
-    // What an interrupted build has compiled is used by the next one.
+    // The next build continues with what an interrupted one has compiled.
     let build = cache::subdir("bindgen-build")?;
     let mut cargo = Command::new("cargo");
     cargo.args(["install", "--locked", "bindgen-cli", "--version", BINDGEN]);
     cargo.arg("--root").arg(bindgen()?);
     cargo.arg("--target-dir").arg(&build);
     progress::run("building bindgen", &cargo, 0)
-        .context("bindgen is from crates.io: check the network, then run this again")?;
+        .context("bindgen comes from crates.io: check the network, then run this again")?;
     Ok(fs::remove_dir_all(build)?)
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn rustc_release() -> Result<String> {
     let release = version
         .split_whitespace()
         .nth(1)
-        .context("rustc says no version")?;
+        .context("`rustc --version` prints no version: install another rustc")?;
     Ok(release.to_owned())
 }
 
@@ -164,8 +164,8 @@ fn cached_library_source() -> Result<Item> {
     Item::new("rust-src", &rustc_release()?)
 }
 
-/// Where the source of the standard library is, unless that is where kernels
-/// and cargo look themselves.
+/// The directory of the standard library's source, unless kernels and cargo find it by
+/// themselves.
 pub(crate) fn library_source() -> Result<Option<PathBuf>> {
     if has_library_source()? {
         return Ok(None);
@@ -193,7 +193,7 @@ pub(crate) fn get_library_source() -> Result<()> {
         {
             return Ok(());
         }
-        say("rustup has no rust-src for this toolchain within reach, so I try Debian's");
+        say("rustup cannot get rust-src for this toolchain; trying Debian's");
     }
     let release = rustc_release()?;
     cached_library_source()?.make(|directory| {
@@ -201,7 +201,7 @@ pub(crate) fn get_library_source() -> Result<()> {
         let Some(version) = apt.newest("rust-src", &format!("{release}+"))? else {
             bail!(
                 "Debian has no rust-src of version {release}: run `rustup component add rust-src`, \
-                 or use a rustc whose rust-src can be had"
+                 or use Debian's own rustc"
             );
         };
         apt.unpack("rust-src", &version, directory)

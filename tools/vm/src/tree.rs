@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device tree of a machine, and what guests may have otherwise in it.
+//! The device tree of a machine, and the changes that guests may ask for.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,23 +11,23 @@ use anyhow::{Context, Result};
 
 use crate::toolchain;
 
-/// Areas of contiguous memory: a node, its size in MiB, and its phandle, which is
-/// none that QEMU takes. Memory is given out from above, so that the second one
-/// lies beyond 4 GiB where there is memory; the first may not.
+/// Areas of contiguous memory: a node, its size in MiB, and its phandle. QEMU uses none
+/// of these phandles. The kernel gives out memory from the top, so the second area is
+/// above 4 GiB if there is memory. The first area must be below that.
 const AREAS: [(&str, u32, u32); 2] = [("camera-area", 64, 1), ("display-area", 96, 2)];
 const BELOW_4G: [u32; 4] = [0, 0, 1, 0];
 
-/// The display whose buffers are to be in the second area.
+/// The display whose buffers come from the second area.
 const DISPLAY: &str = "/display";
 
-/// An ID for its DMA that no PCI device has: those have fewer buses.
+/// The stream ID of its DMA. No PCI device has it, as there are fewer buses.
 const STREAM: u32 = 0xff00;
 
 /// A device tree in a file.
 pub(crate) struct Tree(PathBuf);
 
 impl Tree {
-    /// Lets QEMU write the tree of a machine to a file.
+    /// Has QEMU write the tree of a machine to a file.
     pub(crate) fn dump(mut machine: Command, to: &Path) -> Result<Self> {
         let path = to.display().to_string().replace(',', ",,");
         toolchain::output(machine.args(["-machine", &format!("dumpdtb={path}")]))?;
@@ -38,8 +38,8 @@ impl Tree {
         &self.0
     }
 
-    /// Says that PCI devices do not snoop, whatever stands at the host bridge or,
-    /// for all devices, at the root.
+    /// Declares that PCI devices do not snoop. This overrides the host bridge's own
+    /// property, and that of the root, which is for all devices.
     pub(crate) fn make_pci_noncoherent(&self) -> Result<()> {
         let bridge = self.find("pcie@")?;
         let bridge = bridge.context("the machine has no PCI host bridge in its device tree")?;
@@ -47,8 +47,8 @@ impl Tree {
         self.put(&[], &bridge, "dma-noncoherent", &[])
     }
 
-    /// Reserves two areas for contiguous memory, and adds a display that does not
-    /// snoop and has one of them for itself. If there is an SMMU, it is behind that.
+    /// Reserves two areas of contiguous memory, and adds a display that owns one of them
+    /// and does not snoop. If there is an SMMU, the display is behind it.
     pub(crate) fn reserve_areas(&self) -> Result<()> {
         let parent = "/reserved-memory";
         self.put_cells(parent, "#address-cells", &[2])?;
@@ -77,7 +77,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The path of the first node with a name that starts so, below the root.
+    /// The path of the first node below the root whose name starts with `start`.
     fn find(&self, start: &str) -> Result<Option<String>> {
         let nodes = toolchain::output(Command::new("fdtget").arg("-l").arg(&self.0).arg("/"))?;
         let node = nodes.lines().find(|node| node.starts_with(start));
@@ -106,7 +106,7 @@ impl Tree {
 mod tests {
     use super::*;
 
-    /// As QEMU 10 has it, which says at the root, too, that devices snoop.
+    /// A tree as QEMU 10 makes it, where the root says, too, that devices snoop.
     const SOURCE: &str = "/dts-v1/; / { #address-cells = <2>; #size-cells = <2>; \
         dma-coherent; pcie@1 { dma-coherent; }; smmuv3@2 { phandle = <77>; }; };";
 
