@@ -23,7 +23,7 @@ use crate::{
     emulator,
     image::{self, Add, Image},
     kvm, progress,
-    run::{Run, Stream},
+    run::{Run, SILENCE, Stream},
     tree::Tree,
 };
 
@@ -90,6 +90,8 @@ pub struct Outcome {
     pub died: bool,
     /// Whether the command took longer than the time limit.
     pub timed_out: bool,
+    /// Whether the kernel fell silent while it booted, which is a mistake of QEMU, too.
+    pub hung: bool,
     /// The signal that QEMU died of. Either QEMU has a bug, or somebody killed it.
     pub signal: Option<i32>,
     /// The kernel's messages.
@@ -124,7 +126,12 @@ impl fmt::Display for Outcome {
                 "QEMU died of signal {signal}: try again, or another QEMU"
             )?;
         }
-        if self.timed_out {
+        if self.hung {
+            writeln!(
+                f,
+                "the kernel fell silent while it booted: try again, or another QEMU"
+            )?;
+        } else if self.timed_out {
             writeln!(f, "the command took too long: give it more by --timeout")?;
         }
         if !self.qemu.is_empty() {
@@ -275,7 +282,7 @@ impl Guest {
 
         let qemu = self.qemu_command(&run)?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        let end = run.watch(&qemu, deadline, self.interactive, output)?;
+        let end = run.watch(&qemu, deadline, SILENCE, self.interactive, output)?;
         drop(terminal);
         let died = end.status.is_none() && !end.timed_out;
         Ok(Outcome {
@@ -285,6 +292,7 @@ impl Guest {
             reports: end.reports,
             died,
             timed_out: end.timed_out,
+            hung: end.hung,
             signal: end.signal,
             console: run.path("console.log"),
             qemu: if died {

@@ -35,6 +35,13 @@ use crate::{
 /// How long a guest may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(120);
 
+/// How long the kernel may say nothing while it boots. It boots within ten seconds on an idle machine,
+/// and says something all the while.
+pub(crate) const SILENCE: Duration = Duration::from_secs(240);
+
+/// What the kernel says when it has booted.
+const BOOTED: &str = "Run /init as init process";
+
 /// How long the logs of a run are kept.
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -60,6 +67,8 @@ pub(crate) struct Run {
 pub(crate) struct End {
     pub(crate) status: Option<i32>,
     pub(crate) timed_out: bool,
+    /// Whether the kernel fell silent while it booted.
+    pub(crate) hung: bool,
     /// The signal that QEMU died of, unless this program sent it.
     pub(crate) signal: Option<i32>,
     pub(crate) stdout: Vec<u8>,
@@ -97,6 +106,7 @@ impl Run {
         &self,
         qemu: &Command,
         mut deadline: Option<Instant>,
+        silence: Duration,
         interactive: bool,
         mut output: impl FnMut(Stream, &[u8]),
     ) -> Result<End> {
@@ -118,6 +128,9 @@ impl Run {
         let exit = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let mut answered = false;
         let mut timed_out = false;
+        let mut hung = false;
+        let mut booting = Some(String::new());
+        let mut heard = Instant::now();
         let mut signal = None;
         let mut gone = false;
         loop {
@@ -126,6 +139,13 @@ impl Run {
             scanner.feed(&text);
             if !text.is_empty() {
                 output(Stream::Console, &text);
+                heard = Instant::now();
+                if let Some(said) = &mut booting {
+                    said.push_str(&String::from_utf8_lossy(&text));
+                    if said.contains(BOOTED) {
+                        booting = None;
+                    }
+                }
             }
             stdout.read(|bytes| output(Stream::Stdout, bytes))?;
             stderr.read(|bytes| output(Stream::Stderr, bytes))?;
@@ -143,9 +163,12 @@ impl Run {
                 answered = true;
                 deadline = Some(Instant::now() + POWER_OFF);
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let silent = booting.is_some().then(|| heard + silence);
+            let next = deadline.into_iter().chain(silent).min();
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 timed_out = true;
+                hung = next == silent;
                 child.kill()?;
                 child.wait()?;
                 gone = true;
@@ -171,6 +194,7 @@ impl Run {
                 .transpose()
                 .context("init.sh reported something that is no exit status")?,
             timed_out,
+            hung,
             signal,
             stdout: stdout.bytes,
             stderr: stderr.bytes,
@@ -277,5 +301,31 @@ fn read(fifo: &mut File) -> Result<Vec<u8>> {
     match fifo.read_to_end(&mut bytes) {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
         _ => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Watches a shell in place of QEMU.
+    fn watch(script: &str) -> End {
+        let run = Run::new().expect("a directory for the run");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(&run.directory);
+        run.watch(&shell, None, Duration::from_millis(300), false, |_, _| {})
+            .expect("watching a shell")
+    }
+
+    #[test]
+    fn a_kernel_that_falls_silent_while_it_boots_is_given_up() {
+        let end = watch("echo booting >console; exec sleep 600");
+        assert!(end.hung && end.timed_out);
+    }
+
+    #[test]
+    fn a_kernel_that_has_booted_may_be_silent() {
+        let end = watch("(printf 'Run /init as '; sleep 0.1; echo init process; sleep 1) >console");
+        assert!(!end.hung && !end.timed_out);
     }
 }

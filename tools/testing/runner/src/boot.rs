@@ -108,16 +108,19 @@ impl Boot {
         self.run_with(kits, |_, _| {})
     }
 
-    /// The same, and gives each piece of output to `output` as it comes. QEMU itself may crash; then
-    /// all is done once more, unless the kernel had something to report.
+    /// Like [`Boot::run`], and gives each piece of output to `output` as it comes. If QEMU crashes, or
+    /// the kernel falls silent while it boots, and the kernel has reported nothing, the guest is booted
+    /// once more.
     pub fn run_with(&self, kits: &Kits, mut output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
-        let mut outcome = self.run_once(kits, &mut output)?;
-        let reported = !outcome.reports.is_empty();
-        if let Some(signal) = outcome.signal.filter(|_| !reported) {
-            eprintln!("runner: QEMU died of signal {signal}, so the guest is booted once more");
-            outcome = self.run_once(kits, &mut output)?;
-        }
-        Ok(outcome)
+        let outcome = self.run_once(kits, &mut output)?;
+        let why = match outcome.signal {
+            _ if !outcome.reports.is_empty() => return Ok(outcome),
+            Some(signal) => format!("QEMU died of signal {signal}"),
+            None if outcome.hung => "the kernel fell silent while it booted".into(),
+            None => return Ok(outcome),
+        };
+        eprintln!("runner: {why}; booting the guest once more");
+        self.run_once(kits, &mut output)
     }
 
     fn run_once(&self, kits: &Kits, output: impl FnMut(Stream, &[u8])) -> Result<Outcome> {
