@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C declarations that the abstractions call.
+//! Bindings to C.
 //!
-//! The kernel crate's own bindings, and what they lack: `linux/dma-heap.h`, `linux/syscore_ops.h`,
-//! `helpers/helpers.h` and both `linux/dmabuf_coherency.h`, from the bindgen run in `bindings/bindgen.mk`. The test modules have
-//! what is theirs besides.
+//! This re-exports the bindings of the kernel crate, and adds those for headers that it lacks:
+//! `linux/dma-heap.h`, `linux/syscore_ops.h`, `helpers/helpers.h`, and `linux/dmabuf_coherency.h`
+//! of the kernel and of user space. `bindings/bindgen.mk` generates the latter. The test modules
+//! add headers of their own.
 
 use kernel::transmute::{
     AsBytes,
@@ -33,7 +34,8 @@ mod generated {
 
 pub(crate) use generated::*;
 
-/// Only kernels that have areas of contiguous memory declare it. Others have no pointer to one.
+/// A contiguous memory area. Without `CONFIG_DMA_CMA` the kernel does not declare the type, and
+/// nothing has a pointer to one.
 #[cfg(not(CONFIG_DMA_CMA))]
 #[allow(non_camel_case_types)]
 #[repr(C)]
@@ -41,7 +43,7 @@ pub(crate) struct cma {
     _opaque: [u8; 0],
 }
 
-// SAFETY: It has no padding, and nothing in it changes by itself.
+// SAFETY: It has no padding and no interior mutability.
 unsafe impl AsBytes for dmabuf_coherency_query {}
 
 // SAFETY: It consists of integers.

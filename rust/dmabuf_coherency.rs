@@ -2,22 +2,23 @@
 
 //! DMA heaps that know which devices can use their buffers.
 //!
-//! # What is where
+//! # Source files
 //!
-//! - What the module does, without `unsafe`. [`policy`] decides which heaps there are, which devices
-//!   may attach, and what suits them in which order. [`region`] finds the memory for heaps.
-//!   [`heap`] allocates and exports. [`coherency`] reads the properties of devices that the policy
-//!   decides by. [`links`] publishes in sysfs which heaps suit a device. [`requests`] serves the
-//!   ioctls about a buffer. [`pool`] provides the memory, and [`usage`] counts it.
-//! - [`mod@kernel`]: safe abstractions over C, which know nothing of that. They are written as if for
-//!   `rust/kernel`, and stay here until they are there.
-//! - The C side of the module: [`exports`], [`parameters`], [`trace`] and `module.c`; [`bindings`].
+//! - The logic of the module, without `unsafe`. [`policy`] decides which heaps exist, which devices
+//!   may attach to their buffers, and in which order heaps suit a device. [`region`] finds the
+//!   memory for heaps. [`heap`] allocates and exports buffers. [`coherency`] reads the properties
+//!   of devices for the policy. [`links`] publishes in sysfs which heaps suit a device.
+//!   [`requests`] serves the ioctls about a buffer. [`pool`] provides memory, and [`usage`] counts
+//!   it.
+//! - [`mod@kernel`]: safe abstractions over C, independent of this module. They are written as if
+//!   for `rust/kernel`, and stay here until they are merged there.
+//! - The interface to C: [`bindings`], [`exports`], [`parameters`], [`trace`], and `module.c`.
 //!
 //! # Start
 //!
-//! The module prepares everything that can fail, and then registers the heaps. Once a heap is
-//! registered, the module can neither fail to load nor be unloaded: see [`PermanentModule`]. The
-//! links start last, because they point at the heaps and need not be undone.
+//! The module first prepares everything that can fail, and then registers the heaps. Once a heap
+//! is registered, the module can neither fail to load nor be unloaded: see [`PermanentModule`].
+//! The links start after the heaps, because they point at them. Nothing has to undo them.
 
 mod bindings;
 mod coherency;
@@ -70,7 +71,7 @@ struct DmabufCoherency {
 
 impl PermanentModule for DmabufCoherency {
     fn prepare() -> Result<Self> {
-        // The administrator can ask for accounting by all heaps of the kernel.
+        // The parameter `dma_heap.mem_accounting` asks all heaps of the kernel for accounting.
         let account = parameters::accounting() || dma_heap::mem_accounting();
         let cleaner = Cleaner::new(c"dmabuf_coherency")
             .inspect_err(|err| pr_err!("there will be no uncached heaps: {:?}\n", err))

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Functions that C calls: those for other kernel modules, and the one that sets the module
-//! parameter.
+//! Functions that C calls: those for other kernel modules, and the setter of the module parameter
+//! `links`.
 //!
 //! C headers: `include/linux/dmabuf_coherency.h`, `helpers/helpers.h`
 //!
-//! `module.c` exports the former. Each is checked against its prototype.
+//! `module.c` exports the functions for other modules. The compiler checks each function here
+//! against its C prototype.
 
 use crate::{
     bindings,
@@ -28,7 +29,7 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// Fails to compile unless function and C prototype agree.
+/// Fails to compile unless each function has the same signature as its C prototype.
 macro_rules! check_prototype {
     ($($name:ident),* $(,)?) => {
         $(const _: () = {
@@ -50,7 +51,7 @@ check_prototype!(
     dmacoh_set_links,
 );
 
-/// Returns whether only devices that snoop the CPU caches may use this buffer.
+/// Returns whether only devices that snoop the CPU caches may use the buffer.
 ///
 /// # Safety
 ///
@@ -62,7 +63,7 @@ unsafe extern "C" fn dmabuf_is_dma_coherent(dma_buf: *const bindings::dma_buf) -
         .is_some_and(|buf| buf.heap().kind().is_dma_coherent())
 }
 
-/// Makes a heap the first choice of a device. Fails if the device is not bound.
+/// Makes a heap the first choice of a device. Returns [`ENODEV`] if the device is not bound.
 ///
 /// # Safety
 ///
@@ -80,7 +81,7 @@ unsafe fn create_link<'a>(
     Ok(dev)
 }
 
-/// Makes a heap the first choice of a device.
+/// Makes a heap the first choice of a device, for its driver.
 ///
 /// # Safety
 ///
@@ -95,7 +96,7 @@ unsafe extern "C" fn dma_heap_create_device_link(
     from_result(|| unsafe { create_link(dev, heap) }.map(|_| 0))
 }
 
-/// Undoes the driver's choice.
+/// Undoes the choice that the driver of a device made with [`dma_heap_create_device_link`].
 ///
 /// # Safety
 ///
@@ -106,11 +107,12 @@ unsafe extern "C" fn dma_heap_remove_device_link(dev: *mut bindings::device) {
     links::remove_device_link(unsafe { Device::from_raw(dev) });
 }
 
-/// Says in how many pieces a device takes a buffer.
+/// Tells the module in how many physical pieces a device accepts a buffer.
 ///
 /// # Safety
 ///
-/// The caller must be the driver that `dev` is bound to or being bound to, or keep it bound otherwise.
+/// The caller must be the driver that `dev` is bound to or being bound to, or keep it bound
+/// otherwise.
 #[no_mangle]
 unsafe extern "C" fn dma_heap_set_device_pieces(
     dev: *mut bindings::device,
@@ -131,7 +133,7 @@ unsafe extern "C" fn dma_heap_set_device_pieces(
     })
 }
 
-/// A driver's choice, undone when the device is unbound.
+/// A driver's choice of a heap. The drop undoes it, when the device is unbound.
 struct ManagedLink(ARef<Device>);
 
 impl Drop for ManagedLink {
@@ -154,7 +156,7 @@ unsafe extern "C" fn devm_dma_heap_create_device_link(
         // SAFETY: By this function's safety requirements.
         let dev = unsafe { create_link(dev, heap) }?;
 
-        // If this fails it drops the `ManagedLink`, and with it the link.
+        // On failure this drops the `ManagedLink`, which removes the link.
         devres::register::<ManagedLink, Error>(dev, Ok(ManagedLink((&**dev).into())), GFP_KERNEL)?;
         Ok(0)
     })
@@ -173,7 +175,7 @@ unsafe extern "C" fn dmacoh_set_links(text: *const c_char) -> c_int {
     from_result(|| links::set_rules(text.to_str()?).map(|()| 0))
 }
 
-/// Applies what the module parameter `links` was set to when the module was loaded. May sleep.
+/// Applies the value that the module parameter `links` got when the module was loaded. May sleep.
 pub(crate) fn apply_links() {
     // SAFETY: The module is loaded; the callee takes the parameter's lock.
     unsafe { bindings::dmacoh_apply_links() };

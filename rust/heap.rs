@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's heaps. Each combines a region of memory with a way to keep it coherent.
+//! The module's heaps. Each combines a region of memory with a mode: a way to keep the CPU's and
+//! the devices' view of a buffer coherent.
 
 use crate::{
     coherency,
@@ -77,7 +78,7 @@ use kernel::{
     }, //
 };
 
-/// How many refused devices are remembered, so that each is logged once.
+/// How many refused devices a heap remembers, to log each of them once.
 const MAX_LOGGED: usize = 1024;
 
 /// One of the module's heaps: a region and a mode.
@@ -85,36 +86,38 @@ const MAX_LOGGED: usize = 1024;
 pub(crate) struct Heap {
     kind: policy::Heap,
     name: CString,
-    /// The size of the largest possible buffer, in bytes; none if all memory is the limit.
+    /// The size of the largest possible buffer, in bytes. `None` if only the size of the machine's
+    /// memory limits it.
     capacity: Option<u64>,
     source: Source,
     pool: Arc<Pool>,
     /// Hashes of the names of the devices whose refusal has been logged.
     #[pin]
     logged: Mutex<KVec<u64>>,
-    /// How many attachments and mappings have been refused.
+    /// The number of refused attachments and mappings.
     refused: Atomic<usize>,
-    /// What its live buffers use.
+    /// The number and size of its live buffers.
     usage: Usage,
-    /// Set once it has been registered.
+    /// The device of the heap, once it has been registered.
     device: SetOnce<HeapDevice>,
 }
 
 /// A buffer of a [`Heap`].
 pub(crate) struct Buffer {
     heap: &'static Heap,
-    // Dropped before the others: memory is counted and charged until it has been freed.
+    // This must be dropped before the fields below: memory stays counted and charged until it has
+    // been freed.
     pages: Arc<Pages>,
     _counted: Counted,
     _charge: Option<dmem::Charge>,
 }
 
 impl Heap {
-    /// Creates a heap. It takes memory of the page allocator from `pool`.
+    /// Creates a heap. Unless its memory is a contiguous area, it allocates from `pool`.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory for it.
+    /// [`ENOMEM`] if there is not enough memory.
     pub(crate) fn new(
         entry: &Entry,
         region: &Region,
@@ -139,17 +142,17 @@ impl Heap {
         }))
     }
 
-    /// Its name, as under `/dev/dma_heap`.
+    /// Returns the name of the heap, as under `/dev/dma_heap`.
     pub(crate) fn name(&self) -> &CStr {
         &self.name
     }
 
-    /// Stores the device that it has been registered as.
+    /// Stores the device that the heap got when it was registered.
     pub(crate) fn registered(&self, dev: HeapDevice) {
         self.device.populate(dev);
     }
 
-    /// Adds its files to sysfs, if it has been registered. May sleep.
+    /// Adds the heap's files to sysfs, if it has been registered. May sleep.
     ///
     /// # Errors
     ///
@@ -162,12 +165,12 @@ impl Heap {
         for (name, ops) in &FILES {
             dev.add_file(name, self, ops)?;
         }
-        // User space was told of the heap before its files existed.
+        // The uevent for the new heap was sent before the files existed. So send another one.
         dev.changed();
         Ok(())
     }
 
-    /// How the CPU maps its buffers.
+    /// Returns how the CPU maps the heap's buffers.
     fn caching(&self) -> Caching {
         match self.kind.cpu_mapping() {
             CpuMapping::WriteBack => Caching::WriteBack,
@@ -175,14 +178,14 @@ impl Heap {
         }
     }
 
-    /// The size of the largest possible buffer, in bytes.
+    /// Returns the size of the largest possible buffer, in bytes.
     fn capacity(&self) -> u64 {
         // CAST: To a type of the same size.
         self.capacity
             .unwrap_or_else(|| (page::total() << PAGE_SHIFT) as u64)
     }
 
-    /// The controller that its buffers are charged to.
+    /// Returns the name of the cgroup controller that charges the heap's buffers.
     fn controller(&self) -> &'static str {
         match self.source {
             Source::Pages(_) if self.pool.is_accounted() => "memory",
@@ -191,7 +194,7 @@ impl Heap {
         }
     }
 
-    /// How many bytes the pool keeps of the memory that it allocates.
+    /// Returns how many bytes the pool keeps that this heap can allocate.
     fn pool_size(&self) -> usize {
         match self.source {
             Source::Pages(zone) => self.pool.size(Kind {
@@ -202,12 +205,13 @@ impl Heap {
         }
     }
 
-    /// What kind of heap it is.
+    /// Returns the region and the mode of the heap.
     pub(crate) fn kind(&self) -> &policy::Heap {
         &self.kind
     }
 
-    /// Decides whether `dev` may attach to a buffer with these pages, and traces the decision.
+    /// Decides whether `dev` may attach to a buffer that consists of `pages`, and traces the
+    /// decision.
     fn accepts(&self, dev: DmaDevice<'_>, pages: &Pages) -> Result {
         coherency::accepts(self.kind.mode, dev, pages)
             .map_err(|refusal| self.refuse(dev, refusal))?;
@@ -215,7 +219,8 @@ impl Heap {
         Ok(())
     }
 
-    /// Counts and traces a refusal, and logs the first one of a device. Returns the error for it.
+    /// Counts and traces a refusal, and logs the first refusal of each device. Returns the error
+    /// for the importer.
     fn refuse(&self, dev: DmaDevice<'_>, refusal: Refusal) -> Error {
         self.refused.add(1, Relaxed);
         if self.is_first_refusal(&dev) {
@@ -231,10 +236,12 @@ impl Heap {
         coherency::refused()
     }
 
-    /// Returns whether no device of this name has been refused before. Returns false as well if it
-    /// cannot be remembered: there are too many names, or there is no memory for another.
+    /// Returns whether this is the first refusal of a device of this name, and remembers the name.
+    ///
+    /// Also returns false if it cannot remember the name: there are [`MAX_LOGGED`] names already,
+    /// or there is not enough memory.
     fn is_first_refusal(&self, dev: &DmaDevice<'_>) -> bool {
-        // FNV-1a. Of two names that collide, only one is logged.
+        // The hash is FNV-1a. If two names have the same hash, only the first one is logged.
         let hash = dev
             .name()
             .to_bytes()
@@ -299,7 +306,7 @@ impl dma_heap::Heap for Heap {
     }
 }
 
-/// The files of a heap in sysfs.
+/// The sysfs files of a heap.
 static FILES: [(&CStr, FileOps<Heap>); 10] = [
     (
         c"dma_coherent",
@@ -350,16 +357,17 @@ static FILES: [(&CStr, FileOps<Heap>); 10] = [
 ];
 
 impl Buffer {
-    /// The heap that it comes from.
+    /// Returns the heap that the buffer comes from.
     pub(crate) fn heap(&self) -> &'static Heap {
         self.heap
     }
 
-    /// Makes what devices have written visible to the CPU. May sleep.
+    /// Begins a CPU access to `part` of the buffer, in bytes: makes visible to the CPU what devices
+    /// have written there. May sleep.
     ///
-    /// This is needed even if the CPU only writes. It may write to a part of a cache line or of a
-    /// bounce buffer, and the rest goes back to memory with it. So the rest must be what devices
-    /// have written.
+    /// This is necessary even if the CPU only writes. The CPU may write to a part of a cache line
+    /// or of a bounce buffer. When the line or the bounce buffer is written back, all of it goes to
+    /// memory. So the rest of it must hold what devices have written.
     ///
     /// # Errors
     ///
@@ -373,7 +381,8 @@ impl Buffer {
         buf.sync_for_cpu(dir, part)
     }
 
-    /// Makes what the CPU has written visible to devices. May sleep.
+    /// Ends a CPU access to `part` of the buffer, in bytes: makes visible to devices what the CPU
+    /// has written there. May sleep.
     #[inline]
     pub(crate) fn end_access(buf: &DmaBuf<Self>, dir: DataDirection, part: Range<usize>) {
         if dir != DataDirection::FromDevice {
@@ -397,17 +406,20 @@ impl Exporter for Buffer {
     fn map(buf: Reserved<'_, Self>, dev: DmaDevice<'_>) -> Result<Mapping> {
         let mode = buf.heap.kind.mode;
 
-        // Ask again: the driver may have changed its DMA mask since it attached, and the DMA API
-        // warns about a mapping with `REQUIRE_COHERENT` that would bounce.
+        // Check again, because the driver may have changed its DMA mask since it attached. The DMA
+        // API warns if a mapping with `DMA_ATTR_REQUIRE_COHERENT` would bounce.
         coherency::may_map(mode, dev, &buf.pages)
             .map_err(|refusal| buf.heap.refuse(dev, refusal))?;
 
-        // Bounce buffers need maintenance just as caches do. Where there is neither, the DMA API
-        // need not look at each segment again when it unmaps: `REQUIRE_COHERENT` tells it so.
+        // Bounce buffers need maintenance just as caches do. If a mapping involves neither,
+        // `DMA_ATTR_REQUIRE_COHERENT` tells the DMA API that it need not check each segment again
+        // at unmap.
         let (attrs, maintained) = match mode {
             Mode::Strict => (DMA_ATTR_REQUIRE_COHERENT, false),
             _ if !dev.reaches_pages(&buf.pages) => (Attrs::NONE, true),
-            // What it writes has to outlast maintenance for others.
+            // The device itself needs no maintenance. But the buffer must know that a device that
+            // snoops may write: the data may be in the caches only, and an invalidation for
+            // another device must not discard it.
             Mode::Maintained if dev.is_dma_coherent() => (DMA_ATTR_REQUIRE_COHERENT, true),
             Mode::Uncached if dev.is_dma_coherent() => (DMA_ATTR_REQUIRE_COHERENT, false),
             Mode::Maintained => (Attrs::NONE, true),

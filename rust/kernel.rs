@@ -2,10 +2,10 @@
 
 //! Safe abstractions over C, as they would be in the kernel crate.
 //!
-//! Each file is about one C header, and lies where `rust/kernel` would have it. All `unsafe` of
-//! the module is here, and in the few functions that C calls. Nothing here names anything of the
-//! module. A test checks that: each path through the crate root leads to [`crate::kernel`] or to
-//! [`crate::bindings`].
+//! Each file abstracts one C header, and has the path that it would have in `rust/kernel`. All
+//! `unsafe` code of the module is here, apart from the few functions at its boundary to C. The
+//! files here do not use the rest of the module. `make layers` checks this: every path through the
+//! crate root must lead to [`crate::kernel`] or to [`crate::bindings`].
 
 pub(crate) mod compat;
 pub(crate) mod device;

@@ -2,22 +2,31 @@
 
 //! Links in sysfs from devices to the heaps that suit them.
 //!
-//! For the parent of every device node of the classes `drm`, `accel` and `video4linux`:
+//! The parent of every device node of the classes `drm`, `accel` and `video4linux` gets:
 //!
 //! ```text
-//! .../<device>/dma_heap            the first choice
-//! .../<device>/dma_heaps/<heap>    every heap that suits it
-//! .../<device>/dma_heaps/order     their names, best first
-//! .../<device>/dma_heaps/snoops    and other files: what the device asks of a heap
+//! .../<device>/dma_heap            link to the best heap
+//! .../<device>/dma_heaps/<heap>    link to each heap that suits the device
+//! .../<device>/dma_heaps/order     names of these heaps, best first
+//! .../<device>/dma_heaps/snoops    one of several files: what the device requires of a heap
 //! ```
 //!
-//! What a device asks of a heap is looked at when a node of it appears, and kept as plain data.
+//! The requirements of a device are determined when a node of the device appears. They are stored
+//! as plain data.
 //!
 //! # Locks
 //!
-//! From the outside in: the lock of the module's parameters, of a module notifier or of a device
-//! (held by our callers), `Buses::listeners`, `Watch::registered`, the lock of a class,
-//! [`Links::devices`], `heaps`, `rules`, then those of sysfs.
+//! The order of the locks, outermost first:
+//!
+//! 1. the lock of the module's parameters, of a module notifier, or of a device, held by our
+//!    callers
+//! 2. `Buses::listeners`
+//! 3. `Watch::registered`
+//! 4. the lock of a class
+//! 5. [`Links::devices`]
+//! 6. [`Links::heaps`]
+//! 7. [`Links::rules`]
+//! 8. the locks of sysfs
 
 mod device;
 mod rules;
@@ -94,16 +103,16 @@ use kernel::{
     workqueue, //
 };
 
-/// The one instance, once it has been started.
+/// The only instance of [`Links`], once it has been started.
 static LINKS: SetOnce<(&'static Links, Forever)> = SetOnce::new();
 
-/// All that is known of devices, heaps and rules.
+/// The state of the links: the devices, heaps and rules that are known.
 #[pin_data]
 pub(crate) struct Links {
     catalogue: Catalogue,
     #[pin]
     devices: PerDevice<DeviceLinks>,
-    /// The heaps that there are.
+    /// The heaps that exist, of all drivers.
     #[pin]
     heaps: Mutex<KVec<ARef<Device>>>,
     #[pin]
@@ -111,16 +120,16 @@ pub(crate) struct Links {
     #[pin]
     buses: Buses<Self>,
     watches: KVec<Pin<KBox<Watch<Self>>>>,
-    /// Whether a search for buses and classes is about to be made.
+    /// Whether a search for buses and classes has been queued and has not started.
     search: Atomic<bool>,
 }
 
 impl Links {
-    /// Creates it. No device and no heap is known yet.
+    /// Creates the state. No device and no heap is known yet.
     pub(crate) fn new(catalogue: Catalogue) -> Result<impl PinInit<Self>> {
         let mut watches = KVec::with_capacity(1 + node::CLASSES.len(), GFP_KERNEL)?;
 
-        // Heaps come first, so that they are known when devices appear.
+        // The class of heaps is watched first, so that the heaps are known when devices appear.
         let heaps = core::slice::from_ref(&dma_heap::device::CLASS);
         for class in [heaps, &node::CLASSES].into_iter().flatten() {
             watches.push(KBox::pin_init(Watch::new(class), GFP_KERNEL)?, GFP_KERNEL)?;
@@ -137,12 +146,12 @@ impl Links {
         }))
     }
 
-    /// What is known of regions and heaps.
+    /// Returns the table of regions and heaps.
     pub(crate) fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
 
-    /// Begins to create links. What goes wrong is logged, and leaves devices without links.
+    /// Begins to create links. An error is logged; it means that devices have no links.
     pub(crate) fn start(&'static self, forever: Forever) {
         LINKS.populate((self, forever));
 
@@ -152,7 +161,7 @@ impl Links {
         self.search(forever);
     }
 
-    /// Looks for buses and classes that were not there before.
+    /// Looks for new buses and classes, and starts to observe them.
     fn search(&'static self, forever: Forever) {
         if let Err(err) = self.buses.listen(forever) {
             pr_err!("cannot see devices being bound: {:?}\n", err);
@@ -164,14 +173,14 @@ impl Links {
         }
     }
 
-    /// Tells user space that a device node has changed, if it is one that is watched.
+    /// Sends user space a uevent for a changed device node, if the class of the node is watched.
     fn node_changed(node: &Device) {
         for watch in <Self as class::Observer>::watches() {
             watch.changed(node);
         }
     }
 
-    /// A heap has appeared.
+    /// Handles a new heap.
     fn heap_added(&'static self, heap: &Device) -> Result {
         {
             let mut heaps = self.heaps.lock();
@@ -184,7 +193,7 @@ impl Links {
         Ok(())
     }
 
-    /// A device node has appeared.
+    /// Handles a new device node.
     fn node_added(
         &'static self,
         node: &Device,
@@ -203,7 +212,8 @@ impl Links {
         Ok(())
     }
 
-    /// A device node is about to go. It may have been moved to another parent since it appeared.
+    /// Handles the removal of a device node. The node may have been moved to another parent since
+    /// it appeared.
     fn node_removed(&'static self, node: &Device) {
         let mut devices = self.devices.lock();
         let mut owner: Option<ARef<Device>> = None;
@@ -224,7 +234,7 @@ impl Links {
         }
     }
 
-    /// What a device that imports buffers in this way asks of a heap.
+    /// Returns what a device requires of a heap if it imports buffers in this way.
     fn constraints(&self, dev: DmaDevice<'_>, import: Import, pieces: Pieces) -> Constraints {
         Constraints {
             import,
@@ -237,7 +247,7 @@ impl Links {
         }
     }
 
-    /// What the device of a node asks of a heap.
+    /// Returns what the device of a node requires of a heap.
     fn constraints_of(&self, node: &Node<'_>) -> Constraints {
         let (import, pieces) = match node.helper {
             Helper::GemDma | Helper::Vb2DmaContig => (Import::ByDma, Pieces::One),
@@ -254,15 +264,15 @@ impl Links {
         self.constraints(node.dev, import, pieces)
     }
 
-    /// A driver chooses a heap for its device.
+    /// Makes `heap` the choice of the driver of `dev`.
     ///
     /// # Errors
     ///
     /// - [`EINVAL`] if there is no such heap.
-    /// - [`EEXIST`] if the driver has chosen already.
-    /// - [`EOPNOTSUPP`] if the heap would refuse the device, or has buffers in more pieces than it
-    ///   takes.
-    /// - [`ENOMEM`] if there is no memory for it.
+    /// - [`EEXIST`] if the driver has already made a choice.
+    /// - [`EOPNOTSUPP`] if the heap would refuse the device, or if its buffers may have more pieces
+    ///   than the device accepts.
+    /// - [`ENOMEM`] if there is not enough memory.
     fn choose(&'static self, dev: &Device<Bound>, heap: &CStr, forever: Forever) -> Result {
         if !self.heaps.lock().iter().any(|known| known.name() == heap) {
             return Err(EINVAL);
@@ -302,7 +312,7 @@ impl Links {
         })
     }
 
-    /// A driver undoes its choice.
+    /// Undoes the choice of the driver of `dev`.
     fn unchoose(&'static self, dev: &Device) {
         let mut devices = self.devices.lock();
 
@@ -315,11 +325,11 @@ impl Links {
         Self::remove_unwanted(&mut devices, dev);
     }
 
-    /// A driver says in how many pieces its device takes a buffer.
+    /// Stores in how many pieces `dev` accepts a buffer, as its driver says.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory for it.
+    /// [`ENOMEM`] if there is not enough memory.
     fn set_pieces(&'static self, dev: &Device<Bound>, pieces: Pieces, forever: Forever) -> Result {
         let mut devices = self.devices.lock();
         let links =
@@ -332,7 +342,8 @@ impl Links {
         Ok(())
     }
 
-    /// Removes the links of `dev`, unless there is still a reason for them.
+    /// Removes the links of `dev` if there is no reason for them any more. Forgets the device if
+    /// its driver has not stored a number of pieces either.
     fn remove_unwanted(devices: &mut Locked<DeviceLinks>, dev: &Device) {
         let unwanted = devices.get_mut(dev).is_some_and(|(dev, links)| {
             if !links.is_wanted() {
@@ -346,13 +357,13 @@ impl Links {
         }
     }
 
-    /// Replaces the rules, if the new ones are correct and can be followed.
+    /// Replaces the rules. On an error the old rules stay.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] for bad grammar, a heap that does not exist, or one that is known not to work for
-    ///   a device of the driver. The log says which.
-    /// - [`ENOMEM`] if there is no memory for it.
+    /// - [`EINVAL`] if the grammar is wrong, if a heap does not exist, or if a heap is known not to
+    ///   work for a device of the driver. The log says which.
+    /// - [`ENOMEM`] if there is not enough memory.
     fn set_rules(&'static self, text: &str) -> Result {
         let rules = rules::parse(text)?;
         let mut devices = self.devices.lock();
@@ -390,7 +401,7 @@ impl Links {
         Ok(())
     }
 
-    /// Brings the links of all devices up to date.
+    /// Updates the links of all devices.
     fn update_all(&self, devices: &mut Locked<DeviceLinks>) {
         for (dev, links) in devices.iter_mut() {
             if links.is_wanted() {
@@ -399,27 +410,30 @@ impl Links {
         }
     }
 
-    /// Brings the links of one device up to date, or removes them.
+    /// Updates the links of a device. On an error it removes all of them, and logs the error.
     fn update(&self, dev: HasDriver<'_>, links: &mut DeviceLinks) {
         if let Err(err) = self.try_update(dev, links) {
             dev_err!(dev, "cannot link to DMA heaps: {:?}\n", err);
         }
     }
 
-    /// As [`Self::update`].
+    /// Updates the links of a device. On an error it removes all of them.
     ///
     /// # Errors
     ///
-    /// - [`EEXIST`] if there is something else of the name of a link.
-    /// - [`ENOMEM`] if there is no memory for it.
+    /// - [`EEXIST`] if sysfs has another entry with the name of a link.
+    /// - [`ENOMEM`] if there is not enough memory.
     fn try_update(&self, dev: HasDriver<'_>, links: &mut DeviceLinks) -> Result {
         self.wanted(dev, links)
             .and_then(|wanted| links.publish(dev, wanted))
             .inspect_err(|_| links.tear_down(dev))
     }
 
-    /// What each node of `dev` asks of a heap. What the driver or the administrator has said of
-    /// pieces replaces what is known otherwise. Without a node, it is what the device itself asks.
+    /// Returns what each node of `dev` requires of a heap. If `dev` has no node, returns what the
+    /// device itself requires.
+    ///
+    /// The number of pieces is that of a rule (`ruled`) if there is one, else that which the driver
+    /// has stored, else that which is known of the node.
     fn nodes(
         &self,
         dev: HasDriver<'_>,
@@ -448,7 +462,7 @@ impl Links {
         Ok(nodes)
     }
 
-    /// What is to be published about `dev`.
+    /// Determines what to publish about `dev`.
     fn wanted(&self, dev: HasDriver<'_>, links: &DeviceLinks) -> Result<Published> {
         let heaps = self.heaps.lock();
         let rules = self.rules.lock();
@@ -457,14 +471,14 @@ impl Links {
         let constraints = Constraints::of_all(nodes.iter().copied());
 
         let mut wanted: KVec<ARef<Device>> = KVec::new();
-        // The file must not be longer than a page.
+        // What is left for the names in the file `order`, which must not be longer than a page.
         let mut room = PAGE_SIZE - 1;
         let mut link = |heap: &ARef<Device>| -> Result {
             let name = heap.name();
             let is_file = FILES.iter().any(|file| file.name() == name);
 
             if !is_file && !wanted.iter().any(|known| is_same(known, heap)) {
-                // A blank or the end of the line follows.
+                // A blank or a newline follows each name.
                 if let Some(left) = room.checked_sub(name.to_bytes().len() + 1) {
                     room = left;
                     wanted.push(heap.clone(), GFP_KERNEL)?;
@@ -472,7 +486,8 @@ impl Links {
             }
             Ok(())
         };
-        // What somebody has asked for is linked unless it is known not to work.
+        // Links a heap that the driver or the administrator has asked for, unless the heap is known
+        // not to work.
         let mut offer = |name: &[u8]| -> Result {
             let Some(heap) = heaps.iter().find(|heap| heap.name().to_bytes() == name) else {
                 return Ok(());
@@ -568,8 +583,8 @@ impl bus::Observer for Links {
             return;
         };
 
-        // To listen to a further bus waits for the listeners of that bus, which may be waiting for
-        // us. So a worker does it.
+        // Do not search here, but in a worker. The search may register a listener with another bus,
+        // and that waits for running listeners of the bus. One of them may be waiting for us.
         if !links.search.xchg(true, Relaxed) {
             let search = move || {
                 links.search.store(false, Relaxed);
@@ -603,21 +618,29 @@ fn is_named(heap: &Device, name: &str) -> bool {
     heap.name().to_bytes() == name.as_bytes()
 }
 
-/// `dma_heap_create_device_link()`; the errors are those of [`Links::choose`].
+/// Implements `dma_heap_create_device_link()`.
+///
+/// # Errors
+///
+/// [`ENODEV`] if the links have not been started, and those of [`Links::choose`].
 pub(crate) fn create_device_link(dev: &Device<Bound>, heap: &CStr) -> Result {
     let &(links, forever) = LINKS.as_ref().ok_or(ENODEV)?;
 
     links.choose(dev, heap, forever)
 }
 
-/// `dma_heap_remove_device_link()`; harmless for a device without such a link.
+/// Implements `dma_heap_remove_device_link()`. Harmless for a device without such a link.
 pub(crate) fn remove_device_link(dev: &Device) {
     if let Some((links, _)) = LINKS.as_ref() {
         links.unchoose(dev);
     }
 }
 
-/// `dma_heap_set_device_pieces()`; the errors are those of [`Links::set_pieces`].
+/// Implements `dma_heap_set_device_pieces()`.
+///
+/// # Errors
+///
+/// [`ENODEV`] if the links have not been started, and those of [`Links::set_pieces`].
 pub(crate) fn set_device_pieces(dev: &Device<Bound>, pieces: Pieces) -> Result {
     let &(links, forever) = LINKS.as_ref().ok_or(ENODEV)?;
 
@@ -626,7 +649,8 @@ pub(crate) fn set_device_pieces(dev: &Device<Bound>, pieces: Pieces) -> Result {
 
 /// Sets the module parameter `links`.
 ///
-/// Before the heaps are registered only the grammar can be checked; the module does the rest later.
+/// Before the links have been started, this only checks the grammar. The module applies the rules
+/// when it has started the links.
 ///
 /// # Errors
 ///

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Parameters that are set when the module is loaded, and only then.
+//! Module parameters that can be set only when the module is loaded.
 //!
-//! Parameters of `module!` have no files in sysfs. So these are defined in C: see `module.c`.
+//! Parameters of the macro `module!` have no files in sysfs. So `module.c` defines these in C.
 
 use crate::bindings;
 
-/// Returns whether buffers are to be charged to the control group of the task that allocates them.
+/// Returns whether buffers are to be charged to the cgroup of the task that allocates them.
 pub(crate) fn accounting() -> bool {
-    // SAFETY: Set before the module's initialisation, and only read since.
+    // SAFETY: The kernel sets the parameter before it calls the module's initialisation. Afterwards
+    // it is only read.
     unsafe { bindings::dmacoh_accounting }
 }
 
-/// Returns how much of the memory may be kept for new buffers, in per cent.
+/// Returns how many per cent of the machine's memory the pool may keep for new buffers.
 pub(crate) fn pool_percent() -> u8 {
     // SAFETY: As above.
     unsafe { bindings::dmacoh_pool_percent }

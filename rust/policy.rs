@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which heaps there are, which of them suit a device, and in which order: plain data and plain
-//! functions.
+//! Decides which heaps exist, which of them suit a device, and in which order.
 //!
-//! Nothing here uses the kernel, so that all of it is tested on the host. Nothing allocates memory.
+//! This file uses nothing of the kernel and allocates no memory. So all of it can be tested on the
+//! host.
 
-/// How a heap has the CPU and devices see the same bytes in a buffer.
+/// How a heap makes the CPU and devices see the same data in a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
-    /// Cached, and only for devices that snoop the CPU caches.
+    /// Buffers are cached. Only devices that snoop the CPU caches may use them.
     Strict,
-    /// Cached. The exporter maintains the caches.
+    /// Buffers are cached, and the exporter maintains the caches.
     Maintained,
-    /// Not cached by the CPU.
+    /// The CPU maps buffers write-combining.
     Uncached,
 }
 
 impl Mode {
     const ALL: [Self; 3] = [Self::Strict, Self::Maintained, Self::Uncached];
 
-    /// What follows the region in the name of a heap.
+    /// Returns the suffix of a heap's name, after the name of the region.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Strict => "-coherent",
@@ -34,12 +34,12 @@ impl Mode {
 pub(crate) enum CpuMapping {
     /// Cached.
     WriteBack,
-    /// Not cached; writes are gathered.
+    /// Not cached. The CPU combines writes.
     WriteCombining,
 }
 
 impl CpuMapping {
-    /// Its name in sysfs.
+    /// Returns the name that sysfs shows.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::WriteBack => "write-back",
@@ -48,7 +48,7 @@ impl CpuMapping {
     }
 }
 
-/// The largest number of regions: as many as a [`RegionSet`] has bits.
+/// The largest possible number of regions, which is the number of bits in a [`RegionSet`].
 pub(crate) const MAX_REGIONS: usize = u64::BITS as usize;
 
 /// Where a heap's memory lies.
@@ -58,14 +58,14 @@ pub(crate) enum Region {
     System,
     /// Memory below 4 GiB, from the page allocator.
     Dma32,
-    /// The contiguous memory area of this number, below `MAX_REGIONS - 2`. The default area has
-    /// the number 0, if the kernel has one.
+    /// The contiguous memory area of this number, which is below `MAX_REGIONS - 2`. If the kernel
+    /// has a default area, that is number 0.
     Area(usize),
 }
 
 impl Region {
-    /// Its number among all regions. Among heaps of one mode, the smallest number comes first,
-    /// because contiguous memory is scarce.
+    /// Returns the number of the region among all regions. Of heaps with the same mode, the one
+    /// with the smallest number is preferred, because contiguous memory is scarce.
     fn number(self) -> usize {
         match self {
             Self::System => 0,
@@ -74,7 +74,7 @@ impl Region {
         }
     }
 
-    /// Whether each buffer is one physical piece.
+    /// Returns whether each buffer in this region is one physical piece.
     pub(crate) fn is_contiguous(self) -> bool {
         matches!(self, Self::Area(_))
     }
@@ -95,18 +95,19 @@ impl RegionSet {
     }
 }
 
-/// A heap that the links may point at by themselves, without a rule or a choice of the driver.
+/// A heap whose properties are known. A device is linked to such a heap by default, if the heap
+/// suits it. Other heaps need a rule, or a choice of the device's driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Heap {
     /// Where its memory lies.
     pub(crate) region: Region,
     /// How its buffers are kept coherent.
     pub(crate) mode: Mode,
-    /// Whether it is the kernel's own.
+    /// Whether it is a heap of the kernel, not of this module.
     pub(crate) in_tree: bool,
 }
 
-/// All heaps of a region: ours, and then the kernel's own, if there is one.
+/// Returns all possible heaps of a region: first ours, then that of the kernel, if it can have one.
 pub(crate) fn heaps(region: Region) -> impl Iterator<Item = Heap> {
     let heap = move |mode, in_tree| Heap {
         region,
@@ -119,7 +120,7 @@ pub(crate) fn heaps(region: Region) -> impl Iterator<Item = Heap> {
 }
 
 impl Heap {
-    /// What follows the name of the region in its own.
+    /// Returns the suffix of the heap's name, after the name of the region.
     pub(crate) fn suffix(&self) -> &'static str {
         match self.in_tree {
             true => "",
@@ -127,12 +128,12 @@ impl Heap {
         }
     }
 
-    /// Whether only devices that snoop may use its buffers.
+    /// Returns whether only devices that snoop may use the heap's buffers.
     pub(crate) fn is_dma_coherent(&self) -> bool {
         self.mode == Mode::Strict
     }
 
-    /// How the CPU maps its buffers.
+    /// Returns how the CPU maps the heap's buffers.
     pub(crate) fn cpu_mapping(&self) -> CpuMapping {
         match self.mode {
             Mode::Strict | Mode::Maintained => CpuMapping::WriteBack,
@@ -141,44 +142,45 @@ impl Heap {
     }
 }
 
-/// Whether the kernel's own mapping of uncached memory stays cacheable: everywhere but on x86.
+/// Whether the kernel's direct mapping of uncached memory stays cacheable. It does on all
+/// architectures but x86.
 ///
-/// The CPU may fetch lines through such a mapping by speculation. A device that snoops would find
-/// these old lines instead of what the CPU has written past the caches. Bounce buffers are filled
-/// through the mapping as well.
+/// The CPU may speculatively fetch cache lines through such an alias. A device that snoops would
+/// then read these stale lines instead of what the CPU has written past the caches. Bounce buffers
+/// are filled through the alias, too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct CacheableAlias(pub(crate) bool);
 
-/// What the DMA of a device can do with some memory.
+/// What the DMA of a device can do with a piece of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Dma {
-    /// It sees the CPU caches.
+    /// The DMA snoops the CPU caches.
     pub(crate) snoops: bool,
-    /// The device has a DMA mask: its driver may do DMA with it.
+    /// The device has a DMA mask. Without one, its driver must not do DMA with it.
     pub(crate) has_mask: bool,
-    /// It reaches all of the memory itself, without a bounce buffer.
+    /// The DMA reaches all of the memory directly, without a bounce buffer.
     pub(crate) reaches: bool,
 }
 
 /// Why a device cannot use a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
-    /// Its DMA does not see the CPU caches.
+    /// Its DMA does not snoop the CPU caches.
     NotSnooping,
-    /// Its DMA sees the CPU caches, which may hold old lines of uncached memory.
+    /// Its DMA snoops the CPU caches, and they may hold stale lines of uncached memory.
     Snooping,
     /// It has no DMA mask: its driver does no DMA with it.
     NoDmaMask,
-    /// The DMA API would let it work on a copy of the buffer.
+    /// The DMA API would use bounce buffers: the device would work on a copy of the buffer.
     MayBounce,
     /// It needs buffers in one piece.
     OnePiece,
-    /// Nobody has said that it takes buffers in more than one piece.
+    /// It is not known to accept buffers in more than one piece.
     PiecesUnknown,
 }
 
 impl Refusal {
-    /// The reason, as the log says it.
+    /// Returns the reason as text for the log. "It" is the device.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::NotSnooping => "it does not snoop the CPU caches",
@@ -191,33 +193,36 @@ impl Refusal {
     }
 }
 
-/// Returns whether a device may attach to memory of a heap of mode `mode`. This is the only place
-/// that decides it.
+/// Decides whether a device may attach to a buffer in this memory, from a heap of mode `mode`.
+/// Nothing else makes this decision.
 pub(crate) fn accepts(mode: Mode, dma: Dma, alias: CacheableAlias) -> Result<(), Refusal> {
     match mode {
         Mode::Strict if !dma.snoops => Err(Refusal::NotSnooping),
         Mode::Strict if !dma.has_mask => Err(Refusal::NoDmaMask),
         Mode::Strict if !dma.reaches => Err(Refusal::MayBounce),
         Mode::Uncached if alias.0 && dma.snoops => Err(Refusal::Snooping),
-        // A device without a mask cannot map, so nothing bounces.
+        // A device without a mask cannot map the buffer, so nothing can bounce.
         Mode::Uncached if alias.0 && dma.has_mask && !dma.reaches => Err(Refusal::MayBounce),
         Mode::Strict | Mode::Maintained | Mode::Uncached => Ok(()),
     }
 }
 
-/// In how many physical pieces a device takes a buffer, where no IOMMU makes one of many.
+/// In how many physical pieces a device accepts a buffer. If an IOMMU translates the device's DMA,
+/// the device sees one piece in any case.
+///
+/// A later variant is at least as strict as an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Pieces {
-    /// In any number.
+    /// The device accepts any number of pieces.
     Any,
-    /// Nobody has said.
+    /// Nothing is known.
     Unknown,
-    /// In one.
+    /// The device accepts only one piece.
     One,
 }
 
 impl Pieces {
-    /// Its name in sysfs.
+    /// Returns the name that sysfs shows.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Any => "any",
@@ -230,30 +235,30 @@ impl Pieces {
 /// What a driver does with a buffer that it imports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Import {
-    /// It does not attach: only the CPU works on the buffer.
+    /// It does not attach. Only the CPU accesses the buffer.
     ByCpu,
-    /// It attaches and never maps: only the CPU works on the buffer.
+    /// It attaches, but never maps. Only the CPU accesses the buffer.
     AttachOnly,
-    /// It attaches and maps, for DMA.
+    /// It attaches, and maps the buffer for DMA.
     ByDma,
 }
 
-/// What one node of a device asks of a heap.
+/// What a device node requires of a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Constraints {
     /// What its driver does with a buffer.
     pub(crate) import: Import,
-    /// Its DMA sees the CPU caches.
+    /// Its DMA snoops the CPU caches.
     pub(crate) snoops: bool,
-    /// How many address bits its DMA has; 0 without a DMA mask.
+    /// The number of address bits of its DMA; 0 without a DMA mask.
     pub(crate) address_bits: u32,
     /// An IOMMU translates its DMA.
     pub(crate) iommu: bool,
-    /// In how many pieces it takes a buffer.
+    /// In how many pieces it accepts a buffer.
     pub(crate) pieces: Pieces,
-    /// The regions that it reaches all of, without a bounce buffer.
+    /// The regions that its DMA reaches completely, without a bounce buffer.
     pub(crate) reached: RegionSet,
-    /// The contiguous memory area that has been set apart for it.
+    /// The contiguous memory area that is reserved for it.
     pub(crate) own: Option<Region>,
 }
 
@@ -274,8 +279,8 @@ impl Constraints {
         }
     }
 
-    /// Returns whether `heap` is known not to work: it would refuse the device, or has buffers in
-    /// more pieces than the device takes.
+    /// Returns an error if `heap` is known not to work for the device: it would refuse the device,
+    /// or its buffers may have more pieces than the device accepts.
     pub(crate) fn exclude(&self, heap: Heap, alias: CacheableAlias) -> Result<(), Refusal> {
         self.admit(heap, alias)?;
         match self.import {
@@ -286,8 +291,8 @@ impl Constraints {
         }
     }
 
-    /// Returns whether `heap` works for the device each time, whatever the size of the buffer and
-    /// however fragmented the memory.
+    /// Returns whether `heap` always works for the device, whatever the size of the buffer is and
+    /// however fragmented memory is.
     pub(crate) fn suits(&self, heap: Heap, alias: CacheableAlias) -> Result<(), Refusal> {
         self.exclude(heap, alias)?;
         if self.import != Import::ByDma {
@@ -300,19 +305,21 @@ impl Constraints {
         if !dma.has_mask {
             return Err(Refusal::NoDmaMask);
         }
-        // There may not be enough bounce buffers at the time.
+        // There may be too few free bounce buffers when the device maps the buffer.
         if !dma.reaches {
             return Err(Refusal::MayBounce);
         }
         Ok(())
     }
 
-    /// Whether the device sees each buffer of `heap` in one piece.
+    /// Returns whether the device sees every buffer of `heap` as one piece.
     fn is_one_piece(&self, heap: Heap) -> bool {
         heap.region.is_contiguous() || self.iommu
     }
 
-    /// The constraints that hold for two nodes of one device.
+    /// Combines the constraints of two nodes of one device.
+    ///
+    /// A node that does not attach its device adds no constraints.
     fn and(self, other: Self) -> Self {
         match (self.import, other.import) {
             (_, Import::ByCpu) => self,
@@ -336,9 +343,9 @@ impl Constraints {
         }
     }
 
-    /// What is published about a device with these nodes.
+    /// Combines the constraints of all nodes of a device. The result is published in sysfs.
     ///
-    /// If only the CPU works on the buffers of all nodes, it is what holds for the CPU.
+    /// If no node attaches its device, the result is what holds for the CPU.
     pub(crate) fn of_all(nodes: impl Iterator<Item = Self>) -> Self {
         const CPU: Constraints = Constraints {
             import: Import::ByCpu,
@@ -353,12 +360,13 @@ impl Constraints {
         nodes.fold(CPU, Self::and)
     }
 
-    /// The place of `heap` in the order for a device with these constraints, if it suits: the
-    /// smallest comes first.
+    /// Returns the sort key of a suitable `heap` for a device with these constraints. The best heap
+    /// has the smallest key.
     ///
-    /// For a device that does not snoop, and for one whose work the CPU does, a maintained heap is
-    /// better than an uncached one, which the CPU reads slowly. It is better than a strict one as
-    /// well, because the device that gets the buffer next may not snoop.
+    /// A strict heap is the best one for a device that snoops and is attached. For all others a
+    /// maintained heap is the best one. It is better than an uncached heap, because the CPU reads
+    /// uncached memory slowly. It is better than a strict heap, because the next device that gets
+    /// the buffer may not snoop.
     pub(crate) fn place(&self, heap: Heap) -> (usize, usize) {
         let by_dma = self.import != Import::ByCpu;
         let mode = match (heap.mode, heap.in_tree) {
@@ -378,8 +386,8 @@ impl Constraints {
     }
 }
 
-/// Drivers of GPUs that import buffers in ways of their own, and whose page tables make one piece
-/// of many. From the source of Linux 7.3.
+/// GPU drivers that import buffers with code of their own, not with the usual DRM helpers. The page
+/// tables of these GPUs map many pieces as one. The list is from the source of Linux 7.3.
 const GPUS: [&str; 10] = [
     "amdgpu",
     "etnaviv",
@@ -393,7 +401,8 @@ const GPUS: [&str; 10] = [
     "xe",
 ];
 
-/// In how many pieces a DRM driver takes a buffer that it imports in a way of its own.
+/// Returns in how many pieces a device accepts a buffer if its DRM driver imports buffers with code
+/// of its own.
 pub(crate) fn pieces_of_drm_driver(name: &str) -> Pieces {
     if GPUS.contains(&name) {
         Pieces::Any
@@ -405,16 +414,16 @@ pub(crate) fn pieces_of_drm_driver(name: &str) -> Pieces {
 /// What is wrong with a list of rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mistake<'a> {
-    /// A rule without `=`, or with nothing on one side of it.
+    /// This rule has no `=` or several, or nothing on one side of it.
     NotARule(&'a str),
-    /// An empty name in a list of heaps.
+    /// This rule has an empty name in its list of heaps.
     EmptyName(&'a str),
-    /// Two rules for one driver.
+    /// There are two rules for this driver.
     Repeated(&'a str),
-    /// One heap twice in a rule.
+    /// This heap stands twice in one rule.
     RepeatedHeap(&'a str),
-    /// A word with a `/`. No name of a heap has one, and the word is not a number of pieces that
-    /// comes first.
+    /// This word has a `/`, which no name of a heap has. It is also not `pieces/one` or
+    /// `pieces/any` at the beginning of a rule.
     BadPieces(&'a str),
 }
 
@@ -438,11 +447,12 @@ impl core::fmt::Display for Mistake<'_> {
     }
 }
 
-/// Rules for the devices of some drivers:
+/// Rules of an administrator for the devices of some drivers:
 /// `driver=[pieces/one:|pieces/any:]heap[:heap...][,driver=...]`.
 ///
-/// A number of pieces replaces what is known of the devices, and heaps replace the default order.
-/// The heaps may be left out behind a number of pieces. An empty text has no rules.
+/// A number of pieces replaces what the module knows of the devices. A list of heaps replaces the
+/// default order. After a number of pieces, the list may be left out. An empty text contains no
+/// rules.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a>(&'a str);
 
@@ -451,7 +461,7 @@ pub(crate) struct Rules<'a>(&'a str);
 pub(crate) struct Rule<'a> {
     /// The name of the driver.
     pub(crate) driver: &'a str,
-    /// In how many pieces its devices take a buffer, if the rule says so.
+    /// In how many pieces its devices accept a buffer, if the rule says so.
     pub(crate) pieces: Option<Pieces>,
     /// The names of the heaps, if the rule has any.
     heaps: Option<&'a str>,
@@ -485,14 +495,15 @@ impl<'a> Rule<'a> {
         })
     }
 
-    /// The names of the heaps, best first. None if the rule does not replace the order.
+    /// Returns the names of the heaps, best first. Returns `None` if the rule does not replace the
+    /// default order.
     pub(crate) fn heaps(&self) -> Option<impl Iterator<Item = &'a str>> {
         Some(self.heaps?.split(':'))
     }
 }
 
 impl<'a> Rules<'a> {
-    /// Checks the grammar of `text`.
+    /// Checks the grammar of `text`. The time it takes is proportional to the square of the length.
     pub(crate) fn parse(text: &'a str) -> Result<Self, Mistake<'a>> {
         let parts = || text.split(',').filter(move |_| !text.is_empty());
 
@@ -519,24 +530,24 @@ impl<'a> Rules<'a> {
         Ok(Self(text))
     }
 
-    /// Rules whose grammar has been checked before, which takes time in proportion to the square
-    /// of the length of the text. To look for one driver takes time in proportion to the length. A
-    /// text with mistakes is harmless: what is wrong in it is passed over.
+    /// Takes rules whose grammar has been checked before, without a second check. So a search for a
+    /// driver takes time proportional to the length only. A text with mistakes is harmless: wrong
+    /// rules are skipped.
     pub(crate) fn checked(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// The text that the rules came from.
+    /// Returns the text of the rules.
     pub(crate) fn text(&self) -> &'a str {
         self.0
     }
 
-    /// All rules.
+    /// Iterates over all rules.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Rule<'a>> {
         self.0.split(',').filter_map(|part| Rule::parse(part).ok())
     }
 
-    /// The rule for `driver`, if there is one.
+    /// Returns the rule for `driver`, if there is one.
     pub(crate) fn for_driver(&self, driver: &str) -> Option<Rule<'a>> {
         self.iter().find(|rule| rule.driver == driver)
     }

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for buffers: pools of blocks that earlier buffers have left, and the page allocator.
+//! Allocates memory for buffers: from a pool of blocks of freed buffers, or from the page
+//! allocator.
 //!
-//! Zeroing memory costs more than all else about a buffer. So the pool keeps the memory that a
-//! buffer leaves, and a thread of low priority zeroes it. The next buffer takes memory that is
-//! zeroed already. A block is zeroed once between two buffers: by the thread, or by the task that
-//! needs it earlier.
+//! Zeroing memory costs more than all other work for a buffer. So the pool keeps the memory of
+//! freed buffers, and a thread of low priority zeroes it. The next buffer then gets memory that is
+//! already zeroed. Between two buffers, a block is zeroed exactly once: by the thread, or by a task
+//! that allocates the block before the thread gets to it.
 //!
-//! # Whose memory it is
+//! # Accounting
 //!
-//! A page stays charged to the memory cgroup that it was allocated in, and a module cannot move
-//! the charge. So each cgroup has a [`Bin`] of its own, which serves its tasks only. The bin is
-//! emptied when the cgroup or the machine is short of memory. It holds no reference to the cgroup.
-//! When the cgroup goes, the kernel charges its pages to the parent, and the bin gives them back
-//! as idle.
+//! A page stays charged to the memory cgroup that allocated it, and a module cannot move the
+//! charge. So each cgroup has its own [`Bin`], which serves only the tasks of that cgroup. The
+//! kernel reclaims from the bin when the cgroup or the machine is short of memory. The bin holds no
+//! reference to the cgroup. When the cgroup is removed, the kernel charges its pages to the parent.
+//! The bin then becomes idle, and gives its pages back for that reason.
 //!
-//! # Bounds
+//! # Limits
 //!
-//! All bins together hold no more than the limit, which is a part of the machine's memory. Of
-//! blocks that were asked for below 4 GiB they hold no more than the same part of the memory
-//! there. What a bin has not needed for a while is given back, and so is a bin that holds nothing
-//! and serves no buffer.
+//! The pages of all bins together do not exceed the limit, which is a fraction of the machine's
+//! memory. The blocks that were allocated for [`Zone::Dma32`](page::Zone) have a limit of their
+//! own: the same fraction of the memory below 4 GiB. A bin gives back memory that it has not needed
+//! for a while. An empty bin that serves no buffer is removed.
 
 mod bin;
 mod shared;
@@ -78,28 +79,29 @@ use kernel::{
     }, //
 };
 
-/// Where memory for buffers comes from.
+/// The pool that memory for buffers is allocated from.
 #[pin_data]
 pub(crate) struct Pool {
     /// Whether memory is charged to the cgroup of the task that allocates it.
     account: bool,
-    /// Cleans the caches for memory that is made write-combining. None if that cannot be done.
+    /// Cleans the caches when memory is made write-combining. `None` if there is no way to do so.
     cleaner: Option<Arc<Cleaner>>,
     shared: Arc<Shared>,
     shrinker: Arc<Shrinker<Bin>>,
-    /// The bins by cgroup.
+    /// The bin of each cgroup.
     #[pin]
     bins: SpinLock<RBTree<memcg::Id, Member<Bin>>>,
 }
 
 impl Pool {
-    /// Creates a pool that keeps at most `percent` of the machine's memory, at most 100.
+    /// Creates a pool that keeps at most `percent` per cent of the machine's memory. A value above
+    /// 100 means 100.
     ///
-    /// It keeps nothing before [`Pool::start`].
+    /// The pool keeps nothing before [`Pool::start`].
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory for it.
+    /// [`ENOMEM`] if there is not enough memory.
     pub(crate) fn new(
         account: bool,
         percent: u8,
@@ -124,7 +126,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Those of [`kthread::spawn`]. Nothing is kept then.
+    /// Those of [`kthread::spawn`]. On an error the pool keeps no memory.
     pub(crate) fn start(self: &Arc<Self>, forever: Forever) -> Result {
         self.shrinker.register(forever);
         if self.shared.wanted_limit != 0 {
@@ -134,7 +136,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Has buffers survive hibernation. May sleep.
+    /// Makes write-combining buffers survive hibernation. May sleep.
     ///
     /// # Errors
     ///
@@ -146,35 +148,37 @@ impl Pool {
         }
     }
 
-    /// Whether memory is charged to the cgroup of the task that allocates it.
+    /// Returns whether memory is charged to the cgroup of the task that allocates it.
     pub(crate) fn is_accounted(&self) -> bool {
         self.account
     }
 
-    /// Whether there is write-combining memory.
+    /// Returns whether the pool can allocate write-combining memory.
     pub(crate) fn has_write_combining(&self) -> bool {
         self.cleaner.is_some()
     }
 
-    /// How many bytes are kept for buffers of this kind.
+    /// Returns how many bytes the pool keeps for buffers of this kind.
     pub(crate) fn size(&self, kind: Kind) -> usize {
         self.shared.pages.get(kind).load(Relaxed) << PAGE_SHIFT
     }
 
-    /// Allocates `len` zeroed bytes of this kind in as few and as large blocks as memory allows. May
-    /// sleep.
+    /// Allocates `len` zeroed bytes of this kind, in blocks as few and as large as memory allows.
+    /// May sleep.
     ///
     /// # Errors
     ///
-    /// - [`ENOMEM`] if there is not enough memory. If that is clear beforehand, none is allocated.
-    /// - [`EINTR`] if the task is about to be killed.
+    /// - [`ENOMEM`] if there is not enough memory. If that can be seen beforehand, nothing is
+    ///   allocated.
+    /// - [`EINTR`] if a fatal signal is pending for the task.
     /// - Those of [`Pool::prepare`].
     pub(crate) fn allocate(&self, len: usize, kind: Kind) -> Result<UniqueArc<Pages>> {
         let (bin, home) = self.home().unzip();
         let mut pages = Pages::new(kind.caching, home)?;
         let mut left = len >> PAGE_SHIFT;
         let mut limit = MAX_BLOCK_PAGES;
-        // How many pages to take before checking again whether there are enough for the rest.
+        // How many pages to allocate before the next check whether enough memory is available for
+        // the rest. A small buffer starts without this check.
         let mut unasked = if left > MAX_BLOCK_PAGES { 0 } else { left };
 
         while left > 0 {
@@ -195,19 +199,20 @@ impl Pool {
                     pages.push(block, left.div_ceil(nr_pages))?;
                     left -= nr_pages;
                     unasked = unasked.saturating_sub(nr_pages);
-                    // There may be larger blocks again.
+                    // The check comes next. Try larger blocks again after it.
                     if unasked == 0 {
                         limit = MAX_BLOCK_PAGES.min(limit * 2);
                     }
                 }
-                // A larger block of the bin has been freed, which the page allocator can split.
+                // The bin had a larger block. That has just been freed, and the page allocator can
+                // split it: try again.
                 Err(_)
                     if bin
                         .as_ref()
                         .is_some_and(|bin| bin.free_larger(nr_pages, kind.zone)) => {}
                 Err(err) if nr_pages == 1 => return Err(err),
                 Err(_) => {
-                    // The next smaller power of two.
+                    // Try the next smaller power of two.
                     limit = nr_pages.next_power_of_two() / 2;
                     unasked = 0;
                 }
@@ -217,7 +222,7 @@ impl Pool {
         Ok(pages)
     }
 
-    /// Finds or allocates one zeroed block.
+    /// Takes a block from the bin and zeroes what is dirty, or allocates a zeroed block.
     fn block(&self, bin: Option<&Bin>, nr_pages: usize, kind: Kind) -> Result<PageBlock> {
         match bin.and_then(|bin| bin.take(nr_pages, kind)) {
             Some((mut block, clean)) => {
@@ -235,7 +240,8 @@ impl Pool {
                     alloc(Effort::Reclaim)?
                 } else {
                     alloc(Effort::AtHand).or_else(|err| {
-                        // If there is such a block, it is the cgroup that has no room for it.
+                        // If the page allocator has such a block, the allocation failed because
+                        // the cgroup is at its limit. So reclaim memory of the cgroup.
                         if self.account && PageBlock::is_at_hand(nr_pages, kind.zone) {
                             alloc(Effort::Charge)
                         } else {
@@ -249,11 +255,11 @@ impl Pool {
         }
     }
 
-    /// Prepares a new, zeroed block for being mapped with this caching. May sleep.
+    /// Prepares a new, zeroed block for mappings with this caching. May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EOPNOTSUPP`] if memory cannot be made write-combining.
+    /// - [`EOPNOTSUPP`] if the pool has no [`Cleaner`] to make memory write-combining with.
     /// - Those of [`Cleaner::make_write_combining`].
     pub(crate) fn prepare(&self, block: PageBlock, caching: Caching) -> Result<PageBlock> {
         match caching {
@@ -262,7 +268,7 @@ impl Pool {
         }
     }
 
-    /// Zeroes pages of a block that has been used. If that fails, the block can only be freed.
+    /// Zeroes pages of a block that a buffer has used. On an error the block must be freed.
     fn zero(&self, block: &mut PageBlock, pages: Range<usize>) -> Result {
         match block.caching() {
             Caching::WriteBack => block.zero(pages),
@@ -274,8 +280,8 @@ impl Pool {
         self.cleaner.as_deref().ok_or_else(eopnotsupp)
     }
 
-    /// The bin of the current task's cgroup, for one buffer. None if nothing is kept, or there is no
-    /// memory for a new bin.
+    /// Returns the bin of the current task's cgroup, and a [`Home`] for one buffer. Returns `None`
+    /// if the pool keeps nothing, or if there is not enough memory for a new bin.
     fn home(&self) -> Option<(Arc<Bin>, Home)> {
         if self.shared.limit.load(Relaxed) == 0 {
             return None;
@@ -315,7 +321,8 @@ impl Pool {
         let home = Bin::home(&bin);
         bins.insert(node);
         drop(bins);
-        // The thread looks at it from time to time from now on.
+        // Without a bin, the thread sleeps without a timeout. Wake it, so that from now on it
+        // regularly looks for idle memory.
         self.shared.ring();
         Ok(home)
     }

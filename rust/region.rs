@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The regions of memory that this machine has, and the heaps that they may have.
+//! Finds the machine's regions of memory, and lists the heaps that each region may have.
 
 use crate::{
     kernel::{
@@ -42,7 +42,7 @@ pub(crate) enum Source {
     /// A contiguous memory area.
     Area {
         area: Cma,
-        /// What buffers are charged to; none if they are charged to nobody.
+        /// The dmem cgroup region that buffers are charged to. `None` if they are not charged.
         dmem: Option<Arc<dmem::Region>>,
     },
 }
@@ -51,25 +51,26 @@ pub(crate) enum Source {
 pub(crate) struct Region {
     kind: policy::Region,
     name: &'static CStr,
-    /// The addresses that it lies between; none if it is all memory.
+    /// The physical addresses of its first and last byte. `None` if it is all memory.
     bounds: Option<RangeInclusive<u64>>,
-    /// The upper limit of its size in bytes; none if it is all memory, which may become more.
+    /// As [`Region::capacity`].
     capacity: Option<u64>,
     source: Source,
 }
 
 impl Region {
-    /// The upper limit of its size in bytes; none if it is all memory, which may become more.
+    /// Returns an upper limit of its size, in bytes. Returns `None` if the region is all memory,
+    /// which may grow at run time.
     pub(crate) fn capacity(&self) -> Option<u64> {
         self.capacity
     }
 
-    /// Where its memory comes from.
+    /// Returns where the memory of the region comes from.
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 
-    /// All memory.
+    /// Returns the region of all memory.
     fn system() -> Self {
         Self {
             kind: policy::Region::System,
@@ -80,7 +81,8 @@ impl Region {
         }
     }
 
-    /// The memory that devices with 32 address bits reach, if that is not all memory.
+    /// Returns the region of memory below 4 GiB, for devices with 32 address bits. Returns `None`
+    /// if that is all memory.
     fn dma32() -> Option<Self> {
         let extent = Extent::dma32()?;
 
@@ -93,7 +95,8 @@ impl Region {
         })
     }
 
-    /// A contiguous memory area with this extent.
+    /// Returns the region of a contiguous memory area with this extent. If `account` is set, its
+    /// buffers are charged to dmem cgroups.
     fn area(number: usize, area: Cma, extent: Extent, account: bool) -> Result<Self> {
         let name = area.name();
         let dmem = if account {
@@ -115,7 +118,7 @@ impl Region {
         })
     }
 
-    /// Whether `dev` reaches all of it without a bounce buffer.
+    /// Returns whether `dev` reaches the whole region without a bounce buffer.
     fn is_reached_by(&self, dev: DmaDevice<'_>) -> bool {
         match &self.bounds {
             Some(bounds) => dev.reaches_all() || dev.reaches(bounds),
@@ -124,27 +127,30 @@ impl Region {
     }
 }
 
-/// A possible heap: one of ours, or the kernel's own.
+/// A heap that may exist: one of this module or one of the kernel.
 pub(crate) struct Entry {
     pub(crate) kind: policy::Heap,
     pub(crate) name: CString,
-    /// Whether a heap of this name, if there is one, is this one and not another driver's.
+    /// Whether a heap with this name would be the heap described here. Otherwise it would belong to
+    /// another driver.
     is_there: Atomic<bool>,
 }
 
-/// The one table of regions and heaps.
+/// The table of all regions and all heaps that may exist.
 pub(crate) struct Catalogue {
     regions: KVec<Region>,
     heaps: KVec<Entry>,
 }
 
 impl Catalogue {
-    /// Looks for regions. Buffers in contiguous memory are charged to control groups if `account` is
-    /// set; there are heaps of uncached memory if `uncached` is.
+    /// Finds the regions, and lists their heaps.
+    ///
+    /// If `account` is set, buffers in contiguous memory areas are charged to cgroups. Only if
+    /// `uncached` is set, there are heaps of uncached memory.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory for it.
+    /// [`ENOMEM`] if there is not enough memory.
     pub(crate) fn new(account: bool, uncached: bool) -> Result<Self> {
         let mut regions = KVec::new();
 
@@ -171,7 +177,8 @@ impl Catalogue {
                 }
                 let name = CString::try_from_fmt(fmt!("{}{}", region.name, kind.suffix()))?;
 
-                // A heap that is registered stays, so names that are taken are left out before.
+                // A registered heap cannot be removed. So a name that is already taken must be
+                // left out before any heap is registered.
                 if !kind.in_tree && dma_heap::device::exists(&name) {
                     pr_warn!(
                         "another driver has a heap {}, so ours is left out\n",
@@ -193,7 +200,7 @@ impl Catalogue {
         Ok(Self { regions, heaps })
     }
 
-    /// The heaps that are ours to make, and the region of each.
+    /// Iterates over the heaps that this module has to create, each with its region.
     pub(crate) fn ours(&self) -> impl Iterator<Item = (&Entry, &Region)> {
         let ours = self.heaps.iter().filter(|entry| !entry.kind.in_tree);
 
@@ -206,14 +213,15 @@ impl Catalogue {
         })
     }
 
-    /// What is known about the heap `name`. Nothing is known about another driver's.
+    /// Returns what is known about the heap `name`. Nothing is known about a heap of another
+    /// driver.
     pub(crate) fn find(&self, name: &[u8]) -> Option<policy::Heap> {
         self.entry(name)
             .filter(|entry| entry.is_there.load(Relaxed))
             .map(|entry| entry.kind)
     }
 
-    /// Our heap `name` has been registered.
+    /// Records that this module has registered its heap `name`.
     pub(crate) fn registered(&self, name: &CStr) {
         if let Some(entry) = self.entry(name.to_bytes()) {
             entry.is_there.store(true, Relaxed);
@@ -226,7 +234,7 @@ impl Catalogue {
             .find(|entry| entry.name.to_bytes() == name)
     }
 
-    /// The regions that `dev` reaches all of.
+    /// Returns the regions that `dev` reaches completely, without a bounce buffer.
     pub(crate) fn reached_by(&self, dev: DmaDevice<'_>) -> RegionSet {
         let mut reached = RegionSet::default();
 
@@ -238,7 +246,7 @@ impl Catalogue {
         reached
     }
 
-    /// The contiguous memory area that has been set apart for `dev`.
+    /// Returns the contiguous memory area that is reserved for `dev`, if there is one.
     pub(crate) fn own(&self, dev: DmaDevice<'_>) -> Option<policy::Region> {
         let own = Cma::of_device(dev)?;
 

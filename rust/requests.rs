@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/dmabuf_coherency`: the ioctls about a dma-buf that user space holds.
+//! `/dev/dmabuf_coherency`: ioctls on a dma-buf of which user space has a file descriptor.
 //!
 //! C header: `include/uapi/linux/dmabuf_coherency.h`
 
@@ -42,16 +42,16 @@ use kernel::{
     }, //
 };
 
-/// The open node, of which there is nothing to remember.
+/// An open file of the device node. It has no state.
 struct Node;
 
-/// Creates the node. It stays as long as the module does.
+/// Creates the device node. It exists as long as the module does.
 ///
 /// # Errors
 ///
-/// - [`EEXIST`] if another driver has a node of this name. The kernel dumps the stack then.
-/// - [`EBUSY`] if it has been created, or there are no minor numbers left.
-/// - [`ENOMEM`] if there is no memory for it.
+/// - [`EEXIST`] if another driver has a node of this name. The kernel then also dumps the stack.
+/// - [`EBUSY`] if the node has been created before, or if no minor number is left.
+/// - [`ENOMEM`] if there is not enough memory.
 pub(crate) fn start(_forever: Forever) -> Result {
     static IS_STARTED: Atomic<bool> = Atomic::new(false);
 
@@ -94,11 +94,20 @@ const _: () = {
     assert!(size_of::<Sync>() == bindings::DMABUF_COHERENCY_SYNC_SIZE_VER0 as usize);
 };
 
-/// Reads a request. It is a structure that begins with its own size and may grow at its end: a
-/// `T`, and possibly fields behind it that must be zero. Also returns a writer for the answer.
+/// Reads a request from user space, and returns it together with a writer for the answer.
+///
+/// A request is a structure whose first field is its size in bytes. Later versions may add fields
+/// at the end. `T` has the fields that this version knows. A caller may pass more fields, if all
+/// of them are zero.
+///
+/// # Errors
+///
+/// - [`EINVAL`] if the request is smaller than `T`.
+/// - [`E2BIG`] if it is larger than a page, or if a field behind `T` is not zero.
+/// - [`EFAULT`] if it cannot be read.
 fn read<T: FromBytes>(arg: UserPtr) -> Result<(T, UserSliceWriter)> {
     let size: u32 = UserSlice::new(arg, size_of::<u32>()).reader().read()?;
-    // CAST: To a type that is at least as large.
+    // CAST: `usize` is at least as large as `u32`.
     let size = size as usize;
     if size < size_of::<T>() {
         return Err(EINVAL);
@@ -115,7 +124,7 @@ fn read<T: FromBytes>(arg: UserPtr) -> Result<(T, UserSliceWriter)> {
     Ok((request, writer))
 }
 
-/// Answers `DMABUF_COHERENCY_IOCTL_QUERY`.
+/// Handles `DMABUF_COHERENCY_IOCTL_QUERY`.
 fn query(arg: UserPtr) -> Result {
     let (request, mut writer) = read::<Query>(arg)?;
     if request.flags != 0 {
@@ -133,7 +142,7 @@ fn query(arg: UserPtr) -> Result {
     writer.write(&answer)
 }
 
-/// Returns whether all that is left to read is zero.
+/// Returns whether all bytes that `reader` has left are zero.
 fn is_zero(mut reader: UserSliceReader) -> Result<bool> {
     let mut chunk = [0; 64];
 
@@ -165,14 +174,14 @@ fn describe(buf: &Buffer, answer: &mut Query) {
         answer.properties |= bindings::DMACOH_CONTIGUOUS;
     }
 
-    // The last byte stays zero.
+    // The last byte stays zero: it ends the string.
     let room = answer.heap.len() - 1;
     for (to, from) in answer.heap[..room].iter_mut().zip(heap.name().to_bytes()) {
         *to = *from;
     }
 }
 
-/// Does what `DMABUF_COHERENCY_IOCTL_SYNC` asks for.
+/// Handles `DMABUF_COHERENCY_IOCTL_SYNC`.
 fn sync(arg: UserPtr) -> Result {
     let (request, _) = read::<Sync>(arg)?;
     let buf = DmaBuf::<Buffer>::get(request.fd)?.ok_or_else(eopnotsupp)?;
@@ -193,7 +202,8 @@ fn sync(arg: UserPtr) -> Result {
         Buffer::end_access(&buf, dir, offset..end);
         Ok(())
     } else {
-        // The core waits in its own brackets as well, whatever the exporter does.
+        // The dma-buf core also waits for devices in `DMA_BUF_IOCTL_SYNC`, whatever the exporter
+        // does.
         buf.wait_for_devices(dir)?;
         Buffer::begin_access(&buf, dir, offset..end)
     }

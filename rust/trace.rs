@@ -13,7 +13,8 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Traces that `dev` has asked to attach to a buffer of the heap `heap`, and the answer.
+/// Traces that `dev` asked to attach to a buffer of the heap `heap`, or to map one. `result` is the
+/// answer.
 pub(crate) fn attach(heap: &CStr, dev: DmaDevice<'_>, result: Result) {
     let error = result.map_or_else(Error::to_errno, |()| 0);
 

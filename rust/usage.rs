@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the live buffers of a heap use, and the limit to it.
+//! The number and size of a heap's live buffers, and the limit of their size.
 
 use kernel::{
     prelude::*,
@@ -10,16 +10,16 @@ use kernel::{
     }, //
 };
 
-/// Counts the live buffers of a heap.
+/// Counts the live buffers of a heap, and limits their size.
 pub(crate) struct Usage {
     buffers: Atomic<usize>,
     bytes: Atomic<usize>,
-    /// How many bytes there may be, 0 for any number.
+    /// The largest permitted value of `bytes`; 0 for no limit.
     limit: Atomic<usize>,
 }
 
 impl Usage {
-    /// Starts without buffers, and without a limit.
+    /// Creates a counter without buffers and without a limit.
     pub(crate) const fn new() -> Self {
         Self {
             buffers: Atomic::new(0),
@@ -32,7 +32,7 @@ impl Usage {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if the limit does not leave so much.
+    /// [`ENOMEM`] if the buffer would exceed the limit.
     pub(crate) fn count(&'static self, bytes: usize) -> Result<Counted> {
         let mut now = self.bytes.load(Relaxed);
         loop {
@@ -50,28 +50,28 @@ impl Usage {
         Ok(Counted { usage: self, bytes })
     }
 
-    /// How many buffers there are.
+    /// Returns the number of live buffers.
     pub(crate) fn buffers(&self) -> usize {
         self.buffers.load(Relaxed)
     }
 
-    /// How many bytes they have.
+    /// Returns the size of all live buffers together, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
-    /// The limit in bytes, 0 for none.
+    /// Returns the limit in bytes; 0 for no limit.
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(Relaxed)
     }
 
-    /// Sets the limit. Buffers that exist stay, even if they exceed it.
+    /// Sets the limit in bytes; 0 for no limit. Existing buffers stay, even if they exceed it.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Relaxed);
     }
 }
 
-/// A live buffer, counted.
+/// Counts one live buffer until it is dropped.
 pub(crate) struct Counted {
     usage: &'static Usage,
     bytes: usize,
