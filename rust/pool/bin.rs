@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is kept for one memory cgroup.
+//! The memory that the pool keeps for one memory cgroup.
 
 use crate::{
     kernel::mm::{
@@ -48,19 +48,22 @@ use kernel::{
     }, //
 };
 
-/// How much is zeroed at a time with a spinlock held. A slow core takes 10 microseconds for 16 KiB.
+/// How many pages the thread zeroes at a time, while it holds a spinlock: 16 KiB, or one page if
+/// pages are larger. A slow core needs 10 microseconds for 16 KiB.
 const ZERO_PAGES: usize = if PAGE_SIZE < SZ_16K {
     SZ_16K >> PAGE_SHIFT
 } else {
     1
 };
 
-/// How many blocks a spinlock is held for when a buffer leaves them.
+/// How many blocks of a freed buffer are added to the stock at a time, while a spinlock is held.
 const BATCH: usize = 32;
 
-/// How much dirty memory the thread is woken for, in bytes. To wake it takes as long as to zero
-/// this much. Less than that is zeroed by the task that needs it, or by the thread when it next
-/// looks at what is idle. Write-combining memory takes several times as long to zero.
+/// Returns how many bytes of dirty memory are worth waking the thread. Waking it takes as long as
+/// zeroing this much.
+///
+/// If there is less dirty memory, the next task that needs it zeroes it, or the thread does when it
+/// next looks for idle memory. Zeroing write-combining memory takes several times as long.
 const fn worth_waking(caching: Caching) -> usize {
     match caching {
         Caching::WriteBack => SZ_128K,
@@ -68,12 +71,12 @@ const fn worth_waking(caching: Caching) -> usize {
     }
 }
 
-/// What is kept for one cgroup.
+/// The memory that the pool keeps for one cgroup.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Bin {
-    /// The cgroup, which may have gone.
+    /// The ID of the cgroup. The cgroup may have been removed.
     id: memcg::Id,
-    /// How many buffers will leave their blocks here.
+    /// How many live buffers will leave their blocks to this bin when they are freed.
     buffers: Atomic<usize>,
     shared: Arc<Shared>,
     #[pin]
@@ -81,7 +84,7 @@ pub(crate) struct Bin {
 }
 
 impl Bin {
-    /// Creates an empty one.
+    /// Creates an empty bin.
     pub(super) fn new(id: memcg::Id, shared: Arc<Shared>) -> impl PinInit<Self> {
         pin_init!(Self {
             id,
@@ -91,19 +94,22 @@ impl Bin {
         })
     }
 
-    /// Lets one more buffer leave its blocks here. Returns the bin, and the home for that buffer.
+    /// Registers one more buffer that will leave its blocks to the bin. Returns the bin, and a
+    /// [`Home`] for the buffer.
     pub(super) fn home(bin: &Arc<Self>) -> (Arc<Self>, Home) {
         bin.buffers.add(1, Relaxed);
         (bin.clone(), Home::new(bin.clone()))
     }
 
-    /// Whether it holds nothing and serves no buffer. Only with the lock of all bins held can it
-    /// get a buffer.
+    /// Returns whether the bin is empty and serves no buffer.
+    ///
+    /// A bin gets a buffer only with the lock `Pool::bins` held. So the answer stays true as long
+    /// as the caller holds that lock.
     pub(super) fn is_unused(&self) -> bool {
         self.buffers.load(Relaxed) == 0 && self.reclaimable() == 0
     }
 
-    /// Takes a block of this size, and says how many of its pages are clean, from the first on.
+    /// Takes a block of this size. Returns it, and how many of its first pages are clean.
     pub(super) fn take(&self, nr_pages: usize, kind: Kind) -> Option<(PageBlock, usize)> {
         let taken = self.stock.lock().take(nr_pages, kind)?;
 
@@ -115,8 +121,10 @@ impl Bin {
         self.stock.lock().dirty > 0
     }
 
-    /// Zeroes the next pages of a dirty block. The block stays in the stock between two calls. So
-    /// others find it even if the thread does not get to run for long.
+    /// Zeroes the next [`ZERO_PAGES`] pages of a dirty block, by `zero`, with a spinlock held.
+    ///
+    /// Between two calls the block stays in the stock. So other tasks can take it even if the
+    /// thread does not run for a long time. A block that cannot be zeroed is freed.
     pub(super) fn zero_some(&self, zero: impl FnOnce(&mut PageBlock, Range<usize>) -> Result) {
         let mut guard = self.stock.lock();
         let stock = &mut *guard;
@@ -143,7 +151,7 @@ impl Bin {
         }
     }
 
-    /// Notes how much has not been needed since the last look.
+    /// Marks as excess the pages that nobody has needed since the last call.
     pub(super) fn look_at_idle(&self) {
         let mut stock = self.stock.lock();
 
@@ -203,17 +211,19 @@ impl Reclaim for Bin {
 }
 
 impl Bin {
-    /// Frees a block from the stacks for more pages, that of other sizes among them, if there is one
-    /// whose pages may be taken for `zone`. Returns whether there was.
+    /// Frees one block whose pages may be used for `zone`, from a stack above the one for
+    /// `nr_pages`. The stack of blocks of odd sizes is among these. Returns whether there was such
+    /// a block.
     pub(super) fn free_larger(&self, nr_pages: usize, zone: Zone) -> bool {
-        // CAST: It is the number of a bit.
+        // CAST: The number of a bit fits into any type.
         let larger = usize::BITS - nr_pages.leading_zeros();
 
         self.free(1, zone, larger as usize) > 0
     }
 
-    /// Frees at least so many pages, or all, of blocks from the stack of this index on whose pages may
-    /// be taken for `zone`. Returns how many.
+    /// Frees blocks until at least `nr_pages` pages are free, or no block is left. Only frees
+    /// blocks whose pages may be used for `zone`, from stacks whose index is at least `from`.
+    /// Returns the number of freed pages.
     fn free(&self, nr_pages: usize, zone: Zone, from: usize) -> usize {
         let mut freed = 0;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What all bins have in common: how much they may hold, how much they hold, and whether there is
-//! work for the thread.
+//! The state that all bins share: the limits of their size, their size, and whether there is work
+//! for the thread.
 
 use crate::kernel::mm::page::{
     self,
@@ -28,18 +28,19 @@ use kernel::{
     time::Jiffies, //
 };
 
-/// What all bins have in common.
+/// The state that all bins share.
 #[pin_data]
 pub(super) struct Shared {
-    /// How many pages there may be in all bins. None before the pool has been started.
+    /// The largest permitted number of pages in all bins. It is 0 until the pool is started.
     pub(super) limit: Atomic<usize>,
-    /// What the limit is to be from then on.
+    /// The value that `limit` gets when the pool is started.
     pub(super) wanted_limit: usize,
-    /// How many of these pages there may be in blocks for [`Zone::Dma32`].
+    /// The largest permitted number of pages in blocks for [`Zone::Dma32`]. They also count towards
+    /// `limit`.
     low_limit: usize,
-    /// How many pages there are of each kind.
+    /// The number of pages of each kind in all bins.
     pub(super) pages: PerKind<Atomic<usize>>,
-    /// Whether there has been something to do since the thread looked.
+    /// Whether there is new work since the thread last looked.
     #[pin]
     work: SpinLock<bool>,
     #[pin]
@@ -47,8 +48,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Creates it for a pool that keeps at most `percent` of the machine's memory, at most 100. The
-    /// limit is 0 until the pool is started.
+    /// Creates the state for a pool that keeps at most `percent` per cent of the machine's memory.
+    /// A value above 100 means 100. The limit is 0 until the pool is started.
     pub(super) fn new(percent: u8) -> impl PinInit<Self> {
         let part = |pages| pages / 100 * usize::from(percent.min(100));
         // CAST: To a type of the same size.
@@ -65,12 +66,12 @@ impl Shared {
         })
     }
 
-    /// How many pages there are of all kinds together.
+    /// Returns the number of pages in all bins.
     fn all_pages(&self) -> usize {
         self.pages.iter().map(|pages| pages.load(Relaxed)).sum()
     }
 
-    /// Whether there are more pages than there may be, of all kinds or of those for `zone`.
+    /// Returns whether the pages exceed the limit for all kinds, or that for `zone`.
     fn is_over(&self, zone: Zone) -> bool {
         let low = || -> usize {
             let pages = |caching| self.pages.get(Kind { zone, caching }).load(Relaxed);
@@ -82,8 +83,8 @@ impl Shared {
             || (zone == Zone::Dma32 && low() > self.low_limit)
     }
 
-    /// Counts a block that is to be kept. Returns whether it may be: it has to be one from the page
-    /// allocator, and there must be room for it.
+    /// Counts a block that is to be kept. Returns whether it may be kept: the block must be from
+    /// the page allocator, and must not exceed a limit. If it may not be kept, it is not counted.
     pub(super) fn count(&self, block: &PageBlock) -> bool {
         let Some(kind) = block.kind() else {
             return false;
@@ -105,7 +106,8 @@ impl Shared {
         }
     }
 
-    /// Wakes the thread, if that has not been done since it looked.
+    /// Tells the thread of new work, and wakes it. Does nothing if the thread has been told since
+    /// it last looked.
     pub(super) fn ring(&self) {
         let mut work = self.work.lock();
         if !*work {
@@ -114,11 +116,11 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do, but no longer than `timeout`. May sleep.
+    /// Waits for new work, but no longer than `timeout`. May sleep.
     pub(super) fn wait(&self, timeout: Jiffies) {
         let mut work = self.work.lock();
         if !*work {
-            // However it ends, the caller looks at what there is to do.
+            // Ignore the reason why the wait ended: the caller looks for work in any case.
             let _ = self.wakeup.wait_interruptible_timeout(&mut work, timeout);
         }
         *work = false;

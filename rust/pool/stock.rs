@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The blocks of a bin, by kind, size, and whether they are clean.
+//! The blocks of a bin, sorted by kind, by size, and into clean and dirty ones.
 
 use crate::kernel::mm::page::{
     Kind,
@@ -14,17 +14,18 @@ use kernel::{
     sizes::SZ_4M, //
 };
 
-/// The size of the largest block that is asked for. It is the largest that the page allocator has
-/// on x86_64, and enough for an image of 1920 by 1080 pixels in YUV 4:2:2.
+/// The size of the largest block that the pool allocates, in pages: 4 MiB. The page allocator has
+/// no larger blocks on x86_64. An image of 1920 by 1080 pixels in YUV 4:2:2 fits into such a block.
 pub(super) const MAX_BLOCK_PAGES: usize = SZ_4M >> PAGE_SHIFT;
 
-/// One stack for each power of two, and one for all other sizes.
+/// The number of stacks: one for each power of two, and one for all odd sizes. An odd size is a
+/// number of pages that is no power of two.
 const STACKS: usize = MAX_BLOCK_PAGES.ilog2() as usize + 2;
 
-/// How many blocks of other sizes are looked at for one that fits.
+/// How many blocks on the stack of odd sizes are searched for one that fits.
 const MAX_ODD_SEARCH: usize = 16;
 
-/// Whether a block still holds what its last user has written.
+/// Whether all pages of a block have been zeroed since its last use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Clean,
@@ -35,13 +36,13 @@ pub(super) enum State {
 pub(super) struct Stock {
     shelves: PerKind<Shelf>,
     pub(super) pages: usize,
-    /// The least that `pages` has been since the last look at what is idle.
+    /// The smallest value of `pages` since the last look for idle memory.
     pub(super) least: usize,
     /// How many pages are to be given back, because they have been idle.
     pub(super) excess: usize,
-    /// How many of the pages are in dirty blocks, the current one included.
+    /// How many of the pages are in dirty blocks, including the current one.
     pub(super) dirty: usize,
-    /// The block that is being zeroed, and how many of its pages have been zeroed.
+    /// The block that is being zeroed, and how many of its first pages have been zeroed.
     pub(super) current: Option<(PageBlock, usize)>,
 }
 
@@ -67,7 +68,7 @@ impl Shelf {
     }
 }
 
-/// The stack for blocks of this size.
+/// Returns the index of the stack for blocks of this size.
 fn stack_index(nr_pages: usize) -> usize {
     if nr_pages.is_power_of_two() {
         nr_pages.trailing_zeros() as usize
@@ -88,7 +89,8 @@ impl Stock {
         }
     }
 
-    /// Adds a block that is from the page allocator, and no larger than the largest.
+    /// Adds and counts a block. It must be from the page allocator, and have at most
+    /// [`MAX_BLOCK_PAGES`] pages.
     pub(super) fn add(&mut self, block: PageBlock, state: State) {
         self.pages += block.nr_pages();
         if state == State::Dirty {
@@ -97,8 +99,8 @@ impl Stock {
         self.push(block, state);
     }
 
-    /// Takes a block of this size, a clean one if there is one, and says how many of its pages are
-    /// clean, from the first on.
+    /// Takes a block of this size, preferably a clean one. Returns it, and how many of its first
+    /// pages are clean.
     pub(super) fn take(&mut self, nr_pages: usize, kind: Kind) -> Option<(PageBlock, usize)> {
         if self.pages < nr_pages {
             return None;
@@ -118,7 +120,8 @@ impl Stock {
         Some((self.take_from(State::Dirty, nr_pages, kind)?, 0))
     }
 
-    /// Takes a block of this size from those that are all clean, or all dirty.
+    /// Takes a block of this size from the clean or from the dirty stacks. The current block is on
+    /// none of them.
     fn take_from(&mut self, state: State, nr_pages: usize, kind: Kind) -> Option<PageBlock> {
         let stacks = self.shelves.get_mut(kind).stacks(state);
         let stack = stacks.get_mut(stack_index(nr_pages))?;
@@ -132,8 +135,8 @@ impl Stock {
         Some(block)
     }
 
-    /// Takes a block from the stack of this index on whose pages may be taken for `zone`, of the
-    /// largest first, a dirty one if there is one.
+    /// Takes a block whose pages may be used for `zone`, from stacks whose index is at least
+    /// `from`. Prefers dirty blocks to clean ones, and then large ones to small ones.
     pub(super) fn take_any(&mut self, zone: Zone, from: usize) -> Option<PageBlock> {
         let fits = |(block, _): &mut (PageBlock, _)| {
             stack_index(block.nr_pages()) >= from
@@ -149,7 +152,7 @@ impl Stock {
         Some(block)
     }
 
-    /// Counts a block that has been taken.
+    /// Subtracts a block that has been taken from the counters.
     pub(super) fn uncount(&mut self, block: &PageBlock, state: State) {
         self.pages -= block.nr_pages();
         self.least = self.least.min(self.pages);
@@ -159,23 +162,24 @@ impl Stock {
         }
     }
 
-    /// Puts a block where it belongs, without counting it.
+    /// Pushes a block on the stack where it belongs, without counting it.
     pub(super) fn push(&mut self, block: PageBlock, state: State) {
         let Some(kind) = block.kind() else { return };
         let stacks = self.shelves.get_mut(kind).stacks(state);
 
-        // A dirty block is not counted: it will be clean in a moment, or in use again.
+        // The kernel counts only clean blocks as reclaimable. A dirty block will soon be clean, or
+        // in use again.
         if state == State::Clean {
             block.set_reclaimable(true);
         }
         if let Some(stack) = stacks.get_mut(stack_index(block.nr_pages())) {
-            // The stack is for blocks of this kind, so it takes this one.
+            // This cannot fail: the stack is for blocks of this kind.
             let _ = stack.push(block);
         }
     }
 
-    /// Takes a block of the largest there are from the stack of this index on whose pages may be taken
-    /// for `zone`, without counting it.
+    /// Pops one of the largest blocks whose pages may be used for `zone`, from stacks whose index
+    /// is at least `from`. Does not update the counters.
     pub(super) fn pop_largest(
         &mut self,
         state: State,
@@ -190,7 +194,7 @@ impl Stock {
     }
 }
 
-/// Takes a block of this size from among the uppermost of a stack for other sizes.
+/// Takes a block of this size from the topmost [`MAX_ODD_SEARCH`] blocks of a stack of odd sizes.
 fn take_odd(stack: &mut Stack, nr_pages: usize, kind: Kind) -> Option<PageBlock> {
     let mut others = Stack::new(kind);
     let mut found = None;
@@ -201,7 +205,7 @@ fn take_odd(stack: &mut Stack, nr_pages: usize, kind: Kind) -> Option<PageBlock>
             found = Some(block);
             break;
         }
-        // Both stacks are for blocks of this kind, so each takes it.
+        // This cannot fail, nor can the push below: both stacks are for blocks of this kind.
         let _ = others.push(block);
     }
     while let Some(block) = others.pop() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The thread that zeroes what is dirty, and gives back what is idle.
+//! The thread of the pool. It zeroes dirty blocks, and gives back idle memory.
 
 use crate::{
     kernel::kthread,
@@ -22,19 +22,20 @@ use kernel::{
     }, //
 };
 
-/// After how long a bin gives back what it has not needed.
+/// A bin gives back memory that it has not needed for this long.
 const IDLE: Delta = Delta::from_secs(10);
 
-/// How long the thread waits before it begins. A task that frees one buffer after the other is not
-/// to be interrupted for each. A task that wants the next buffer at once takes memory that the
-/// caches still hold.
+/// How long the thread waits after a wakeup before it zeroes.
+///
+/// So a task that frees many buffers in a row is not interrupted for each of them. And a task that
+/// allocates the next buffer at once gets dirty memory that is still in the CPU caches.
 const GATHER: Delta = Delta::from_millis(4);
 
-/// How often in a row a bin zeroes a little.
+/// How many times in a row [`Bin::zero_some`] is called for one bin.
 const ZERO_ROUNDS: usize = 4;
 
 impl Pool {
-    /// Finds a bin. What `wanted` says is asked with a spinlock held.
+    /// Finds a bin for which `wanted` returns true. Calls `wanted` with a spinlock held.
     fn find(&self, wanted: impl Fn(&Bin) -> bool) -> Option<Arc<Bin>> {
         self.bins
             .lock()
@@ -43,7 +44,7 @@ impl Pool {
             .map(|bin| (**bin).clone())
     }
 
-    /// Zeroes a little of what is dirty. Returns whether there was anything.
+    /// Zeroes some dirty pages. Returns whether there were any.
     fn zero_some(&self) -> bool {
         let Some(bin) = self.find(Bin::is_dirty) else {
             return false;
@@ -55,7 +56,7 @@ impl Pool {
         true
     }
 
-    /// Gives back what has not been needed for a while.
+    /// Gives back memory that has not been needed for a while, and removes unused bins.
     fn give_back_idle(&self) {
         for bin in self.bins.lock().values() {
             bin.look_at_idle();
@@ -92,7 +93,7 @@ impl kthread::Run for Pool {
                 self.shared.wait(if self.bins.lock().is_empty() {
                     Jiffies::MAX
                 } else {
-                    // CAST: It is a few seconds.
+                    // CAST: A few seconds fit into any type.
                     msecs_to_jiffies(IDLE.as_millis() as Msecs)
                 });
                 fsleep(GATHER);
