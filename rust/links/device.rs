@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The links and files of one device.
+//! The links and files of one device in sysfs.
 
 use crate::{
     kernel::{
@@ -28,11 +28,11 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// The link for the first choice, and the directory for all.
+/// The name of the link to the best heap, and of the directory with links to all suitable heaps.
 const FIRST: &CStr = c"dma_heap";
 const ALL: &CStr = c"dma_heaps";
 
-/// The files in the directory, besides the links.
+/// The files in the directory, in addition to the links.
 pub(super) static FILES: [TextFile; 5] = [
     TextFile::new(c"order"),
     TextFile::new(c"snoops"),
@@ -43,30 +43,31 @@ pub(super) static FILES: [TextFile; 5] = [
 
 /// The links of one device.
 pub(super) struct DeviceLinks {
-    /// The device nodes of this device, and what each asks of a heap.
+    /// The device nodes of this device, and what each node requires of a heap.
     pub(super) nodes: KVec<(ARef<Device>, Constraints)>,
-    /// The heap that the device's own driver has chosen.
+    /// The heap that the driver of the device has chosen.
     pub(super) choice: Option<CString>,
-    /// In how many pieces the device takes a buffer, if its driver has said so.
+    /// In how many pieces the device accepts a buffer, if its driver has said so.
     pub(super) pieces: Option<Pieces>,
-    /// The directory, as long as there is a reason for it.
+    /// The directory, as long as [`Self::is_wanted`] is true.
     directory: Option<Directory>,
-    /// The link for the first choice, if there is one.
+    /// The link to the best heap, if any heap suits the device.
     first: Option<Link>,
-    /// What has been published.
+    /// What sysfs shows at present.
     published: Published,
-    /// Tells user space that a device node has changed.
+    /// Sends user space a uevent for a device node that has changed.
     node_changed: fn(&Device),
-    /// The directory calls functions of the module as long as anybody looks at it.
+    /// Proof that the module stays. A task that has a file of the directory open can call functions
+    /// of the module even after the directory has been removed.
     forever: Forever,
 }
 
-/// What is published about a device.
+/// What sysfs shows about a device.
 #[derive(Default)]
 pub(super) struct Published {
-    /// The heaps that it is linked to, best first.
+    /// The heaps that the device is linked to, best first.
     pub(super) heaps: KVec<ARef<Device>>,
-    /// What it asks of a heap. None before anything has been published.
+    /// What the device requires of a heap. `None` before anything has been published.
     pub(super) constraints: Option<Constraints>,
 }
 
@@ -79,7 +80,7 @@ impl PartialEq for Published {
 }
 
 impl DeviceLinks {
-    /// Creates it, without any links yet.
+    /// Creates the state of a device without links.
     pub(super) fn new(node_changed: fn(&Device), forever: Forever) -> Self {
         Self {
             nodes: KVec::new(),
@@ -93,12 +94,14 @@ impl DeviceLinks {
         }
     }
 
-    /// Whether there is a reason for links.
+    /// Returns whether there is a reason for links: a device node, or a choice of the driver.
     pub(super) fn is_wanted(&self) -> bool {
         !self.nodes.is_empty() || self.choice.is_some()
     }
 
-    /// Replaces what has been published, links included, and tells user space.
+    /// Makes sysfs show `wanted`, and sends uevents. Does nothing if sysfs already shows it.
+    ///
+    /// After an error, sysfs may show parts of it. The caller then has to call [`Self::tear_down`].
     pub(super) fn publish(&mut self, dev: HasDriver<'_>, wanted: Published) -> Result {
         let (Some(constraints), true) = (wanted.constraints, wanted != self.published) else {
             return Ok(());
@@ -157,7 +160,7 @@ impl DeviceLinks {
         Ok(())
     }
 
-    /// Removes all links, and tells user space if there were any.
+    /// Removes the directory and all links. Sends uevents if there was a directory.
     pub(super) fn tear_down(&mut self, dev: HasDriver<'_>) {
         if self.directory.take().is_some() {
             self.remove_first(dev);
@@ -166,14 +169,14 @@ impl DeviceLinks {
         }
     }
 
-    /// Removes the link for the first choice, if there is one.
+    /// Removes the link to the best heap, if there is one.
     fn remove_first(&mut self, dev: HasDriver<'_>) {
         if let Some(Err(err)) = self.first.take().map(|first| first.remove(dev)) {
             dev_err!(dev, "cannot remove a link to a DMA heap: {:?}\n", err);
         }
     }
 
-    /// Tells user space of a change. The kernel does not do so for links.
+    /// Sends uevents for the device and its nodes. The kernel sends none when links change.
     fn tell(&self, dev: HasDriver<'_>) {
         dev.changed();
         for (node, _) in &self.nodes {
@@ -192,7 +195,7 @@ pub(super) fn is_same(a: &Device, b: &Device) -> bool {
     core::ptr::eq(a, b)
 }
 
-/// The text of one line, without its end.
+/// Formats one line, without the newline.
 fn text(line: fmt::Arguments<'_>) -> Result<KVec<u8>> {
     let mut text = KVec::new();
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The rules, which an administrator sets by the module parameter `links`.
+//! The rules that an administrator sets by the module parameter `links`.
 
 use crate::{
     kernel::device::HasDriver,
@@ -16,16 +16,16 @@ use kernel::prelude::*;
 pub(super) struct RuleText(KVec<u8>);
 
 impl RuleText {
-    /// No rules.
+    /// Creates a text without rules.
     pub(super) fn none() -> Self {
         Self(KVec::new())
     }
 
-    /// Keeps the text of rules.
+    /// Copies the text of `rules`.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory for it.
+    /// [`ENOMEM`] if there is not enough memory.
     pub(super) fn new(rules: &Rules<'_>) -> Result<Self> {
         let mut copy = KVec::new();
 
@@ -33,19 +33,24 @@ impl RuleText {
         Ok(Self(copy))
     }
 
-    /// The rule for the driver that `dev` is bound to.
+    /// Returns the rule for the driver that `dev` is bound to, if there is one.
     pub(super) fn rule_for(&self, dev: HasDriver<'_>) -> Option<Rule<'_>> {
         let text = core::str::from_utf8(&self.0).ok()?;
 
         Rules::checked(text).for_driver(dev.driver_name().to_str().ok()?)
     }
 
-    /// In how many pieces `dev` takes a buffer, if a rule says so.
+    /// Returns in how many pieces `dev` accepts a buffer, if a rule says so.
     pub(super) fn pieces_for(&self, dev: HasDriver<'_>) -> Option<Pieces> {
         self.rule_for(dev)?.pieces
     }
 }
 
+/// Checks the grammar of `text`. Logs a mistake.
+///
+/// # Errors
+///
+/// [`EINVAL`] if there is a mistake.
 pub(super) fn parse(text: &str) -> Result<Rules<'_>> {
     Rules::parse(text).map_err(|mistake| {
         pr_err!("links: {}\n", format_args!("{mistake}"));
