@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a module can declare in C only: its tracepoint, its parameters, its exports.
+ * The parts of the module that must be in C: the tracepoint, the parameters and
+ * the exports.
  */
 
 #include <linux/dmabuf_coherency.h>
@@ -33,8 +34,8 @@ MODULE_PARM_DESC(pool_percent,
 		 "How much of the memory may be kept for new buffers, in per cent; 0 is none");
 
 /*
- * The parameter "links". The text is kept here for reading. Rust decides what it
- * means, and refuses what it cannot follow.
+ * The value of the parameter "links", stored so that it can be read back. The
+ * Rust code interprets it, and refuses a value that is wrong.
  */
 static char *links;
 
@@ -45,7 +46,7 @@ static int links_set(const char *text, const struct kernel_param *kp)
 
 	if (!copy)
 		return -ENOMEM;
-	/* Without the new line that "echo" adds. */
+	/* "echo" adds a newline. */
 	strim(copy);
 
 	ret = dmacoh_set_links(copy);
@@ -89,7 +90,7 @@ void dmacoh_apply_links(void)
 
 MODULE_VERSION(DMACOH_VERSION);
 
-/* The heap "system" exists first, also where a module has it. */
+/* Load the module of the heap "system" first, if that heap is not built in. */
 MODULE_SOFTDEP("pre: system_heap");
 
 /* Defined in exports.rs. */

@@ -6,7 +6,10 @@
 #include "helpers.h"
 
 #ifdef CONFIG_DMA_CMA
-/* The default area comes first, if there is one. NULL behind the last. */
+/*
+ * Returns the area number @index, NULL if there is none. The default area is
+ * number 0, if the kernel has one.
+ */
 struct cma *dmacoh_cma_area(unsigned int index)
 {
 	struct cma *preferred = dev_get_cma_area(NULL), *cma;
@@ -20,7 +23,7 @@ struct cma *dmacoh_cma_area(unsigned int index)
 	return NULL;
 }
 
-/* The area that has been set apart for @dev. */
+/* Returns the area that is reserved for @dev, NULL if there is none. */
 struct cma *dmacoh_dev_cma(const struct device *dev)
 {
 	return dev->cma_area;
@@ -39,8 +42,8 @@ struct page *dmacoh_cma_alloc_pages(struct cma *cma, unsigned long nr_pages)
 	struct page *page = NULL;
 
 	/*
-	 * Entries of the second level of page tables can map what is aligned to
-	 * them. Ask for that where the block takes no more of the area by it.
+	 * PMD entries can map a block that is aligned to PMD_ORDER. Ask for
+	 * that alignment if the block then needs no more room in the area.
 	 */
 	if (nr_pages >= BIT(PMD_ORDER) && align < PMD_ORDER &&
 	    ALIGN(nr_pages, BIT(PMD_ORDER)) == ALIGN(nr_pages, BIT(align)))

@@ -11,12 +11,15 @@ void dmacoh_iosys_map_set_vaddr(struct iosys_map *map, void *vaddr)
 	iosys_map_set_vaddr(map, vaddr);
 }
 
-/* Waits for devices: for those that write, and with @write for those that read. */
+/*
+ * Waits for the fences of devices that write to @buf. If @write is set, also
+ * waits for those of devices that read.
+ */
 int dmacoh_dma_buf_wait_fences(struct dma_buf *buf, bool write)
 {
 	long ret;
 
-	/* Most buffers have never had a fence. */
+	/* Take a shortcut: most buffers have never had a fence. */
 	if (!rcu_access_pointer(buf->resv->fences))
 		return 0;
 

@@ -15,8 +15,9 @@ bool dmacoh_dev_dma_coherent(const struct device *dev)
 }
 
 /*
- * Whether an IOMMU makes one piece of what @dev maps. The pieces of a device that
- * the machine does not trust stay apart, because each may bounce.
+ * Returns whether @dev is behind an IOMMU that maps scattered memory as one
+ * piece. The kernel does not merge the pieces for an untrusted PCI device,
+ * because each of them may bounce.
  */
 bool dmacoh_dev_has_iommu(const struct device *dev)
 {
@@ -25,8 +26,9 @@ bool dmacoh_dev_has_iommu(const struct device *dev)
 }
 
 /*
- * Whether memory is encrypted in a way that @dev cannot read, so that the DMA
- * API bounces: what force_dma_unencrypted() says, which is not exported.
+ * Returns whether memory is encrypted in a way that @dev cannot read. The DMA
+ * API then bounces all DMA of @dev. force_dma_unencrypted() returns the same,
+ * but is not exported.
  */
 static bool is_encrypted_for(const struct device *dev)
 {
@@ -42,14 +44,15 @@ static bool is_encrypted_for(const struct device *dev)
 }
 
 /*
- * Whether the DMA API never bounces what @dev reaches. DMA ops of an architecture
- * may do anything: those of Xen's dom0 bounce although they are told not to.
+ * Returns whether the DMA API never bounces memory that @dev can address.
+ * Nothing is known of DMA ops of an architecture: for example, those of Xen's
+ * dom0 bounce even if the caller forbids it.
  */
 static bool is_unbounced(struct device *dev)
 {
 	if (!dev->dma_mask || get_dma_ops(dev))
 		return false;
-	/* Whole pages do not bounce behind an IOMMU. */
+	/* Behind an IOMMU, whole pages do not bounce. */
 	return dev_dma_iommu(dev) ||
 	       (!is_swiotlb_force_bounce(dev) && !is_encrypted_for(dev));
 }
@@ -61,10 +64,10 @@ bool dmacoh_dev_reaches_all(struct device *dev)
 }
 
 /*
- * Whether there are bounce buffers for memory that @dev does not reach, and it
- * reaches the buffers. Those of the first pool count, which the DMA API tries
- * first whether the device reaches them or not. DMA ops of a platform have buffers
- * of their own.
+ * Returns whether the DMA API can bounce memory that @dev cannot address: there
+ * are bounce buffers, and @dev can address them. Only those of the default pool
+ * count, because the DMA API tries this pool first, even if @dev cannot address
+ * it. DMA ops of a platform have bounce buffers of their own.
  */
 bool dmacoh_dev_can_bounce(struct device *dev)
 {
@@ -82,8 +85,8 @@ bool dmacoh_dev_can_bounce(struct device *dev)
 }
 
 /*
- * Whether one window of the bus has all memory from @first to @last. A device does
- * not reach what lies between two windows.
+ * Returns whether one window of the bus covers all memory from @first to @last.
+ * A device cannot address memory between two windows.
  */
 static bool is_in_one_window(const struct device *dev, u64 first, u64 last)
 {
@@ -98,7 +101,10 @@ static bool is_in_one_window(const struct device *dev, u64 first, u64 last)
 	return false;
 }
 
-/* Whether @dev reaches memory from @first to @last, as the DMA API sees it. */
+/*
+ * Returns whether @dev can do DMA to all memory from the physical address
+ * @first to @last without bounce buffers, as far as the DMA API knows.
+ */
 bool dmacoh_dev_reaches(struct device *dev, u64 first, u64 last)
 {
 	if (!is_unbounced(dev))
@@ -123,8 +129,8 @@ bool dmacoh_dma_dev_need_sync(const struct device *dev)
 }
 
 /*
- * The longest segment that @dev takes of a buffer of @size bytes: what its
- * driver states, else ULONG_MAX.
+ * Returns the length of the longest segment that @dev accepts, for a buffer of
+ * @size bytes: the limit that its driver has set, or ULONG_MAX without a limit.
  */
 unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
 {
@@ -132,24 +138,30 @@ unsigned long dmacoh_longest_segment(struct device *dev, size_t size)
 			      dev->dma_parms->max_segment_size : 0;
 
 	/*
-	 * Debugging of the DMA API compares segments with the default where the
-	 * driver states nothing. The IOMMU code merges segments up to the default,
-	 * and counts their size in 32 bits.
+	 * Apply the default limit of the DMA API in two cases. Its debug code
+	 * compares segments with the default if the driver has set no limit.
+	 * The IOMMU code merges segments up to the default, and counts their
+	 * size in 32 bits.
 	 */
 	if (IS_ENABLED(CONFIG_DMA_API_DEBUG_SG) ||
 	    (dev_dma_iommu(dev) && size > U32_MAX))
 		return dma_get_max_seg_size(dev);
 
-	/* The PCI core states this for every device, whatever it can do. */
+	/*
+	 * The PCI core sets a limit of 64 KiB for every device, whatever the
+	 * device can do.
+	 */
 	if (!stated || (dev_is_pci(dev) && stated == SZ_64K))
 		return ULONG_MAX;
 	return stated;
 }
 
 /*
- * The boundary applies to addresses that the device sees. Where these differ from
- * physical addresses, the difference is a multiple of what is returned, so that
- * the boundary holds for both.
+ * Returns the segment boundary of @dev as a mask that is valid for physical
+ * addresses. The boundary of the DMA API is one for DMA addresses. If these
+ * have an offset from physical addresses, the result is reduced until every
+ * offset is a multiple of it plus one. A segment that respects it in physical
+ * addresses then also respects it in DMA addresses.
  */
 unsigned long dmacoh_segment_boundary(struct device *dev)
 {
@@ -162,14 +174,20 @@ unsigned long dmacoh_segment_boundary(struct device *dev)
 	return multiple ? boundary & ((multiple & -multiple) - 1) : boundary;
 }
 
-/* Makes @dev, which is our own, a device that does not snoop. */
+/*
+ * Makes @dev a device that does not snoop and can address all memory. @dev must
+ * belong to the caller.
+ */
 int dmacoh_clear_coherent(struct device *dev)
 {
 	dev_clear_dma_coherent(dev);
 	return dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
 }
 
-/* Cleans the CPU caches by way of @dev, which is our own and does not snoop. */
+/*
+ * Cleans the CPU caches of part of @page. The DMA API does this when it maps
+ * the memory for @dev, which must belong to the caller and must not snoop.
+ */
 int dmacoh_clean(struct device *dev, struct page *page, size_t offset,
 		 size_t size)
 {

@@ -5,8 +5,8 @@
 #include "helpers.h"
 
 /*
- * The types are those of linux/cgroup_dmem.h, which only some kernels' Rust
- * bindings have.
+ * The pointers are void, because the Rust bindings of some kernels lack the
+ * types of linux/cgroup_dmem.h.
  */
 void *dmacoh_dmem_register(u64 size, const char *name)
 {

@@ -27,7 +27,10 @@ static void extend_by_zone(struct dmacoh_extent *extent,
 	       PFN_PHYS(zone_end_pfn(zone)) - 1, nr_pages << PAGE_SHIFT);
 }
 
-/* Memory below 4 GiB, where there is memory beyond and the kernel has a way. */
+/*
+ * Returns the extent of memory below 4 GiB. It is empty if there is no memory
+ * above 4 GiB, or if the kernel has no zone for memory below 4 GiB.
+ */
 struct dmacoh_extent dmacoh_dma32_extent(void)
 {
 	struct dmacoh_extent below = {};
@@ -55,7 +58,10 @@ struct dmacoh_extent dmacoh_dma32_extent(void)
 }
 
 #ifdef CONFIG_DMA_CMA
-/* The extent of an area, or of all areas in a zone, by the device tree. */
+/*
+ * Returns the extent of the area @cma, if the device tree has it. If @cma is
+ * NULL, returns the extent of all areas of the device tree that lie in @zone.
+ */
 static struct dmacoh_extent reserved_extent(const struct cma *cma,
 					    const struct zone *zone)
 {
@@ -83,10 +89,16 @@ static struct dmacoh_extent reserved_extent(const struct cma *cma,
 }
 
 /*
- * The device tree tells where its areas lie. Any other area lies in one zone, and
- * is no larger than what the areas of the device tree leave of the contiguous
- * memory there. The extent of an area that has no page to give is empty: an area
- * that the kernel could not activate never has any.
+ * Returns an extent that contains all of an area.
+ *
+ * For an area of the device tree, this is the extent in the device tree. Any
+ * other area lies in one zone, and the result has the bounds of that zone. Its
+ * size is then an upper limit: the contiguous memory of the zone, less the
+ * areas of the device tree.
+ *
+ * To find the zone, this allocates a page of the area. The extent is empty if
+ * the area has no free page. An area that the kernel could not activate never
+ * has one.
  */
 struct dmacoh_extent dmacoh_cma_extent(struct cma *cma)
 {
@@ -114,14 +126,18 @@ struct dmacoh_extent dmacoh_cma_extent(struct cma *cma)
 }
 #endif
 
-/* How many of so many pages of anonymous memory can be swapped out. */
+/*
+ * Returns how many of @anonymous pages of anonymous memory can be swapped out.
+ */
 static long swappable_pages(unsigned long anonymous)
 {
 	return min_t(long, get_nr_swap_pages(), anonymous);
 }
 
-/* Contiguous memory is left out: it is for pages that can be moved. */
-
+/*
+ * Estimates how many pages can be allocated, also by reclaim and swap. Does not
+ * count free CMA memory, because only movable pages can be allocated from it.
+ */
 long dmacoh_available_pages(void)
 {
 	return si_mem_available() - (long)global_zone_page_state(NR_FREE_CMA_PAGES) +
@@ -129,7 +145,10 @@ long dmacoh_available_pages(void)
 			       global_node_page_state(NR_INACTIVE_ANON));
 }
 
-/* Below 4 GiB: what is free, and what the page cache and programs have there. */
+/*
+ * Estimates how many pages below 4 GiB can be allocated: those that are free,
+ * are in the page cache, or can be swapped out. Does not count free CMA memory.
+ */
 long dmacoh_available_dma32_pages(void)
 {
 	long nr_pages = 0;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The inline functions and macros that Rust cannot call by themselves, a file a
- * subsystem, as in the kernel's rust/helpers. All are one object.
+ * C helpers for the Rust code, most of them wrappers of inline functions and
+ * macros, which Rust cannot call. There is one file for each subsystem, as in
+ * the kernel's rust/helpers. All files are compiled into one object.
  */
 
 #include "cma.c"

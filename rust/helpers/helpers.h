@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * C inline functions and macros that the Rust code calls. The prototypes are
- * read by the helpers and by bindgen alike, so that both sides agree.
+ * Prototypes of the C helpers that the Rust code calls. The helpers include
+ * this file and bindgen reads it, so both sides use the same signatures.
  */
 #ifndef _DMABUF_COHERENCY_HELPERS_H
 #define _DMABUF_COHERENCY_HELPERS_H
@@ -30,7 +30,10 @@ struct vm_area_struct;
 struct vm_fault;
 struct vm_operations_struct;
 
-/* Where memory lies, and how much of it there is. All 0 if there is none. */
+/*
+ * The physical addresses of the first and the last byte of some memory, and its
+ * size in bytes. There may be other memory in between. All 0 if it is empty.
+ */
 struct dmacoh_extent {
 	u64 first;
 	u64 last;
@@ -38,8 +41,10 @@ struct dmacoh_extent {
 };
 
 /*
- * How a device node imports buffers: the device that its driver attaches, and
- * the pointers that tell how it does so. NULL where the node does not tell.
+ * What a device node tells about the way in which its driver imports buffers:
+ * the parent of its DRM device, the device that does the DMA, and pointers by
+ * which the Rust code recognises the helpers that the driver uses. NULL for
+ * what the node does not tell.
  */
 struct dmacoh_node {
 	struct device *dev;
@@ -134,11 +139,13 @@ void dmacoh_try_to_freeze(void);
 void dmacoh_trace_attach(const char *heap, struct device *dev, bool snoops,
 			 int error);
 
-/* Parameters that only the one who loads the module sets. */
+/* Parameters that can be set only when the module is loaded. */
 extern bool dmacoh_accounting;
 extern u8 dmacoh_pool_percent;
 
-/* Applies what the parameter "links" was set to when the module was loaded. */
+/*
+ * Applies the value that the parameter "links" got when the module was loaded.
+ */
 void dmacoh_apply_links(void);
 
 /* Defined in exports.rs. */

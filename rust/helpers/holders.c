@@ -6,8 +6,9 @@
 #include "helpers.h"
 
 /*
- * The folder of the modules that use the module named @name. Nothing if no such
- * module is loaded; what is built in has no such folder.
+ * Returns the directory "holders" of the module @name in sysfs, which lists the
+ * modules that use it. Returns NULL if no such module is loaded. Code that is
+ * built in has no such directory.
  */
 static struct kernfs_node *holders_of(const char *name)
 {
@@ -20,7 +21,7 @@ static struct kernfs_node *holders_of(const char *name)
 	return holders;
 }
 
-/* Whether a module of this name is loaded; false for what is built in. */
+/* Returns whether a module of this name is loaded. False for built-in code. */
 bool dmacoh_module_exists(const char *name)
 {
 	struct kernfs_node *holders = holders_of(name);
@@ -29,7 +30,7 @@ bool dmacoh_module_exists(const char *name)
 	return holders;
 }
 
-/* Whether @user uses symbols of the module named @used. */
+/* Returns whether the module @user uses symbols of the module named @used. */
 bool dmacoh_module_uses(const struct module *user, const char *used)
 {
 	struct kernfs_node *holders = holders_of(used), *holder = NULL;

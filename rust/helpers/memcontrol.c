@@ -10,7 +10,11 @@ bool dmacoh_memcg_disabled(void)
 }
 
 #ifdef CONFIG_MEMCG
-/* The task may leave the control group, and the group may go, at any time. */
+/*
+ * Returns the memory cgroup of the current task. The caller must hold the RCU
+ * read lock. The task may be moved to another cgroup at any time, and the
+ * cgroup may be removed.
+ */
 static struct mem_cgroup *current_memcg_rcu(void)
 {
 	return dmacoh_memcg_disabled() ? NULL : mem_cgroup_from_task(current);
@@ -34,9 +38,9 @@ void dmacoh_memcg_put(struct mem_cgroup *memcg)
 }
 
 /*
- * A number that no other control group ever gets. This one gets another if its
- * memory controller is switched off and on. 0 for the root, which is never charged,
- * and for no group.
+ * Returns an ID of @memcg that no other cgroup ever gets. The ID changes if the
+ * memory controller of the cgroup is disabled and enabled again. The ID is 0
+ * for NULL and for the root cgroup, which is never charged.
  */
 u64 dmacoh_memcg_id(struct mem_cgroup *memcg)
 {
@@ -55,8 +59,9 @@ u64 dmacoh_current_memcg_id(void)
 }
 
 /*
- * The control group that @page is charged to. If that has been removed, it is the
- * parent. Meanwhile it is a number that no group has.
+ * Returns the ID of the cgroup that @page is charged to. While that cgroup is
+ * being removed, returns U64_MAX, an ID that no cgroup has. Afterwards, the
+ * page is charged to the parent.
  */
 u64 dmacoh_page_memcg_id(struct page *page)
 {

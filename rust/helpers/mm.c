@@ -11,15 +11,19 @@ pgprot_t dmacoh_pgprot_writecombine(pgprot_t prot)
 }
 
 /*
- * Whether writes to @vma would go to a copy. A shared mapping of a read-only file
- * has VM_MAYSHARE only.
+ * Returns whether @vma is a private mapping, in which writes go to a copy. This
+ * tests VM_MAYSHARE, because a shared mapping of a read-only file lacks
+ * VM_SHARED.
  */
 bool dmacoh_vma_is_private(const struct vm_area_struct *vma)
 {
 	return !(vma->vm_flags & VM_MAYSHARE);
 }
 
-/* Makes @vma, which is being set up, one for page frames. */
+/*
+ * Turns @vma into a mapping of page frames. It must still be in the process of
+ * being set up.
+ */
 void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
 			   const struct vm_operations_struct *ops,
 			   const void *data)
@@ -31,13 +35,14 @@ void dmacoh_vma_set_pfnmap(struct vm_area_struct *vma,
 }
 
 /*
- * Maps at @addr, which has its entry in the same table as the address of the
- * fault.
+ * Maps @pfn at @addr by a PMD entry. The entry must be in the same table as
+ * that of the faulting address.
  *
- * A page table may have taken the place of the entry meanwhile, if the process has
- * just forbidden huge entries. The core warns about that only if it is asked to
- * make the entry writable. So it is asked only where an entry exists that is not
- * writable. A new entry is as writable as the mapping anyway.
+ * If the process has just forbidden huge entries, another task may have put a
+ * page table in the place of the entry. vmf_insert_pfn_pmd() warns about that
+ * only if it is asked to make the entry writable. So ask for it only if the
+ * faulting address already has an entry, which must then be read-only. A new
+ * entry gets the permissions of the mapping in any case.
  */
 vm_fault_t dmacoh_insert_pfn_pmd(const struct vm_fault *vmf, unsigned long addr,
 				 unsigned long pfn)

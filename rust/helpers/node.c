@@ -12,8 +12,9 @@
 #include "helpers.h"
 
 /*
- * How the DRM device behind a node of class drm or accel imports buffers. False
- * for a device of the class that is no such node.
+ * Finds out how the DRM device behind a node of class drm or accel imports
+ * buffers. Returns false if @node is a device of the class but no such node,
+ * for example a connector, or if it imports no buffers.
  */
 bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found)
 {
@@ -37,8 +38,9 @@ bool dmacoh_drm_node(const struct device *node, struct dmacoh_node *found)
 }
 
 /*
- * The same for a node of class video4linux. What has a number of such nodes is
- * part of a video device. False if it imports no buffers.
+ * Does the same for a device of class video4linux. The device is part of a
+ * struct video_device if it has the major number of video nodes. Returns false
+ * for any other device, or if the node imports no buffers.
  */
 bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
 {
@@ -61,13 +63,13 @@ bool dmacoh_video_node(struct device *node, struct dmacoh_node *found)
 	return found->dma_dev;
 }
 
-/* Whether the kernel knows @function by this name. */
+/* Returns whether kallsyms has this name for @function. */
 bool dmacoh_is_function(const void *function, const char *name)
 {
 	char symbol[KSYM_SYMBOL_LEN];
 	size_t len = strlen(name);
 
-	/* The name of the module may follow. */
+	/* The name of the function's module may follow, after a blank. */
 	sprint_symbol_no_offset(symbol, (unsigned long)function);
 	return !strncmp(symbol, name, len) &&
 	       (!symbol[len] || symbol[len] == ' ');

@@ -23,8 +23,9 @@ struct page *dmacoh_virt_to_page(const void *addr)
 }
 
 /*
- * x86 forbids that mappings of one page differ in caching. Elsewhere the direct
- * mapping stays as it is, and cannot be changed.
+ * On x86, all mappings of a page must have the same caching, so the direct
+ * mapping has to change. On other architectures it cannot be changed, and stays
+ * as it is.
  */
 int dmacoh_set_memory_wc(unsigned long addr, int nr_pages)
 {
@@ -49,7 +50,7 @@ void dmacoh_clear_pages(void *addr, unsigned int nr_pages)
 	clear_pages(addr, nr_pages);
 }
 
-/* Fields of a page that are its owner's to use. */
+/* Stores @next and @nr_pages in fields of @page that its owner may use. */
 void dmacoh_page_set_link(struct page *page, struct page *next,
 			  unsigned long nr_pages)
 {
@@ -73,7 +74,10 @@ void dmacoh_mod_reclaimable(struct page *page, long nr_pages)
 			    nr_pages);
 }
 
-/* The whole pages that have been reserved under @name when the kernel booted. */
+/*
+ * Returns the first page of the memory that the kernel parameter reserve_mem=
+ * has reserved under @name, NULL if there is none. Only whole pages count.
+ */
 struct page *dmacoh_reserved_pages(const char *name, unsigned long *nr_pages)
 {
 	phys_addr_t start, size;

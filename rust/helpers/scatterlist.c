@@ -5,9 +5,10 @@
 #include "helpers.h"
 
 /*
- * Makes a table of @count blocks that lie @stride bytes apart. Each begins with its
- * first page and the number of pages: see `Segment` in scatterlist.rs. A table of
- * one entry has @own for it, and need not be freed.
+ * Makes a table with an entry for each of the @count blocks at @block. The
+ * blocks are structures that lie @stride bytes apart. Each structure begins
+ * with the first page and the number of pages: see `Segment` in scatterlist.rs.
+ * If @count is 1, the table uses @own as its only entry, and need not be freed.
  */
 int dmacoh_sg_make(struct sg_table *table, struct scatterlist *own,
 		   const void *block, size_t stride, unsigned int count)

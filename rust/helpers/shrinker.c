@@ -15,8 +15,8 @@ struct kmem_cache *dmacoh_cache_create(const char *name, unsigned int size,
 }
 
 /*
- * The object is charged to @memcg, which thereby gets a list on @lru; to nobody
- * if there is none.
+ * Allocates an object and charges it to @memcg. This also prepares @lru for
+ * that cgroup. If @memcg is NULL, the object is not charged.
  */
 void *dmacoh_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
 			     struct mem_cgroup *memcg)
@@ -35,13 +35,13 @@ int dmacoh_list_lru_init(struct list_lru *lru, struct shrinker *shrinker)
 	return list_lru_init_memcg(lru, shrinker);
 }
 
-/* Tells the kernel that the current task, which reclaims memory, has freed some. */
+/* Tells the kernel how many pages the current task has freed during reclaim. */
 void dmacoh_account_reclaimed_pages(unsigned long nr_pages)
 {
 	mm_account_reclaimed_pages(nr_pages);
 }
 
-/* The next memory node that there may be, -1 after the last. */
+/* Returns the next possible NUMA node after @node, -1 after the last one. */
 int dmacoh_next_node(int node)
 {
 	node = next_node(node, node_possible_map);

@@ -4,7 +4,7 @@
 
 #include "helpers.h"
 
-/* Whether the directory of @kobj has an entry of that name. */
+/* Returns whether the directory of @kobj has an entry of this name. */
 bool dmacoh_sysfs_has(struct kobject *kobj, const char *name)
 {
 	struct kernfs_node *found = sysfs_get_dirent(kobj->sd, name);
