@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What dmabuf_coherency.ko offers to other kernel modules.
+ * The functions that dmabuf_coherency.ko exports to other kernel modules.
  *
  * See Documentation/driver-guide.rst.
  */
@@ -13,56 +13,62 @@ struct device;
 struct dma_buf;
 
 /*
- * Whether only devices that snoop the CPU caches may use this buffer. False
- * for the buffers of any other exporter, of which nothing is known.
+ * Returns whether only devices that snoop the CPU caches may use the buffer.
+ * Returns false for a buffer of another exporter, because the module knows
+ * nothing of it.
  *
- * Callable in any context while the caller holds a reference to @dma_buf; the
- * answer does not change during the buffer's life.
+ * Callable in any context. The caller must hold a reference to @dma_buf. The
+ * result does not change during the lifetime of the buffer.
  */
 bool dmabuf_is_dma_coherent(const struct dma_buf *dma_buf);
 
 /*
- * Makes the heap named @heap the first choice for @dev: the link "dma_heap" in
- * the directory of @dev in sysfs points to it, and it comes first in
- * "dma_heaps". To be called by the driver of @dev, in its probe function or
- * later. May sleep.
+ * Makes the heap named @heap the first choice for @dev. In the sysfs directory
+ * of @dev, the link "dma_heap" then points to this heap, and the file
+ * "dma_heaps/order" lists it first. The driver of @dev may call this in its
+ * probe function or later. May sleep.
  *
  * Returns 0, or
  * -EINVAL	if there is no heap of that name,
- * -EEXIST	if there is such a link already,
- * -EOPNOTSUPP	if the heap would refuse @dev, or has buffers in more pieces
- *		than @dev is known to take,
- * -ENODEV	if @dev has no driver,
- * -ENOMEM	if there is no memory for it.
+ * -EEXIST	if the driver has already chosen a heap for @dev,
+ * -EOPNOTSUPP	if the heap would refuse @dev, or if its buffers may have more
+ *		pieces than @dev is known to accept,
+ * -ENODEV	if @dev is not bound to a driver,
+ * -ENOMEM	if there is not enough memory.
  */
 int dma_heap_create_device_link(struct device *dev, const char *heap);
 
 /*
- * Takes that back; what the module itself would choose remains. Harmless
- * without such a link. May sleep.
+ * Undoes dma_heap_create_device_link(). Links that the module creates by itself
+ * stay. Does nothing if the driver of @dev has not chosen a heap. May sleep.
  */
 void dma_heap_remove_device_link(struct device *dev);
 
-/* The same as the first, until @dev is unbound from its driver. */
+/*
+ * As dma_heap_create_device_link(), but the choice is undone automatically when
+ * @dev is unbound from its driver.
+ */
 int devm_dma_heap_create_device_link(struct device *dev, const char *heap);
 
-/* In how many physical pieces a device takes a buffer. */
+/* In how many physical pieces a device accepts a buffer: any number, or one. */
 enum dma_heap_pieces {
 	DMA_HEAP_PIECES_ANY,
 	DMA_HEAP_PIECES_ONE,
 };
 
 /*
- * Says in how many physical pieces @dev takes a buffer, where no IOMMU makes
- * one of many. The module knows that of drivers that import by the usual
- * helpers; drivers with ways of their own, and those whose queues belong to
- * open files, may say it. A device that needs one piece is linked to
- * contiguous heaps only, as is one that nothing is known of. May sleep.
+ * Tells the module in how many physical pieces @dev accepts a buffer. This only
+ * matters if no IOMMU maps the pieces as one.
  *
- * Holds until @dev is unbound from its driver. Returns 0, or
+ * The module knows the number for drivers that import by the usual helpers. A
+ * driver may call this function if it imports in its own way, or if its queues
+ * belong to open files. If a device needs one piece, or if nothing is known,
+ * the module only links it to contiguous heaps. May sleep.
+ *
+ * The number is valid until @dev is unbound from its driver. Returns 0, or
  * -EINVAL	if @pieces is none of the above,
- * -ENODEV	if @dev has no driver,
- * -ENOMEM	if there is no memory for it.
+ * -ENODEV	if @dev is not bound to a driver,
+ * -ENOMEM	if there is not enough memory.
  */
 int dma_heap_set_device_pieces(struct device *dev, enum dma_heap_pieces pieces);
 

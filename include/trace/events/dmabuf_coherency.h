@@ -9,8 +9,9 @@
 #include <linux/tracepoint.h>
 
 /*
- * A device asked for an attachment to a buffer of @heap; @error is the answer.
- * Also when an attached device is refused later, as it asks for a mapping.
+ * A device has asked to attach to a buffer of @heap. @error is the answer: 0 or
+ * a negative errno. There is another event if a device is refused when it asks
+ * for a mapping, after it has attached.
  */
 TRACE_EVENT(dmabuf_coherency_attach,
 
