@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the abstractions in rust/kernel need of C, for each module here that
- * is built with them.
+ * The C helpers of the abstractions in rust/kernel. Each module here that uses
+ * the abstractions links this.
  */
 
 #include "../../../rust/helpers/helpers.c"

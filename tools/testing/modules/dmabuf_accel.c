@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * An accelerator without hardware: a node of the class accel that imports
- * dma-bufs, maps them for DMA in any number of pieces, and does nothing with
- * them. QEMU has no accelerator that a driver of Linux is for.
+ * dma-bufs and maps them for DMA, in any number of pieces. It does nothing else
+ * with them. QEMU emulates no accelerator that has a driver in Linux.
  */
 
 #include <linux/dma-mapping.h>

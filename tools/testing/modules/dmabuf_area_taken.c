@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Takes all of the default contiguous memory area until it is unloaded, so that
- * a test can see what becomes of an area that has no page to give.
+ * Allocates all pages of the default contiguous memory area until the module is
+ * unloaded. A test can then check what happens to an area without a free page.
  */
 
 #include <linux/cma.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the functions by which drivers choose a heap for their device,
- * called from C as such a driver would. Boot with kunit.enable=1 and
- * kunit.autorun=1, and load it.
+ * KUnit tests of the functions by which a driver chooses a heap for its device.
+ * The tests call them from C, as such a driver does. To run the tests, boot
+ * with kunit.enable=1 and kunit.autorun=1, and load this module.
  */
 
 #include <kunit/device.h>
@@ -18,22 +18,25 @@
 #include <linux/slab.h>
 #include <media/v4l2-dev.h>
 
-/* A heap that takes every device, and one that takes only those that snoop. */
+/* A heap that accepts every device, and one that needs devices that snoop. */
 #define PATIENT		"system-noncoherent"
 #define STRICT		"system-coherent"
 /*
- * Nothing is known of the devices here, so that they are linked to contiguous
- * heaps, and to any other only if somebody asks for it.
+ * Nothing is known of the devices in these tests. So they are linked to
+ * contiguous heaps by default, and to other heaps only if somebody asks for it.
  */
 #define USUAL		"default_cma_region"
 #define UNUSUAL		"system"
 
-/* The last number of a video device, and one that is none. */
+/* The last device number of the range for video devices. */
 #define VIDEO_NUMBER	MKDEV(VIDEO_MAJOR, 255)
-/* From the range for local use in Documentation/admin-guide/devices.txt. */
+/* A major number for local use: see Documentation/admin-guide/devices.txt. */
 #define MAJOR_FOR_TESTS	240
 
-/* Whether @directory/@name exists in sysfs below @dev; @directory may be NULL. */
+/*
+ * Returns whether @directory/@name exists in the sysfs directory of @dev. If
+ * @directory is NULL, looks for @name itself there.
+ */
 static bool exists(struct device *dev, const char *directory, const char *name)
 {
 	struct kernfs_node *parent = dev->kobj.sd;
@@ -52,7 +55,7 @@ static bool exists(struct device *dev, const char *directory, const char *name)
 	return found;
 }
 
-/* A device bound to a driver, able to do DMA. */
+/* Creates a device that is bound to a driver and has a DMA mask. */
 static struct device *bound_device(struct kunit *test)
 {
 	struct device *dev = kunit_device_register(test, test->name);
@@ -128,7 +131,7 @@ static void unbind_removes(struct kunit *test)
 {
 	struct device *dev = bound_device(test);
 
-	/* The driver forgets to remove it. */
+	/* This driver forgets to undo its choice. */
 	KUNIT_EXPECT_EQ(test, dma_heap_create_device_link(dev, PATIENT), 0);
 	device_release_driver(dev);
 	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heap"));
@@ -158,7 +161,11 @@ static void device_gone(struct kunit *test)
 	put_device(dev);
 }
 
-/* The class of video devices; skips the test if there is none to find it by. */
+/*
+ * Returns the class of video devices. Looks for a device of the class among all
+ * devices, which are in the same kset as platform_bus. Skips the test if there
+ * is no video device.
+ */
 static const struct class *video_class(struct kunit *test)
 {
 	struct kset *devices = platform_bus.kobj.kset;
@@ -169,7 +176,7 @@ static const struct class *video_class(struct kunit *test)
 	list_for_each_entry(kobj, &devices->list, entry) {
 		const struct class *class;
 
-		/* The set has links between devices as well. */
+		/* The kset also contains links between devices. */
 		if (kobj->ktype != platform_bus.kobj.ktype)
 			continue;
 		class = kobj_to_dev(kobj)->class;
@@ -182,7 +189,7 @@ static const struct class *video_class(struct kunit *test)
 	return found;
 }
 
-/* A device of @class with this number that is part of no video device. */
+/* Creates a device of @class that is not part of a struct video_device. */
 static struct device *child_of(struct device *parent, const struct class *class,
 			       dev_t number)
 {
@@ -195,7 +202,10 @@ static void release_node(struct device *node)
 	kfree(to_video_device(node));
 }
 
-/* A node of @class whose queue belongs to open files, and nothing behind it. */
+/*
+ * Creates a node of @class in a struct video_device, as for a driver whose
+ * queues belong to open files. No hardware or driver is behind it.
+ */
 static struct device *node_of(struct device *parent, const struct class *class)
 {
 	struct video_device *video = kzalloc_obj(*video);
@@ -228,7 +238,10 @@ static void no_node(struct kunit *test)
 	struct device *dev = bound_device(test);
 	unsigned int i;
 
-	/* Nobody can open it, or it is no video device: it imports nothing. */
+	/*
+	 * A device without a number has no node in /dev. A device with another
+	 * major number is no video device. Neither imports buffers.
+	 */
 	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
 		struct device *child = child_of(dev, class, numbers[i]);
 
@@ -245,7 +258,9 @@ static void pieces(struct kunit *test)
 	struct device *dev = bound_device(test);
 	struct device *node;
 
-	/* Before there is a node it is remembered, and nothing is seen of it. */
+	/*
+	 * Before there is a node, the number is stored, but there are no links.
+	 */
 	KUNIT_EXPECT_EQ(test, dma_heap_set_device_pieces(dev, 2), -EINVAL);
 	KUNIT_EXPECT_EQ(test, dma_heap_set_device_pieces(dev, DMA_HEAP_PIECES_ANY), 0);
 	KUNIT_EXPECT_FALSE(test, exists(dev, NULL, "dma_heaps"));
@@ -276,7 +291,10 @@ static void node_and_choice(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", USUAL));
 	KUNIT_EXPECT_FALSE(test, exists(dev, "dma_heaps", UNUSUAL));
 
-	/* The choice comes on top of what the node has brought, and goes alone. */
+	/*
+	 * The choice adds a link to those for the node. Only this link goes
+	 * when the choice is undone.
+	 */
 	KUNIT_EXPECT_EQ(test, dma_heap_create_device_link(dev, UNUSUAL), 0);
 	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", UNUSUAL));
 	KUNIT_EXPECT_TRUE(test, exists(dev, "dma_heaps", USUAL));
@@ -289,8 +307,9 @@ static void node_and_choice(struct kunit *test)
 }
 
 /*
- * Makes the place fail, of those from here on in this thread that may, that has
- * this number; 0 is none. Says whether the one of the last call has failed.
+ * Makes the fault injection point number @nth of this thread fail, counted from
+ * here; 0 makes none fail. Returns whether the point of the previous call has
+ * failed.
  */
 static bool fail_nth(unsigned int nth)
 {
@@ -344,7 +363,7 @@ static void no_memory_for_node(struct kunit *test)
 		node = node_of(dev, class);
 		hit = fail_nth(0);
 		linked = exists(dev, NULL, "dma_heap");
-		/* There are all links, or none. */
+		/* After a failure, there must be all links or none. */
 		KUNIT_EXPECT_EQ(test, linked, exists(dev, NULL, "dma_heaps"));
 		if (IS_ERR(node)) {
 			KUNIT_EXPECT_TRUE(test, hit);

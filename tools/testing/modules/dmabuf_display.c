@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Displays without hardware that import dma-bufs as a board's may: the device
- * that does the DMA may be another than the one with the node, snoop or not,
- * reach few addresses, and take one piece of memory only.
+ * Displays without hardware that import dma-bufs as the display of a board may
+ * do it. The device that does the DMA may differ from the parent of the DRM
+ * node. It may snoop or not, reach few addresses only, and accept only one
+ * piece of memory.
  *
- * There is one for each element of the parameter helpers, and for each node
- * "dmabuf-coherency,test-display" of a device tree, which has the same as
- * properties. What a display scans out is in debugfs, in dri/<device>/frame: the
- * bytes at the addresses that its DMA device was given, the copy in a bounce
- * buffer for example.
+ * There is one display for each element of the parameter "helpers", and one for
+ * each node "dmabuf-coherency,test-display" of a device tree. The properties of
+ * such a node correspond to the parameters. The file dri/<device>/frame in
+ * debugfs shows what a display scans out: the bytes at the DMA addresses that
+ * its DMA device was given. These may be in a bounce buffer.
  */
 
 #include <linux/debugfs.h>
@@ -97,7 +98,7 @@ static const struct drm_driver * const drivers[] = {
 	&shmem_driver, &dma_driver, &dma_vmap_driver,
 };
 
-/* The address by which the display reads a byte of a buffer. */
+/* Returns the DMA address of the byte at @offset in a buffer. */
 static dma_addr_t bus_address(struct drm_gem_object *obj, size_t offset)
 {
 	struct scatterlist *sg;
@@ -118,7 +119,10 @@ static dma_addr_t bus_address(struct drm_gem_object *obj, size_t offset)
 	return DMA_MAPPING_ERROR;
 }
 
-/* Reads what is left of a page of the buffer on the screen. */
+/*
+ * Reads from the buffer that is on the screen, at most up to the end of the
+ * page.
+ */
 static ssize_t frame_read(struct file *file, char __user *to, size_t count,
 			  loff_t *pos)
 {
@@ -231,7 +235,7 @@ static void unregister(void *pdev)
 	platform_device_unregister(pdev);
 }
 
-/* The device that does the DMA of @dev, not yet able to. */
+/* Returns the device that does the DMA of @dev. Its DMA mask is not set yet. */
 static struct device *dma_device(struct device *dev)
 {
 	struct platform_device *pdev;

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * dmabuf_importer.ko: importing devices that user space controls.
+ * dmabuf_importer.ko: devices that import dma-bufs as user space tells them.
  *
- * Each open file of /dev/dmabuf_importer is one device, made up or QEMU's edu,
- * which does with dma-bufs what it is told. Closing the file undoes everything, whatever is left.
+ * Each open file of /dev/dmabuf_importer is one device: a synthetic one, or
+ * QEMU's edu. Closing the file undoes all that is left.
  *
- * Handles are never used again while the file is open. The calls on one file
- * run one after the other; several devices work at the same time.
+ * A handle is not used again while the file is open. Calls on one file run one
+ * after the other. Different devices can work at the same time.
  *
- * Errors, besides those that an ioctl has of its own:
+ * All ioctls may return these errors, in addition to their own:
  *
- *   EBADF   the descriptor is closed
- *   EINVAL  it is no dma-buf; an unknown flag, direction or value; a range
- *           beyond the end
+ *   EBADF   the file descriptor is not open
+ *   EINVAL  the file is no dma-buf; a flag, direction or value is unknown; a
+ *           range exceeds the buffer
  *   ENODEV  the device is not set up
- *   ENOENT  there is nothing with this handle
+ *   ENOENT  there is no such handle
  *
- * Those of the exporter, of the dma-buf core and of the DMA API are passed on
+ * Errors of the exporter, of the dma-buf core and of the DMA API are passed on
  * unchanged.
  */
 #ifndef _DMABUF_IMPORTER_H
@@ -31,30 +31,30 @@
 #define DMABUF_IMPORTER_FROM_DEVICE	2
 
 /*
- * SETUP makes the device, once: EBUSY after that. Without it, only VMAP and
- * its relatives, the CPU access brackets and QUERY can be used.
+ * SETUP creates the device of the file. Before SETUP, only these ioctls work:
+ * VMAP, VUNMAP, KREAD, KWRITE, BEGIN_CPU_ACCESS, END_CPU_ACCESS and QUERY.
  *
- * The errno of dma_set_mask() is passed on: EIO if the platform has no memory
- * that such a device can reach. With EDU, ENODEV if there is no such device,
- * and EBUSY also if another file has it.
+ * EBUSY if the file already has a device. EIO from dma_set_mask() if the
+ * platform has no memory that such a device can reach. With EDU: ENODEV if
+ * there is no such device, EBUSY if another file uses it.
  */
 struct dmabuf_importer_setup {
 	__u32 flags;
-	/* How many address bits the device has, 1 to 64. 0 with NO_MASK. */
+	/* The number of address bits of the device, 1 to 64. 0 with NO_MASK. */
 	__u32 mask_bits;
-	/* Limits of its DMA segments, if the driver is to state any. */
+	/* The largest DMA segment in bytes; 0 if the driver sets no limit. */
 	__u32 max_segment_size;
 	/*
 	 * Returned: the device is called "dmabuf_importer.<number>". Not with
 	 * EDU.
 	 */
 	__u32 number;
-	/* A power of two less one; 0 if the driver is to state none. */
+	/* A power of two less one; 0 if the driver sets no boundary. */
 	__u64 segment_boundary;
 	/*
-	 * By how much the device's addresses are less than the CPU's, as behind a
-	 * bus with a window: a multiple of the page size. What lies below it is
-	 * out of reach. 0 with EDU.
+	 * The difference between a physical address of the CPU and the DMA
+	 * address, as behind a bus with a window. It is a multiple of the page
+	 * size. The device cannot reach memory below it. 0 with EDU.
 	 */
 	__u64 offset;
 };
@@ -62,28 +62,29 @@ struct dmabuf_importer_setup {
 /* The device snoops the CPU caches. */
 #define DMABUF_IMPORTER_SNOOPS		(1 << 0)
 /*
- * It has no DMA mask, like a device that does no DMA. It can MAP no buffer of
- * other exporters than dmabuf_coherency: EINVAL, as the DMA API would warn.
+ * The device has no DMA mask, like a device that does no DMA. MAP returns
+ * EINVAL for a buffer of an exporter other than dmabuf_coherency, because the
+ * DMA API would warn about the mapping.
  */
 #define DMABUF_IMPORTER_NO_MASK		(1 << 1)
 /*
- * It is not made up, but QEMU's edu (-device edu), which really does DMA. It
- * snoops as the firmware says, and its limits are those of a PCI device: EINVAL
- * with another flag or a limit. mask_bits is what its driver says; how far the
- * device really reaches is QEMU's property dma_mask.
+ * The device is QEMU's edu (-device edu), which really does DMA. The firmware
+ * decides whether it snoops, and its limits are those of a PCI device. So SETUP
+ * returns EINVAL with another flag or a limit. mask_bits is what the driver
+ * sets. How far the device really reaches depends on QEMU's property dma_mask.
  */
 #define DMABUF_IMPORTER_EDU		(1 << 2)
 
 /*
- * MASK changes the mask of a device that has one. EBUSY while a buffer is
- * mapped, when no driver may do that.
+ * MASK changes the DMA mask of a device that has one. EBUSY while a buffer is
+ * mapped, because a driver must not change the mask then.
  */
 struct dmabuf_importer_mask {
 	__u32 flags;
 	__u32 mask_bits;
 };
 
-/* ATTACH attaches the device to a buffer, any number of times. */
+/* ATTACH attaches the device to a buffer. It may do so several times. */
 struct dmabuf_importer_attach {
 	__s32 fd;
 	__u32 flags;
@@ -93,32 +94,33 @@ struct dmabuf_importer_attach {
 };
 
 /*
- * By dma_buf_dynamic_attach(). The buffer is pinned while it is mapped, so that
- * the exporter may move it at other times only.
+ * Use dma_buf_dynamic_attach(). The buffer is pinned while it is mapped. At
+ * other times the exporter may move it.
  */
 #define DMABUF_IMPORTER_DYNAMIC		(1 << 0)
 
 /*
- * MAP maps an attachment for DMA, any number of times at once.
+ * MAP maps an attachment for DMA. Several mappings may exist at the same time.
  */
 struct dmabuf_importer_map {
 	__u32 attachment;
 	__u32 direction;
 	__u32 flags;
-	/* Returned: a handle; how many segments the device sees, the bytes of
-	 * all together, and those of the largest.
-	 */
+	/* Returned: a handle. */
 	__u32 mapping;
+	/* Returned: the number of DMA segments. */
 	__u32 segments;
-	/* Returned: how many of these cross the device's segment boundary. */
+	/* Returned: how many segments cross the device's segment boundary. */
 	__u32 crossing;
+	/* Returned: the size of all segments together, in bytes. */
 	__u64 length;
+	/* Returned: the size of the largest segment, in bytes. */
 	__u64 largest;
 };
 
 /*
- * The device does not look at its segments: 0 is returned of them. Looking takes
- * about as long as mapping, which would be measured along.
+ * Do not look at the segments: all that is returned of them is 0. Looking takes
+ * about as long as mapping, and would falsify a measurement of the mapping.
  */
 #define DMABUF_IMPORTER_UNCOUNTED	(1 << 0)
 
@@ -133,14 +135,16 @@ struct dmabuf_importer_handle {
 };
 
 /*
- * READ and WRITE let the device read and write the memory behind a mapping's
- * DMA addresses, and tell or ask user space what: EACCES unless the direction
- * of the mapping permits it. Edu does it by itself, and takes a tenth of a second
- * for each KiB. For a device that is made up, the CPU makes the access through
- * its caches, by the kernel's own mapping of whatever memory the DMA addresses
- * name: a bounce buffer, where there is one.
+ * READ makes the device read memory at the DMA addresses of a mapping, and
+ * passes the data to user space. WRITE makes the device write data of user
+ * space there. EACCES unless the direction of the mapping permits it.
  *
- * KREAD and KWRITE do the same through a kernel mapping.
+ * Edu does the access itself, and takes a tenth of a second for each KiB. For a
+ * synthetic device the CPU does the access, through its caches and the direct
+ * mapping. It accesses the memory that the DMA addresses name, which may be a
+ * bounce buffer.
+ *
+ * KREAD and KWRITE access the buffer through a mapping of VMAP instead.
  */
 struct dmabuf_importer_access {
 	__u32 handle;
@@ -152,7 +156,10 @@ struct dmabuf_importer_access {
 	__u64 data;
 };
 
-/* VMAP maps a buffer into the kernel, any number of times at once. */
+/*
+ * VMAP maps a buffer into the kernel. Several mappings may exist at the same
+ * time.
+ */
 struct dmabuf_importer_vmap {
 	__s32 fd;
 	/* None are defined. */
@@ -162,25 +169,29 @@ struct dmabuf_importer_vmap {
 	__u32 place;
 };
 
-/* Where the kernel mapping is: in the vmalloc area, or in I/O memory. */
+/*
+ * Where the kernel mapping is: in the vmalloc area, in I/O memory, or in the
+ * direct mapping (0).
+ */
 #define DMABUF_IMPORTER_VMALLOC		(1 << 0)
 #define DMABUF_IMPORTER_IOMEM		(1 << 1)
 
 /*
- * BEGIN_CPU_ACCESS and END_CPU_ACCESS call the functions of those names. As
- * with DMA_BUF_IOCTL_SYNC, nobody checks that they come in pairs.
+ * BEGIN_CPU_ACCESS and END_CPU_ACCESS call dma_buf_begin_cpu_access() and
+ * dma_buf_end_cpu_access(). As with DMA_BUF_IOCTL_SYNC, nobody checks that
+ * these come in pairs.
  */
 struct dmabuf_importer_cpu_access {
 	__s32 fd;
 	__u32 direction;
 };
 
-/* QUERY asks dmabuf_is_dma_coherent(), called from Rust and from C. */
+/* QUERY calls dmabuf_is_dma_coherent(), once from Rust and once from C. */
 struct dmabuf_importer_query {
 	__s32 fd;
 	/* None are defined. */
 	__u32 flags;
-	/* Returned: 0 or 1. */
+	/* Returned: the results, 0 or 1. */
 	__u32 seen_from_rust;
 	__u32 seen_from_c;
 };

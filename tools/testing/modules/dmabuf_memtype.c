@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tells user space how the memory of a dma-buf is mapped. The interface is
- * described in dmabuf_memtype.h.
+ * Tells user space how the memory of a dma-buf is mapped. dmabuf_memtype.h
+ * describes the interface.
  *
- * This is C, as what it calls is inline functions and macros of page tables.
+ * This is in C because it uses inline functions and macros for page tables.
  */
 
 #include <linux/dma-buf.h>
@@ -18,7 +18,10 @@
 
 #ifdef CONFIG_X86
 
-/* An entry that maps more than a page has one bit of the attributes elsewhere. */
+/*
+ * Returns the memory type of a page table entry. In an entry that maps more
+ * than a page, one bit of the attributes has another position.
+ */
 static u32 prot_type(pgprot_t prot, bool is_page)
 {
 	unsigned long cache;
@@ -59,7 +62,9 @@ static u32 prot_type(pgprot_t prot, bool is_page)
 	}
 }
 
-/* The MMU itself translates the address, and tells the attributes it found. */
+/*
+ * Makes the MMU translate the address. PAR_EL1 then has the memory attributes.
+ */
 static int kernel_type(const void *addr, u32 *type)
 {
 	unsigned long flags;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * dmabuf_memtype.ko: how the memory of a dma-buf is mapped, as the page tables
- * have it.
+ * dmabuf_memtype.ko: tells from the page tables how the memory of a dma-buf is
+ * mapped.
  *
- * Each ioctl on /dev/dmabuf_memtype looks at one page and changes nothing.
+ * Each ioctl on /dev/dmabuf_memtype examines one page and changes nothing.
  *
  * Errors:
  *
  *   EFAULT      the argument cannot be read or written
- *   EINVAL      USER: no page frame is mapped there by a driver; FRAME: no such
- *               frame in the direct mapping; VMAP: beyond the end, or the
- *               descriptor is no dma-buf
- *   EBADF       VMAP: the descriptor is closed
+ *   EINVAL      USER: no driver has mapped a page frame at the address
+ *               FRAME: the direct mapping does not have the page frame
+ *               VMAP: the offset exceeds the buffer, or the file is no dma-buf
+ *   EBADF       VMAP: the file descriptor is not open
  *   EOPNOTSUPP  VMAP: the exporter maps I/O memory
  *
- * Those of the exporter are passed on unchanged.
+ * Errors of the exporter are passed on unchanged.
  */
 #ifndef _DMABUF_MEMTYPE_H
 #define _DMABUF_MEMTYPE_H
@@ -24,28 +24,27 @@
 
 struct dmabuf_memtype_query {
 	/*
-	 * USER: an address in the caller's memory. FRAME: a page frame number.
-	 * VMAP: an offset in the dma-buf.
+	 * USER: a virtual address of the calling process. FRAME: a page frame
+	 * number. VMAP: an offset in the dma-buf, in bytes.
 	 */
 	__u64 where;
 	/* Returned by USER: the page frame number. */
 	__u64 frame;
 	/* VMAP: the dma-buf. */
 	__s32 fd;
-	/* Returned. */
+	/* Returned: the memory type, one of those below. */
 	__u32 type;
 };
 
-/* Memory types. */
 #define DMABUF_MEMTYPE_WRITE_BACK	0
 #define DMABUF_MEMTYPE_WRITE_COMBINING	1
 #define DMABUF_MEMTYPE_OTHER		2
 
-/* USER looks at a mapping of page frames in the calling process. */
+/* USER examines a mapping of page frames in the calling process. */
 #define DMABUF_MEMTYPE_IOC_USER		_IOWR(0xf6, 0, struct dmabuf_memtype_query)
-/* FRAME looks at the kernel's direct mapping. */
+/* FRAME examines the kernel's direct mapping. */
 #define DMABUF_MEMTYPE_IOC_FRAME	_IOWR(0xf6, 1, struct dmabuf_memtype_query)
-/* VMAP maps a dma-buf into the kernel, looks at that, and unmaps it again. */
+/* VMAP maps a dma-buf into the kernel, examines this mapping, and unmaps it. */
 #define DMABUF_MEMTYPE_IOC_VMAP		_IOWR(0xf6, 2, struct dmabuf_memtype_query)
 
 #endif /* _DMABUF_MEMTYPE_H */

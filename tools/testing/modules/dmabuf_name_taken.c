@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Takes the name of a DMA heap, so that a test can see what becomes of a module
- * that wants to register a heap of the same name. Allocation fails. A heap is
- * for ever, and so this module has no exit.
+ * Registers a DMA heap under a given name. A test can then check what another
+ * module does that wants to register a heap of the same name. Allocations from
+ * the heap fail. This module has no exit, because a heap cannot be removed.
  */
 
 #include <linux/dma-heap.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tells how many references there are to a device. Write the path of its
- * directory in sysfs to the parameter "of", and read there how many there are
- * to the device, and how many to its directory. Not for devices that may go.
+ * Tells how many references to a device exist. Write the path of its sysfs
+ * directory to the parameter "of". The parameter then reads as the number of
+ * references to the device, and that of references to the directory. Do not use
+ * this for a device that may be removed at the same time.
  */
 
 #include <linux/fs.h>
@@ -16,7 +17,7 @@
 #include <linux/string.h>
 #include <linux/sysfs.h>
 
-/* Both are protected by the lock of the parameters. */
+/* Both are protected by kernel_param_lock(). */
 static unsigned int references;
 static int directory_references;
 

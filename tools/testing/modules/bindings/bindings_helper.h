@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the bindgen run for the test modules reads: what the abstractions need,
- * and what the importer does.
+ * The input of the bindgen run for the test modules: the headers that the
+ * abstractions need, and those that the importer needs.
  */
 
 #include "../../../../rust/bindings/bindings_helper.h"
 #include "../dmabuf_importer.h"
 #include "../dmabuf_importer/helpers.h"
 
-/* Macros that bindgen cannot evaluate by itself. */
+/* bindgen cannot evaluate these macros by itself. */
 const u32 IMPORTER_SETUP = DMABUF_IMPORTER_IOC_SETUP;
 const u32 IMPORTER_MASK = DMABUF_IMPORTER_IOC_MASK;
 const u32 IMPORTER_ATTACH = DMABUF_IMPORTER_IOC_ATTACH;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that import: made up, or QEMU's `edu`.
+//! Devices that import: synthetic ones, or QEMU's `edu`.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -21,14 +21,14 @@ use kernel::{
     prelude::*, //
 };
 
-/// A device that imports, bound to its driver as long as this lives.
+/// A device that imports. It is bound to its driver as long as this value lives.
 pub(crate) enum Device {
     Synthetic(SyntheticDevice),
     Edu(edu::Claim),
 }
 
 impl Device {
-    /// The device that the driver core knows.
+    /// Returns the device of the driver core.
     fn bound(&self) -> &device::Device<Bound> {
         match self {
             Self::Synthetic(device) => device.bound(),
@@ -36,7 +36,7 @@ impl Device {
         }
     }
 
-    /// The raw `struct device`. It is able to do DMA as long as `self` lives.
+    /// Returns the raw `struct device`. It stays able to do DMA as long as `self` lives.
     pub(crate) fn as_raw(&self) -> *mut bindings::device {
         self.bound().as_raw()
     }
@@ -46,33 +46,33 @@ impl Device {
         DmaDevice::from(self.bound()).has_dma_mask()
     }
 
-    /// Says which addresses the device can reach.
+    /// Sets the DMA mask of the device.
     ///
-    /// What is mapped at this time may be synchronised by the wrong rules afterwards, as with any
-    /// driver that does this.
+    /// No buffer should be mapped at this time. Otherwise the DMA API may synchronise that mapping
+    /// by the wrong rules afterwards, as for any driver that does this.
     ///
     /// # Errors
     ///
-    /// [`EIO`] if the device has no mask, or if the DMA API does not support this one.
+    /// [`EIO`] if the device has no mask, or if the DMA API does not support the new mask.
     pub(crate) fn set_mask(&self, mask: DmaMask) -> Result {
         set_mask(self.bound(), mask)
     }
 
-    /// Lets the device read what is at `addr`. May sleep.
+    /// Makes the device read memory at the DMA address `addr`. May sleep.
     ///
     /// # Errors
     ///
-    /// - [`ENXIO`] if the CPU stands in for the device, and has no way to reach it.
-    /// - [`ENOMEM`], [`ETIMEDOUT`] if a real device is in trouble.
+    /// - [`ENXIO`] if the device is synthetic, and the CPU cannot access the memory in its place.
+    /// - Those of [`edu::Claim::read`] if the device is `edu`.
     ///
     /// # Safety
     ///
-    /// The memory at `addr` must be mapped for the device to read, for the length of `to`. It must
-    /// lie in one page.
+    /// As many bytes at `addr` as `to` has must be mapped so that the device may read them. They
+    /// must lie in one page.
     pub(crate) unsafe fn read(&self, addr: bindings::dma_addr_t, to: &mut [u8]) -> Result {
         match self {
-            // SAFETY: The device is valid; otherwise by this function's safety requirements. `to`
-            // is as long as its length.
+            // SAFETY: The device is valid. The memory at `addr` is mapped by this function's safety
+            // requirements. `to` may be written for its length.
             Self::Synthetic(_) => to_result(unsafe {
                 bindings::importer_dma_read(self.as_raw(), addr, to.as_mut_ptr().cast(), to.len())
             }),
@@ -81,7 +81,7 @@ impl Device {
         }
     }
 
-    /// Lets the device write to `addr`. May sleep.
+    /// Makes the device write to memory at the DMA address `addr`. May sleep.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Device {
     ///
     /// # Safety
     ///
-    /// The memory at `addr` must be mapped for the device to write, for the length of `from`. It
+    /// As many bytes at `addr` as `from` has must be mapped so that the device may write them. They
     /// must lie in one page.
     pub(crate) unsafe fn write(&self, addr: bindings::dma_addr_t, from: &[u8]) -> Result {
         match self {
@@ -103,9 +103,9 @@ impl Device {
     }
 }
 
-/// As [`Device::set_mask`].
+/// Sets the DMA mask of `dev`, as [`Device::set_mask`] does.
 pub(crate) fn set_mask(dev: &device::Device<Bound>, mask: DmaMask) -> Result {
-    // SAFETY: The device is valid. The mask is one word, which the C side reads and writes whole,
-    // and no memory is reached by a mapping that was not reached before.
+    // SAFETY: The device is valid. The mask is a single word, so the C side cannot see half of a
+    // new mask. Existing mappings do not reach more memory than before.
     to_result(unsafe { bindings::dma_set_mask_and_coherent(dev.as_raw(), mask.value()) })
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Importing devices that user space controls, for tests of dma-buf exporters.
+//! Devices that import dma-bufs as user space tells them, for tests of exporters.
 //!
-//! The interface is described in `dmabuf_importer.h`.
+//! `dmabuf_importer.h` describes the interface.
 //!
-//! # What is where
+//! # Source files
 //!
-//! - [`session`] is what happens on an open file, without `unsafe`.
-//! - [`device`] is the device that imports: either [`synthetic`] or [`edu`], for which Linux 7.2
-//!   lacks abstractions.
-//! - Safe abstractions over C: [`importer`] for what an importer does with a dma-buf, [`synthetic`]
-//!   for devices that are made up, [`uapi`] for what user space passes; and those of `rust/kernel`.
-//! - The C side: [`bindings`], `helpers.c`.
+//! - [`session`] handles an open file, without `unsafe`.
+//! - [`device`] is the device that imports: either [`synthetic`] or [`edu`]. Linux 7.2 lacks the
+//!   abstractions for the latter.
+//! - Safe abstractions over C: [`importer`] for the importer's side of a dma-buf, [`synthetic`] for
+//!   devices without hardware, [`uapi`] for the arguments of ioctls, and those of `rust/kernel`.
+//! - The interface to C: [`bindings`], `helpers.c`.
 
 #[path = "../../../../rust"]
 #[allow(
@@ -55,7 +55,7 @@ module! {
     imports_ns: ["DMA_BUF"],
 }
 
-/// What lives as long as the module does.
+/// The data of the module.
 #[pin_data]
 struct DmabufImporter {
     #[pin]
@@ -66,12 +66,12 @@ struct DmabufImporter {
 
 impl ::kernel::InPlaceModule for DmabufImporter {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // Devtmpfs leaves the node to root alone.
+        // Only root can open the node, because devtmpfs creates it with mode 0600.
         let options = MiscDeviceOptions {
             name: c"dmabuf_importer",
         };
 
-        // SAFETY: Called once, before anything else there.
+        // SAFETY: The kernel initialises the module once, and nothing of `edu` is used before.
         unsafe { edu::init() };
 
         try_pin_init!(Self {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! QEMU's `edu`: a PCI device whose DMA engine copies between memory and a buffer of its own.
+//! QEMU's `edu`: a PCI device with a DMA engine that copies between memory and the device's buffer.
 //!
-//! Its registers are described in QEMU's `docs/specs/edu.txt`. The CPU cannot reach the device's
-//! buffer, so data takes a second transfer, between there and memory of this driver.
+//! QEMU's `docs/specs/edu.txt` describes its registers. The CPU cannot access the device's buffer.
+//! So each access takes two transfers: from memory to the device's buffer, and from there to
+//! memory. One side is the memory that is accessed, the other a copy that this driver allocates.
 
 use kernel::{
     device::{
@@ -40,26 +41,28 @@ mod reg {
     pub(super) const END: usize = 0xa0;
 }
 
-/// Set to start a transfer; cleared by the device at its end.
+/// The driver sets this bit to start a transfer. The device clears it at the end.
 const RUN: u64 = 1 << 0;
 /// The transfer goes from the device's buffer to memory.
 const TO_MEMORY: u64 = 1 << 1;
 
-/// Where the engine finds the device's own buffer.
+/// The address of the device's buffer, as its DMA engine sees it.
 const BUFFER: u64 = 0x40000;
-/// Half of that buffer: QEMU has versions that end when one transfer is for all of it.
+/// The size of the largest transfer, in bytes: half of that buffer. Some versions of QEMU exit if a
+/// transfer is as large as the buffer.
 const MAX_TRANSFER: usize = 2048;
 
 const VENDOR_AND_DEVICE: (u16, u16) = (0x1234, 0x11e8);
 
 /// The device, bound to this driver.
 struct Edu {
-    // Revoked when the device is unbound, before which `unbind()` waits for the owner of this.
+    // The driver core revokes this when the device is unbound. Before that, `unbind()` waits until
+    // the owner of the `Edu` has returned it.
     bar: pci::DevresBar<{ reg::END }>,
     pdev: ARef<pci::Device>,
 }
 
-/// Where the device is while nobody uses it.
+/// Holds the device while nobody uses it.
 #[pin_data]
 struct Slot {
     #[pin]
@@ -69,14 +72,14 @@ struct Slot {
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised by `init()`, before anything else is called.
+    // SAFETY: The module calls `init()` before it uses anything else in this file.
     unsafe(uninit) static SLOT: Mutex<Option<Arc<Slot>>> = None;
 }
 
-/// The driver, registered.
+/// The registration of the driver.
 pub(crate) type Registration = driver::Registration<pci::Adapter<Driver>>;
 
-/// Registers the driver, after [`init`].
+/// Registers the driver. [`init`] must have been called before.
 pub(crate) fn register(module: &'static ThisModule) -> impl PinInit<Registration, Error> {
     Registration::new(
         <crate::DmabufImporter as kernel::ModuleMetadata>::NAME,
@@ -84,7 +87,7 @@ pub(crate) fn register(module: &'static ThisModule) -> impl PinInit<Registration
     )
 }
 
-/// Makes ready for the driver to be registered.
+/// Initialises this file, so that the driver can be registered.
 ///
 /// # Safety
 ///
@@ -94,12 +97,13 @@ pub(crate) unsafe fn init() {
     unsafe { SLOT.init() };
 }
 
-/// The sole use of the device.
+/// The right to use the device. Only one exists at a time.
 ///
 /// # Invariants
 ///
-/// The device is not unbound before its slot has it back. `pdev` is this device, and `edu` is there
-/// until then.
+/// - The device stays bound until `edu` is back in `slot`.
+/// - `pdev` is the device of `edu`.
+/// - `edu` is `Some` until the drop.
 pub(crate) struct Claim {
     edu: Option<Edu>,
     pdev: ARef<pci::Device>,
@@ -107,17 +111,17 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Takes the device until drop.
+    /// Takes the device out of its slot. The drop returns it.
     ///
     /// # Errors
     ///
-    /// - [`ENODEV`] if there is none.
-    /// - [`EBUSY`] if somebody else uses it.
+    /// - [`ENODEV`] if there is no such device.
+    /// - [`EBUSY`] if somebody else uses the device.
     pub(crate) fn new() -> Result<Self> {
         let slot = SLOT.lock().clone().ok_or(ENODEV)?;
         let edu = slot.edu.lock().take().ok_or(EBUSY)?;
 
-        // INVARIANT: `unbind()` waits until the slot has it back.
+        // INVARIANT: `unbind()` waits until `edu` is back in the slot.
         Ok(Self {
             pdev: edu.pdev.clone(),
             edu: Some(edu),
@@ -125,7 +129,7 @@ impl Claim {
         })
     }
 
-    /// The device, which is able to do DMA as long as `self` lives.
+    /// Returns the device. It stays able to do DMA as long as `self` lives.
     pub(crate) fn device(&self) -> &Device<Bound> {
         let dev: &Device = (*self.pdev).as_ref();
 
@@ -133,7 +137,8 @@ impl Claim {
         unsafe { dev.as_bound() }
     }
 
-    /// Lets the engine copy `len` bytes, at most [`MAX_TRANSFER`], and waits for it.
+    /// Makes the DMA engine copy `len` bytes, at most [`MAX_TRANSFER`], and waits until it has
+    /// finished. May sleep.
     fn transfer(&self, from: u64, to: u64, len: usize, direction: u64) -> Result {
         let bar = self.edu.as_ref().ok_or(ENODEV)?.bar.access(self.device())?;
 
@@ -142,7 +147,7 @@ impl Claim {
         bar.try_write64(len as u64, reg::COUNT)?;
         bar.try_write64(RUN | direction, reg::COMMAND)?;
 
-        // It takes a tenth of a second, and longer where the machine is busy.
+        // A transfer takes a tenth of a second, and longer if the machine is busy.
         read_poll_timeout(
             || bar.try_read64(reg::COMMAND),
             |command| command & RUN == 0,
@@ -152,22 +157,22 @@ impl Claim {
         .map(drop)
     }
 
-    /// Copies from one place to another by way of the device's buffer.
+    /// Copies `len` bytes from one DMA address to another, through the device's buffer.
     fn copy(&self, from: u64, to: u64, len: usize) -> Result {
         self.transfer(from, BUFFER, len, 0)?;
         self.transfer(BUFFER, to, len, TO_MEMORY)
     }
 
-    /// Lets the device read what is at `addr`. May sleep.
+    /// Makes the device read memory at the DMA address `addr`. May sleep.
     ///
     /// # Errors
     ///
-    /// - [`ENOMEM`] if there is no memory for it.
+    /// - [`ENOMEM`] if there is not enough memory.
     /// - [`ETIMEDOUT`] if the device does not answer.
     ///
     /// # Safety
     ///
-    /// The memory at `addr` must be mapped for the device to read, for the length of `to`.
+    /// As many bytes at `addr` as `to` has must be mapped so that the device may read them.
     pub(crate) unsafe fn read(&self, addr: u64, to: &mut [u8]) -> Result {
         for (addr, to) in (addr..)
             .step_by(MAX_TRANSFER)
@@ -176,7 +181,7 @@ impl Claim {
             let copy = Coherent::<u8>::zeroed_slice(self.device(), to.len(), GFP_KERNEL)?;
             let result = self.copy(addr, copy.dma_address(), to.len());
             if result.is_err() {
-                // The device may write to it still.
+                // The device may still write to the copy, so never free it.
                 core::mem::forget(copy);
                 return result;
             }
@@ -185,7 +190,7 @@ impl Claim {
         Ok(())
     }
 
-    /// Lets the device write to `addr`. May sleep.
+    /// Makes the device write to memory at the DMA address `addr`. May sleep.
     ///
     /// # Errors
     ///
@@ -193,7 +198,7 @@ impl Claim {
     ///
     /// # Safety
     ///
-    /// The memory at `addr` must be mapped for the device to write, for the length of `from`.
+    /// As many bytes at `addr` as `from` has must be mapped so that the device may write them.
     pub(crate) unsafe fn write(&self, addr: u64, from: &[u8]) -> Result {
         for (addr, from) in (addr..)
             .step_by(MAX_TRANSFER)
@@ -202,7 +207,7 @@ impl Claim {
             let copy = Coherent::from_slice(self.device(), from, GFP_KERNEL)?;
             let result = self.copy(copy.dma_address(), addr, from.len());
             if result.is_err() {
-                // The device may read it still.
+                // The device may still read the copy, so never free it.
                 core::mem::forget(copy);
                 return result;
             }
@@ -218,10 +223,10 @@ impl Drop for Claim {
     }
 }
 
-/// The driver of the device. There is one at most.
+/// The driver of the device. It binds to at most one device.
 pub(crate) struct Driver;
 
-/// What the driver keeps while the device is bound.
+/// The driver's data while the device is bound.
 pub(crate) struct Bind {
     slot: Arc<Slot>,
 }
@@ -259,7 +264,8 @@ impl Bind {
 kernel::pci_device_table!(
     PCI_TABLE,
     <Driver as pci::Driver>::IdInfo,
-    // By its class, of devices older than classes, as QEMU is not among the vendors.
+    // Match the class of devices that are older than PCI classes: the kernel crate has no constant
+    // for QEMU's vendor ID. `Bind::new()` checks the IDs.
     [(pci::DeviceId::from_class(0x00_ff00, 0xff_ff00), ())]
 );
 
@@ -276,7 +282,7 @@ impl pci::Driver for Driver {
         Bind::new(pdev)
     }
 
-    /// Waits until nobody uses the device.
+    /// Prevents new uses of the device, and waits until nobody uses it.
     fn unbind<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Bind>) {
         *SLOT.lock() = None;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C that Rust cannot do without: inline functions and macros, and a caller
- * of the exported function in C.
+ * C helpers for the Rust code: wrappers of inline functions and macros, code
+ * that uses such macros, and a call of dmabuf_is_dma_coherent() from C.
  */
 
 #include <linux/device.h>
@@ -24,15 +24,19 @@ void importer_assign_dma_coherent(struct device *dev, bool snoops)
 	dev_assign_dma_coherent(dev, snoops);
 }
 
-/* Whether @dev sees memory by the direct mapping: no faux device is behind an IOMMU. */
+/*
+ * Returns whether the DMA addresses of @dev are those of dma-direct. They are
+ * for a synthetic device: it is on the faux bus, where no device is behind an
+ * IOMMU.
+ */
 static bool is_direct(struct device *dev)
 {
 	return !get_dma_ops(dev) && !dev_dma_iommu(dev);
 }
 
 /*
- * Where the kernel sees the memory that @dev sees at @addr, NULL if nowhere.
- * Good up to the end of the page.
+ * Returns the kernel address of the memory at the DMA address @addr of @dev,
+ * NULL if there is none. The result is valid up to the end of the page.
  */
 static void *dma_to_virt(struct device *dev, dma_addr_t addr)
 {
@@ -45,7 +49,10 @@ static void *dma_to_virt(struct device *dev, dma_addr_t addr)
 	return pfn_valid(PHYS_PFN(phys)) ? phys_to_virt(phys) : NULL;
 }
 
-/* As the device, whose accesses are told to who may be checking them. */
+/*
+ * Copies data as DMA of @dev would, from or to the address @memory. Reports the
+ * access to tools/testing/cachecheck, which may be checking it.
+ */
 static void copy(struct device *dev, void *to, const void *from, size_t len,
 		 void *memory, unsigned int flags)
 {
@@ -80,7 +87,7 @@ int importer_dma_write(struct device *dev, dma_addr_t addr, const void *from,
 	return 0;
 }
 
-/* Says which buffer is at the addresses of @table. */
+/* Tells cachecheck which buffer is at the DMA addresses in @table. */
 void importer_tell(struct device *dev, const struct dma_buf *buf,
 		   struct sg_table *table)
 {
@@ -100,7 +107,10 @@ void importer_tell(struct device *dev, const struct dma_buf *buf,
 	}
 }
 
-/* The driver core frees what this allocates when it unbinds @dev. */
+/*
+ * Makes the DMA addresses of @dev smaller than physical addresses, by @offset.
+ * The driver core frees the map when @dev is unbound.
+ */
 int importer_set_offset(struct device *dev, u64 offset)
 {
 	struct bus_dma_region *map = kzalloc(2 * sizeof(*map), GFP_KERNEL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * C inline functions and macros that the Rust code calls. The prototypes are
- * read by helpers.c and by bindgen alike, so that both sides agree.
+ * Prototypes of the C helpers that the Rust code calls. helpers.c includes this
+ * file and bindgen reads it, so both sides use the same signatures.
  */
 #ifndef _DMABUF_IMPORTER_HELPERS_H
 #define _DMABUF_IMPORTER_HELPERS_H

@@ -12,20 +12,22 @@
 //! | `dma_buf_vmap()`, `dma_buf_vunmap()` | [`VMap`] |
 //! | `dma_buf_begin_cpu_access()`, `dma_buf_end_cpu_access()` | methods of the same name |
 //!
-//! What has to be undone is undone by a drop, and each of these keeps alive what it rests upon: a
-//! mapping its attachment, an attachment its buffer and its device. So they can be dropped in any
-//! order.
+//! Each type undoes its operation when it is dropped. Each value keeps alive what it needs: a
+//! mapping keeps its attachment, and an attachment keeps its buffer and its device. So values can
+//! be dropped in any order.
 //!
 //! # Locking
 //!
-//! Everything here may sleep, takes the reservation lock of the buffer where the dma-buf locking
-//! convention for importers asks for it, and must be called and dropped without that lock.
+//! All functions and drops here may sleep. They take the reservation lock of the buffer where the
+//! dma-buf locking convention for importers demands it. The caller must not hold that lock.
 //!
 //! # What exporters promise
 //!
-//! Exporters are C code, or Rust code on the other side of the C API. Their part of the dma-buf
-//! contract is relied upon: what the table of a mapping names is the memory of the buffer until the
-//! mapping is undone, and what a `vmap` returned until its `vunmap`.
+//! Exporters are C code, or Rust code on the other side of the C API. This code relies on their
+//! part of the dma-buf contract:
+//!
+//! - Until a mapping is undone, its table names the memory of the buffer.
+//! - Until `vunmap`, the address that `vmap` returned is the memory of the buffer.
 
 use crate::{
     bindings,
@@ -58,10 +60,10 @@ use kernel::{
     }, //
 };
 
-/// The way that data takes in a transfer.
+/// The direction of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// Both ways.
+    /// The device reads and writes.
     Bidirectional,
     /// The device reads.
     ToDevice,
@@ -80,28 +82,29 @@ impl From<Direction> for bindings::dma_data_direction {
     }
 }
 
-/// Memory of a buffer. Others may change it at any time, so it is copied, never borrowed.
+/// A mapping of a buffer's memory. Others may change the memory at any time. So this trait copies
+/// data, and never lends a reference to it.
 pub(crate) trait Memory {
-    /// The size in bytes.
+    /// Returns the size in bytes.
     fn size(&self) -> u64;
 
-    /// Copies what is at `offset` to `to`.
+    /// Copies data from `offset` in the memory to `to`.
     ///
     /// # Errors
     ///
-    /// - [`EACCES`] if this memory must not be read.
-    /// - [`EINVAL`] if the range reaches beyond the end.
-    /// - [`ENXIO`] if there is no way for the CPU to reach it.
+    /// - [`EACCES`] if the mapping does not permit reading.
+    /// - [`EINVAL`] if the range exceeds the memory.
+    /// - [`ENXIO`] if the CPU cannot access the memory.
     fn read(&self, offset: u64, to: &mut [u8]) -> Result;
 
-    /// Copies `from` to `offset`.
+    /// Copies data from `from` to `offset` in the memory.
     ///
     /// # Errors
     ///
     /// As [`Memory::read`].
     fn write(&self, offset: u64, from: &[u8]) -> Result;
 
-    /// Fails with [`EINVAL`] if there are no `len` bytes at `offset`.
+    /// Returns [`EINVAL`] if the memory does not have `len` bytes at `offset`.
     fn check(&self, offset: u64, len: u64) -> Result {
         match offset.checked_add(len) {
             Some(end) if end <= self.size() => Ok(()),
@@ -120,7 +123,7 @@ unsafe impl Send for DmaBuf {}
 // SAFETY: As above, at the same time.
 unsafe impl Sync for DmaBuf {}
 
-// SAFETY: A dma-buf lives as long as its file, whose references these are.
+// SAFETY: The references are those of the dma-buf's file. A dma-buf lives as long as its file.
 unsafe impl AlwaysRefCounted for DmaBuf {
     fn inc_ref(&self) {
         // SAFETY: `self` is proof of a reference.
@@ -134,12 +137,12 @@ unsafe impl AlwaysRefCounted for DmaBuf {
 }
 
 impl DmaBuf {
-    /// The dma-buf behind a file descriptor of the current task.
+    /// Returns the dma-buf behind a file descriptor of the current task.
     ///
     /// # Errors
     ///
-    /// - [`EBADF`] if there is no such descriptor.
-    /// - [`EINVAL`] if it is no dma-buf.
+    /// - [`EBADF`] if the file descriptor is not open.
+    /// - [`EINVAL`] if the file is no dma-buf.
     pub(crate) fn get(fd: i32) -> Result<ARef<Self>> {
         // SAFETY: A descriptor may have any value.
         let buf = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
@@ -152,45 +155,45 @@ impl DmaBuf {
         self.0.get()
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> usize {
         // SAFETY: The dma-buf is valid; its size never changes.
         unsafe { (*self.as_raw()).size }
     }
 
-    /// Returns whether the exporter refuses to map for a device that has no DMA mask.
+    /// Returns whether the exporter checks that a device has a DMA mask before it maps the buffer.
     fn looks_for_mask(&self) -> bool {
         // SAFETY: The dma-buf is valid.
         let owner = unsafe { (*self.as_raw()).owner };
         if owner.is_null() {
             return false;
         }
-        // SAFETY: The dma-buf holds a reference to its exporter's module, whose name is a string
-        // that does not change.
+        // SAFETY: The dma-buf holds a reference to its exporter's module. The name of a module is a
+        // C string that does not change.
         let name = unsafe { CStr::from_char_ptr((&raw const (*owner).name).cast()) };
 
         name == c"dmabuf_coherency"
     }
 
-    /// Makes what devices wrote visible to the CPU, and waits for them.
+    /// Waits for devices, and makes what they have written visible to the CPU.
     pub(crate) fn begin_cpu_access(&self, dir: Direction) -> Result {
         // SAFETY: The dma-buf is valid, and so is the direction.
         to_result(unsafe { bindings::dma_buf_begin_cpu_access(self.as_raw(), dir.into()) })
     }
 
-    /// Makes what the CPU wrote visible to devices.
+    /// Makes what the CPU has written visible to devices.
     pub(crate) fn end_cpu_access(&self, dir: Direction) -> Result {
         // SAFETY: The dma-buf is valid, and so is the direction.
         to_result(unsafe { bindings::dma_buf_end_cpu_access(self.as_raw(), dir.into()) })
     }
 
-    /// What `dmabuf_is_dma_coherent()` says, called from here.
+    /// Returns the result of `dmabuf_is_dma_coherent()`, called from Rust.
     pub(crate) fn is_dma_coherent(&self) -> bool {
         // SAFETY: `self` is proof of a reference.
         unsafe { bindings::dmabuf_is_dma_coherent(self.as_raw()) }
     }
 
-    /// What `dmabuf_is_dma_coherent()` says, called from C.
+    /// Returns the result of `dmabuf_is_dma_coherent()`, called from C.
     pub(crate) fn is_dma_coherent_from_c(&self) -> bool {
         // SAFETY: `self` is proof of a reference.
         unsafe { bindings::importer_is_dma_coherent_from_c(self.as_raw()) }
@@ -198,8 +201,8 @@ impl DmaBuf {
 
     /// Takes the reservation lock.
     fn reserve(&self) -> Reservation<'_> {
-        // SAFETY: The dma-buf is valid, and keeps its reservation object. Without an acquire
-        // context this cannot fail.
+        // SAFETY: The dma-buf is valid, and keeps its reservation object. The call cannot fail,
+        // because there is no acquire context.
         unsafe { bindings::dma_resv_lock((*self.as_raw()).resv, core::ptr::null_mut()) };
 
         // INVARIANT: The lock has just been taken.
@@ -207,6 +210,8 @@ impl DmaBuf {
     }
 }
 
+/// A guard of the reservation lock of a dma-buf.
+///
 /// # Invariants
 ///
 /// The current task holds the reservation lock of the dma-buf.
@@ -219,13 +224,13 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// How an importer relies on a buffer to stay where it is.
+/// How an importer makes sure that the exporter does not move a buffer while it is mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It cannot follow a buffer that moves: mapping pins it.
+    /// The dma-buf core pins the buffer when the importer maps it.
     Static,
-    /// It takes part in the decision, by pinning the buffer itself. It does so for as long as it is
-    /// mapped, which excuses it from following moves, and so has no callback for them.
+    /// The importer pins the buffer itself, for as long as it is mapped. So the buffer does not
+    /// move meanwhile, and the importer needs no callback for moves.
     Dynamic,
 }
 
@@ -236,34 +241,34 @@ impl Kind {
     };
 }
 
-/// An attachment of a device to a dma-buf, detached when dropped.
+/// An attachment of a device to a dma-buf. The drop detaches the device.
 ///
 /// # Invariants
 ///
-/// `raw` is an attachment of `device` to `buf`, dynamic or not as `kind` says, that nobody else
-/// detaches.
+/// - `raw` is an attachment of `device` to `buf`, and nobody else detaches it.
+/// - The attachment is dynamic if `kind` says so.
 pub(crate) struct Attachment {
-    // The drop order matters: first `drop()` detaches, then the buffer and the device may go.
+    // `drop()` detaches the device before the references to the buffer and the device are dropped.
     raw: NonNull<bindings::dma_buf_attachment>,
     kind: Kind,
     buf: ARef<DmaBuf>,
     device: Arc<Device>,
 }
 
-// SAFETY: An attachment belongs to no task, and may be undone by any that may sleep.
+// SAFETY: An attachment does not belong to a task. Any task that may sleep can detach it.
 unsafe impl Send for Attachment {}
 
-// SAFETY: What a shared `Attachment` can do is guarded by the reservation lock.
+// SAFETY: All methods of a shared `Attachment` require the reservation lock.
 unsafe impl Sync for Attachment {}
 
 impl Attachment {
-    /// Attaches `device` to `buf`. The exporter's error is passed on unchanged.
+    /// Attaches `device` to `buf`. Passes on the exporter's error unchanged.
     pub(crate) fn new(device: Arc<Device>, buf: ARef<DmaBuf>, kind: Kind) -> Result<Self> {
         let raw = match kind {
-            // SAFETY: The buffer is valid. So is the device, and it stays bound until the
-            // attachment goes, by the fields' order.
+            // SAFETY: The buffer and the device are valid. The device stays bound until the
+            // attachment is gone, because `Attachment` holds a reference to it.
             Kind::Static => unsafe { bindings::dma_buf_attach(buf.as_raw(), device.as_raw()) },
-            // SAFETY: As above, and the callbacks live for ever.
+            // SAFETY: As above. The callbacks are static.
             Kind::Dynamic => unsafe {
                 bindings::dma_buf_dynamic_attach(
                     buf.as_raw(),
@@ -274,7 +279,7 @@ impl Attachment {
             },
         };
 
-        // INVARIANT: This is the attachment that has just been made, if it has.
+        // INVARIANT: Unless there was an error, `raw` is the new attachment, of this kind.
         Ok(Self {
             // SAFETY: These functions never return NULL.
             raw: unsafe { NonNull::new_unchecked(from_err_ptr(raw)?) },
@@ -284,7 +289,7 @@ impl Attachment {
         })
     }
 
-    /// Maps with the reservation lock held.
+    /// Maps the attachment. The caller must hold the reservation lock of the buffer.
     fn map(&self, dir: Direction, _reservation: &Reservation<'_>) -> Result<SGTablePtr> {
         // SAFETY: The attachment is valid; the lock is held.
         let table = unsafe { bindings::dma_buf_map_attachment(self.raw.as_ptr(), dir.into()) };
@@ -306,7 +311,7 @@ impl Attachment {
         };
     }
 
-    /// Keeps the buffer where it is, if the attachment is dynamic. Static ones pin by mapping.
+    /// Pins the buffer if the attachment is dynamic. Otherwise [`Attachment::map`] pins it.
     fn pin(&self, _reservation: &Reservation<'_>) -> Result {
         match self.kind {
             Kind::Static => Ok(()),
@@ -324,7 +329,7 @@ impl Attachment {
     }
 
     /// Waits until the exporter has finished moving the buffer, if the attachment is dynamic.
-    /// Mapping waits for static ones.
+    /// Otherwise [`Attachment::map`] has waited.
     fn wait(&self, _reservation: &Reservation<'_>) -> Result {
         if self.kind == Kind::Static {
             return Ok(());
@@ -346,40 +351,41 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants this is ours to detach. It is not mapped: a `Mapping`
-        // holds a reference to `self`.
+        // SAFETY: By the type invariants only this detaches it. It is not mapped, because a
+        // `Mapping` would hold a reference to `self`.
         unsafe { bindings::dma_buf_detach(self.buf.as_raw(), self.raw.as_ptr()) };
     }
 }
 
-/// What mapping an attachment returns.
+/// The table that the exporter returns for a mapping.
 type SGTablePtr = NonNull<bindings::sg_table>;
 
-/// A mapping of an attachment, unmapped when dropped. As [`Memory`] it is what the device sees.
+/// A DMA mapping of an attachment. The drop unmaps it. Its [`Memory`] is what the device sees.
 ///
 /// # Invariants
 ///
-/// `table` is a mapping of `attachment` in direction `dir` that nobody else unmaps, and pinned.
+/// - `table` is a mapping of `attachment` in direction `dir`, and nobody else unmaps it.
+/// - The buffer is pinned.
 pub(crate) struct Mapping {
     table: SGTablePtr,
     dir: Direction,
     attachment: Arc<Attachment>,
 }
 
-// SAFETY: A mapping belongs to no task, and may be undone by any that may sleep.
+// SAFETY: A mapping does not belong to a task. Any task that may sleep can unmap it.
 unsafe impl Send for Mapping {}
 
-// SAFETY: The table is not changed while it is mapped. The memory behind it is only copied, by C
+// SAFETY: The table does not change while it is mapped. The memory behind it is only copied, by C
 // code.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `attachment`. The exporter's error is passed on unchanged.
+    /// Maps `attachment`. Passes on the exporter's error unchanged.
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if the device has no DMA mask and the exporter does not look: the DMA API would
-    ///   warn of the attempt.
+    /// - [`EINVAL`] if the device has no DMA mask and the exporter does not check this. The DMA API
+    ///   would warn about the mapping.
     /// - [`ERESTARTSYS`] if a signal came while the exporter was moving the buffer.
     pub(crate) fn new(attachment: Arc<Attachment>, dir: Direction) -> Result<Self> {
         if !attachment.device.has_mask() && !attachment.buf.looks_for_mask() {
@@ -393,14 +399,14 @@ impl Mapping {
 
         let table = attachment.map(dir, &reservation)?;
         attachment.wait(&reservation).inspect_err(|_| {
-            // SAFETY: It has just been mapped in this way.
+            // SAFETY: `table` has just been mapped in this direction, and nobody uses it.
             unsafe { attachment.unmap(table, dir, &reservation) };
         })?;
 
         pinned.dismiss();
         drop(reservation);
 
-        // SAFETY: Device and buffer are valid, and the table was mapped for the device.
+        // SAFETY: The device and the buffer are valid, and the table is mapped for the device.
         unsafe {
             bindings::importer_tell(
                 attachment.device.as_raw(),
@@ -422,7 +428,7 @@ impl Mapping {
         Arc::ptr_eq(&self.attachment, attachment)
     }
 
-    /// The DMA address and the length of each segment.
+    /// Iterates over the DMA address and the length of each segment.
     pub(crate) fn segments(&self) -> impl Iterator<Item = (bindings::dma_addr_t, u64)> + '_ {
         // SAFETY: By the type invariants the table is valid, and the exporter does not change it
         // while it is mapped.
@@ -433,8 +439,8 @@ impl Mapping {
             .map(|entry| (entry.dma_address(), entry.dma_len()))
     }
 
-    /// The number of segments and of those that cross the device's boundary, the bytes of all together,
-    /// and those of the largest.
+    /// Returns four properties of the segments: their number, the number of those that cross the
+    /// device's boundary, their total size, and the size of the largest. Sizes are in bytes.
     pub(crate) fn measure(&self) -> (u32, u32, u64, u64) {
         let (mut segments, mut crossing, mut length, mut largest) = (0, 0, 0, 0);
 
@@ -452,8 +458,8 @@ impl Mapping {
         (segments, crossing, length, largest)
     }
 
-    /// Calls `access` for the parts of a range that lie in one page each, with their DMA addresses
-    /// and their places in the range.
+    /// Splits a range at page boundaries, and calls `access` for each piece. Passes the DMA address
+    /// of the piece, and its position in the range.
     fn for_each_piece(
         &self,
         offset: u64,
@@ -495,7 +501,7 @@ impl Memory for Mapping {
         let dev = &self.attachment.device;
         self.for_each_piece(offset, to.len(), |addr, range| {
             // SAFETY: By the type invariants the memory at `addr` is mapped for the device, in a
-            // direction that permits this. The range ends with the page or before.
+            // direction that permits this. The range does not exceed the page.
             unsafe { dev.read(addr, &mut to[range]) }
         })
     }
@@ -517,7 +523,8 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         let reservation = self.attachment.buf.reserve();
 
-        // SAFETY: By the type invariants it is mapped in this way, and nobody uses it any more.
+        // SAFETY: By the type invariants `table` is mapped in this direction. Nobody uses it any
+        // more.
         unsafe { self.attachment.unmap(self.table, self.dir, &reservation) };
         self.attachment.unpin(&reservation);
     }
@@ -526,7 +533,7 @@ impl Drop for Mapping {
 /// Where a kernel mapping is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Where the kernel sees the memory anyway.
+    /// In the kernel's direct mapping.
     DirectMapping,
     /// In the vmalloc area.
     Vmalloc,
@@ -534,40 +541,41 @@ pub(crate) enum Place {
     Io,
 }
 
-/// A kernel mapping of a whole dma-buf, undone when dropped.
+/// A kernel mapping of a whole dma-buf. The drop unmaps it.
 ///
 /// # Invariants
 ///
-/// `map` is what `dma_buf_vmap()` returned for `buf`, and still mapped.
+/// `map` is the result of `dma_buf_vmap()` for `buf`, and is still mapped.
 pub(crate) struct VMap {
     map: bindings::iosys_map,
     buf: ARef<DmaBuf>,
 }
 
-// SAFETY: A kernel mapping belongs to no task, and may be undone by any that may sleep.
+// SAFETY: A kernel mapping does not belong to a task. Any task that may sleep can unmap it.
 unsafe impl Send for VMap {}
 
 // SAFETY: The memory behind a shared `VMap` is only copied, by C code.
 unsafe impl Sync for VMap {}
 
 impl VMap {
-    /// Maps `buf`. The exporter's error is passed on unchanged.
+    /// Maps `buf`. Passes on the exporter's error unchanged.
     pub(crate) fn new(buf: ARef<DmaBuf>) -> Result<Self> {
         let mut map = bindings::iosys_map::default();
 
         // SAFETY: The dma-buf is valid, and `map` may be written.
         to_result(unsafe { bindings::dma_buf_vmap_unlocked(buf.as_raw(), &mut map) })?;
 
-        // INVARIANT: It has just been mapped.
+        // INVARIANT: `map` is the result of the call above.
         Ok(Self { map, buf })
     }
 
-    /// Where the mapping is.
+    /// Returns where the mapping is.
     pub(crate) fn place(&self) -> Place {
         if self.map.is_iomem {
             return Place::Io;
         }
-        // SAFETY: As just checked, the address is one of memory. Any may be asked about.
+        // SAFETY: As just checked, this field of the union is in use. The function accepts any
+        // address.
         if unsafe { bindings::is_vmalloc_addr(self.map.__bindgen_anon_1.vaddr) } {
             return Place::Vmalloc;
         }
@@ -583,8 +591,8 @@ impl Memory for VMap {
     fn read(&self, offset: u64, to: &mut [u8]) -> Result {
         self.check(offset, to.len() as u64)?;
 
-        // SAFETY: By the type invariants the buffer is mapped, and as checked the range lies in it.
-        // `to` is as long as its length.
+        // SAFETY: By the type invariants the buffer is mapped. As checked above, the range lies in
+        // it. `to` may be written for its length.
         unsafe {
             bindings::importer_iosys_map_memcpy_from(
                 to.as_mut_ptr().cast(),
@@ -615,7 +623,7 @@ impl Memory for VMap {
 
 impl Drop for VMap {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants this undoes what `new()` has done, once.
+        // SAFETY: By the type invariants `map` is mapped. Only this unmaps it.
         unsafe { bindings::dma_buf_vunmap_unlocked(self.buf.as_raw(), &mut self.map) };
     }
 }

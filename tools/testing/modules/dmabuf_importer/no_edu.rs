@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What stands for `edu.rs` where the kernel lacks abstractions that it needs: there is no such device.
+//! Replaces `edu.rs` if the kernel lacks the abstractions that it needs. There is then no such
+//! device.
 
 use kernel::{
     device::{
@@ -10,11 +11,11 @@ use kernel::{
     prelude::*, //
 };
 
-/// A device that nobody has.
+/// As in `edu.rs`. No value of this type exists.
 pub(crate) enum Claim {}
 
 impl Claim {
-    /// Fails with [`ENODEV`].
+    /// Always fails with [`ENODEV`].
     pub(crate) fn new() -> Result<Self> {
         Err(ENODEV)
     }
@@ -38,7 +39,7 @@ impl Claim {
     }
 }
 
-/// Nothing that is registered.
+/// As in `edu.rs`, but without a driver.
 pub(crate) struct Registration;
 
 /// Registers nothing.
@@ -46,7 +47,7 @@ pub(crate) fn register(_module: &'static ThisModule) -> impl PinInit<Registratio
     Ok(Registration)
 }
 
-/// Has nothing to initialise.
+/// Does nothing.
 ///
 /// # Safety
 ///

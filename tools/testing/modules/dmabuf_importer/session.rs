@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens on an open file of `/dev/dmabuf_importer`.
+//! Handles an open file of `/dev/dmabuf_importer`.
 
 use crate::{
     device::Device,
@@ -47,15 +47,15 @@ use kernel::{
     }, //
 };
 
-/// The private data of an open file: a device, and what it does.
+/// The private data of an open file: a device, and its attachments and mappings.
 #[pin_data]
 pub(crate) struct Session {
-    /// Held throughout each ioctl, so it comes before every lock of a dma-buf.
+    /// Each ioctl holds this lock from begin to end. So it is outside of every lock of a dma-buf.
     #[pin]
     state: Mutex<State>,
 }
 
-/// Things by their handles.
+/// Values by their handles.
 type Table<T> = RBTree<u32, T>;
 
 struct State {
@@ -63,7 +63,7 @@ struct State {
     attachments: Table<Arc<Attachment>>,
     mappings: Table<Mapping>,
     vmaps: Table<VMap>,
-    /// The last handle that was given out, in whichever table.
+    /// The last handle that was given out. All tables share the numbers.
     last: u32,
 }
 
@@ -116,14 +116,15 @@ impl MiscDevice for Session {
     }
 }
 
-/// Handles an ioctl whose argument is only read.
+/// Handles an ioctl that only reads its argument.
 fn take<T: Argument>(arg: UserPtr, handle: impl FnOnce(&T) -> Result) -> Result {
     handle(&UserSlice::new(arg, size_of::<T>()).reader().read()?)
 }
 
-/// Handles an ioctl whose argument is read, and written if all goes well.
+/// Handles an ioctl that reads its argument, and writes it back after a success.
 ///
-/// Where it cannot be written, user space does not learn what was done; closing undoes it.
+/// If it cannot write the argument, user space does not learn the handle. Closing the file then
+/// undoes the operation.
 fn update<T: Argument>(arg: UserPtr, handle: impl FnOnce(&mut T) -> Result) -> Result {
     let (mut reader, mut writer) = UserSlice::new(arg, size_of::<T>()).reader_writer();
     let mut value = reader.read()?;
@@ -132,7 +133,7 @@ fn update<T: Argument>(arg: UserPtr, handle: impl FnOnce(&mut T) -> Result) -> R
     writer.write(&value)
 }
 
-/// Refuses flags other than those that are `known`.
+/// Returns [`EINVAL`] if there is a flag that is not among those in `known`.
 fn check_flags(flags: u32, known: u32) -> Result {
     if flags & !known != 0 {
         return Err(EINVAL);
@@ -194,7 +195,7 @@ impl State {
     }
 
     fn edu(&self, arg: &uapi::Setup) -> Result<Device> {
-        // Its bit and its limits are the firmware's and the bus's matter.
+        // The firmware decides whether the device snoops, and the PCI bus sets its limits.
         let limits = (arg.max_segment_size, arg.segment_boundary, arg.offset);
         if (arg.flags, limits) != (uapi::EDU, (0, 0, 0)) {
             return Err(EINVAL);
@@ -281,7 +282,7 @@ fn query(arg: &mut uapi::Query) -> Result {
     Ok(())
 }
 
-/// Gives `thing` a handle.
+/// Adds `thing` to a table, and returns its handle.
 fn add<T>(table: &mut Table<T>, last: &mut u32, thing: T) -> Result<u32> {
     let handle = last.checked_add(1).ok_or(ENOSPC)?;
 
@@ -290,14 +291,14 @@ fn add<T>(table: &mut Table<T>, last: &mut u32, thing: T) -> Result<u32> {
     Ok(handle)
 }
 
-/// Undoes what the handle stands for, by dropping it.
+/// Removes the value with this handle from a table. Its drop undoes the operation.
 fn remove<T>(table: &mut Table<T>, arg: &uapi::Handle) -> Result {
     check_flags(arg.flags, 0)?;
 
     table.remove(&arg.handle).map(drop).ok_or(ENOENT)
 }
 
-/// The memory that an access is for, after checking that the range lies in it.
+/// Returns the memory that an access refers to. Returns [`EINVAL`] if the range exceeds it.
 fn accessed<'a, T: Memory>(table: &'a Table<T>, arg: &uapi::Access) -> Result<&'a T> {
     check_flags(arg.flags, 0)?;
 
@@ -306,7 +307,7 @@ fn accessed<'a, T: Memory>(table: &'a Table<T>, arg: &uapi::Access) -> Result<&'
     Ok(memory)
 }
 
-/// The user space side of an access.
+/// Returns the user space memory of an access.
 fn user_slice(arg: &uapi::Access) -> Result<UserSlice> {
     Ok(UserSlice::new(
         UserPtr::from_addr(arg.data.try_into()?),
@@ -314,8 +315,8 @@ fn user_slice(arg: &uapi::Access) -> Result<UserSlice> {
     ))
 }
 
-/// Calls `copy` for the parts of an access, each with its offset in the memory and a place for its
-/// bytes.
+/// Splits an access into parts of at most 64 KiB, and calls `copy` for each part. Passes the offset
+/// of the part in the memory, and a buffer for its data.
 fn in_chunks(arg: &uapi::Access, mut copy: impl FnMut(u64, &mut [u8]) -> Result) -> Result {
     let length = usize::try_from(arg.length)?;
     let mut chunk = KVVec::from_elem(0, length.min(SZ_64K), GFP_KERNEL)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that exist only in this module.
+//! Synthetic devices: devices without hardware that this module creates.
 //!
 //! C headers: [`include/linux/device.h`](srctree/include/linux/device.h),
 //! [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
@@ -30,44 +30,44 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What a driver says of its device.
+/// The properties of a synthetic device, as its driver sets them.
 pub(crate) struct Config {
-    /// Whether the device's DMA sees the CPU caches.
+    /// Whether the device's DMA snoops the CPU caches.
     pub(crate) snoops: bool,
-    /// Which addresses it can reach, if it does DMA at all.
+    /// The DMA mask. `None` if the device does no DMA.
     pub(crate) mask: Option<DmaMask>,
-    /// The largest segment that it takes; 0 if the driver does not say.
+    /// The size of the largest segment that it accepts, in bytes; 0 if the driver sets no limit.
     pub(crate) max_segment_size: u32,
-    /// The boundary that its segments must not cross, less one; 0 if the driver does not say.
+    /// The boundary that its segments must not cross, less one; 0 if the driver sets none.
     pub(crate) segment_boundary: usize,
-    /// By how much its addresses are less than those of the CPU.
+    /// By how much its DMA addresses are less than physical addresses of the CPU.
     pub(crate) offset: u64,
 }
 
-/// A synthetic device, bound to a driver as long as this lives.
+/// A synthetic device. It is bound to a driver as long as this value lives.
 ///
-/// It is on the faux bus, where no IOMMU is ever put in front of a device.
+/// The device is on the faux bus, where no device is behind an IOMMU.
 ///
 /// # Invariants
 ///
-/// The device's `dma_parms` is `parameters`, or NULL without any; its `dma_mask` is its own
-/// `coherent_dma_mask`, or NULL.
+/// - The device's `dma_parms` points to `parameters`, or is NULL if that is `None`.
+/// - The device's `dma_mask` points to its own `coherent_dma_mask`, or is NULL.
 pub(crate) struct SyntheticDevice {
-    // The drop order matters: `drop()` takes the parameters from the device, which may outlive its
-    // registration.
+    // The device may outlive its registration. So `drop()` clears its pointer to `parameters`
+    // before the fields are dropped.
     registration: faux::Registration,
     parameters: Option<KBox<Opaque<bindings::device_dma_parameters>>>,
     number: u32,
 }
 
 impl SyntheticDevice {
-    /// Makes a device, called `dmabuf_importer.<number>`. May sleep.
+    /// Creates a device with the name `dmabuf_importer.<number>`. May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EIO`] if the DMA API does not support such a mask.
-    /// - [`ENOMEM`] if there is no memory for it.
-    /// - [`ENODEV`] if the driver core does not take it.
+    /// - [`EIO`] if the DMA API does not support the mask.
+    /// - [`ENOMEM`] if there is not enough memory.
+    /// - [`ENODEV`] if the driver core does not accept the device.
     pub(crate) fn new(config: &Config) -> Result<Self> {
         static NEXT: Atomic<u32> = Atomic::new(0);
 
@@ -85,8 +85,8 @@ impl SyntheticDevice {
             Some(KBox::new(parameters, GFP_KERNEL)?)
         };
 
-        // INVARIANT: A new device of this bus has neither mask nor parameters. Both are set below,
-        // as the invariants ask.
+        // INVARIANT: A new device on this bus has neither a mask nor parameters. The code below
+        // sets both as the invariants demand.
         let this = Self {
             registration: faux::Registration::new(&name, None)?,
             parameters,
@@ -113,12 +113,12 @@ impl SyntheticDevice {
         Ok(this)
     }
 
-    /// The number in the device's name.
+    /// Returns the number in the device's name.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
 
-    /// The device that the driver core knows, able to do DMA as long as `self` lives.
+    /// Returns the device of the driver core. It stays able to do DMA as long as `self` lives.
     pub(crate) fn bound(&self) -> &Device<Bound> {
         faux_device(&self.registration)
     }
@@ -130,12 +130,12 @@ impl SyntheticDevice {
 
 impl Drop for SyntheticDevice {
     fn drop(&mut self) {
-        // SAFETY: The device is valid, and nobody uses it for DMA any more: its users
-        // have a reference to `self`.
+        // SAFETY: The device is valid. Nobody uses it for DMA any more, because all its users hold
+        // a reference to `self`.
         unsafe { (*self.as_raw()).dma_parms = core::ptr::null_mut() };
     }
 }
 
-// SAFETY: The parameters are only written before the device is used. What else is shared is the C
-// side's, which expects that.
+// SAFETY: The parameters are only written before the device is used. The rest of the shared state
+// belongs to the C side, which allows concurrent use.
 unsafe impl Sync for SyntheticDevice {}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What user space passes and gets back.
+//! The ioctls and their arguments.
 //!
 //! C header: `dmabuf_importer.h`
 
@@ -33,7 +33,7 @@ pub(crate) use bindings::{
 };
 
 pub(crate) mod ioctl {
-    //! The numbers of the ioctls.
+    //! The ioctl numbers.
 
     pub(crate) use crate::bindings::{
         IMPORTER_ATTACH as ATTACH,
@@ -60,7 +60,7 @@ pub(crate) trait Argument: FromBytes + AsBytes {}
 macro_rules! arguments {
     ($($t:ident { $($field:ident: $ty:ty),* $(,)? })*) => {
         $(
-            // Without padding, the fields make up the whole size.
+            // If there is no padding, the sizes of the fields add up to that of the structure.
             const _: () = {
                 let size = 0 $(+ size_of::<$ty>())*;
                 assert!(size_of::<$t>() == size);
@@ -72,7 +72,7 @@ macro_rules! arguments {
             // SAFETY: All fields are integers.
             unsafe impl FromBytes for $t {}
 
-            // SAFETY: All fields are integers, and as checked above there is nothing between them.
+            // SAFETY: All fields are integers, and as checked above there is no padding.
             unsafe impl AsBytes for $t {}
 
             impl Argument for $t {}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A DMA heap over a carve-out: memory that is reserved for it when the kernel boots.
+//! A DMA heap over a carve-out: memory that is reserved when the kernel boots.
 //!
-//! The kernel's parameter `reserve_mem=8M:2M:dmabuf_carveout` reserves it. Its buffers are cached, and
-//! nobody maintains the caches. So it takes only devices that snoop.
+//! The kernel parameter `reserve_mem=8M:2M:dmabuf_carveout` reserves the memory. The buffers are
+//! cached, and nobody maintains the caches. So the heap accepts only devices that snoop.
 
 #[path = "../../../../rust"]
 #[allow(

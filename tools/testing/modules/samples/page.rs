@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An exporter of single pages that is no heap: each `ioctl(fd, _IO(0xf6, 0))` on `/dev/dmabuf_page`
-//! returns a descriptor of a new dma-buf.
+//! An exporter of single pages that is not a heap. Each `ioctl(fd, _IO(0xf6, 0))` on
+//! `/dev/dmabuf_page` returns a file descriptor of a new dma-buf.
 //!
-//! Brackets maintain the caches, so it takes any device that does DMA.
+//! Brackets around CPU access maintain the caches. So any device that does DMA may attach.
 
 #[path = "../../../../rust"]
 #[allow(
@@ -86,7 +86,7 @@ permanent_module! {
 
 const EXPORT: u32 = _IO(0xf6, 0);
 
-/// Set once the module stays. Nothing is exported before.
+/// Proof that the module stays. Nothing can be exported before it is set.
 static FOREVER: SetOnce<Forever> = SetOnce::new();
 
 struct PageExporter {
@@ -113,7 +113,7 @@ impl PermanentModule for PageExporter {
     }
 }
 
-/// The open node, of which there is nothing to remember.
+/// An open file of the device node. It has no state.
 struct Node;
 
 #[vtable]
@@ -137,7 +137,7 @@ impl MiscDevice for Node {
         let pages = pages.into();
 
         let buf = DmaBuf::export(c"page", PAGE_SIZE, O_RDWR, Ok(Page { pages }), forever)?;
-        // CAST: A descriptor is a small number.
+        // CAST: A file descriptor is a small number.
         DmaBuf::into_fd(buf, O_CLOEXEC).map(|fd| fd as isize)
     }
 }
