@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# A bindgen run for the crates of one directory with modules. The kernel crate's
-# bindings lack some headers and every inline function and macro that a helper
-# wraps; this adds just those: with --no-recursive-allowlist, any other type stays
-# a plain name, which the glob import in bindings.rs resolves to the kernel crate's
-# own type.
+# A bindgen run for the crates of one directory with modules. The bindings of the
+# kernel crate lack some headers, and the helpers that wrap inline functions and
+# macros. This adds only what is missing. With --no-recursive-allowlist, every
+# other type stays a plain name. The glob import in bindings.rs resolves such a
+# name to the type of the kernel crate.
 #
-# Set before the inclusion:
+# Set these before the inclusion:
 #   bindgen-dir     the directory of bindings_helper.h
 #   bindgen-crates  the paths of the crate roots, without .rs
-#   bindgen-allow   what to take besides what rust/ uses
+#   bindgen-allow   items to add to those that rust/ uses
 
 bindgen-rust := --allowlist-function 'dma_heap_(add|get_drvdata)|(devm_)?dma_heap_(create|remove)_device_link|dma_heap_set_device_pieces|register_syscore|vunmap|is_vmalloc_addr|dmacoh_.*|dmabuf_is_dma_coherent' \
 	--allowlist-type 'dma_heap|dma_heap_ops|dma_heap_export_info|dmabuf_coherency_(query|sync)|dmacoh_extent|dmacoh_node|dma_heap_pieces|syscore|syscore_ops' \
 	--allowlist-var 'mem_accounting|dmacoh_(accounting|pool_percent)|DMACOH_.*|DMABUF_COHERENCY_(MAPPING_WRITE|(QUERY|SYNC)_SIZE).*|DMA_BUF_SYNC_.*'
 
-# What bindings.rs includes.
+# bindings.rs includes this file.
 export DMABUF_COHERENCY_BINDINGS := $(abspath $(obj))/$(bindgen-dir)/bindings_generated.rs
 
-# Packages of headers have nothing of rust/ but metadata, so neither parameters
-# nor flags come from there.
+# Packages of kernel headers have only metadata of rust/. So the parameters and
+# flags of the kernel's own bindgen run cannot be taken from there.
 #
-# libclang does not know all that GCC is given: of that it gets what says where
-# headers are and what they mean.
+# libclang does not know all flags of GCC. It only gets those that say where
+# headers are, and those that change their meaning.
 ifdef CONFIG_CC_IS_GCC
 bindgen-target-x86 := x86_64-linux-gnu
 bindgen-target-arm64 := aarch64-linux-gnu

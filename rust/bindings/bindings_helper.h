@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the module's own bindgen run reads; see Kbuild for what it takes.
+ * The input of the module's own bindgen run. bindgen.mk lists the items that it
+ * generates bindings for.
  */
 
 #include <linux/dma-heap.h>
@@ -15,7 +16,7 @@
 
 #include "../helpers/helpers.h"
 
-/* Macros that bindgen cannot evaluate by itself. */
+/* bindgen cannot evaluate these macros by itself. */
 const gfp_t DMACOH_GFP_USER = GFP_USER;
 const gfp_t DMACOH___GFP_ACCOUNT = __GFP_ACCOUNT;
 const gfp_t DMACOH___GFP_COMP = __GFP_COMP;
