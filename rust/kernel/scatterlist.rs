@@ -308,8 +308,9 @@ impl MappedTable {
         // INVARIANT: The table is mapped in this way; the caller promises the rest.
         Ok(try_pin_init!(Self {
             table <- RawTable::new(&limits, &pages),
-            // SAFETY: The table is valid, the device is able to do DMA, and the direction is valid.
             _: {
+                // SAFETY: The table is valid, the device is able to do DMA, and the direction is
+                // valid.
                 to_result(unsafe {
                     bindings::dma_map_sgtable(
                         dev.as_raw(),
