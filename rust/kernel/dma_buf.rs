@@ -105,6 +105,7 @@ use kernel::{
 ///
 /// ```
 /// use kernel::{
+///     bindings,
 ///     dma::{
 ///         dma_device::DmaDevice,
 ///         Attrs,
@@ -117,6 +118,7 @@ use kernel::{
 ///         Ops,
 ///         Reserved, //
 ///     },
+///     fs::file::flags::O_CLOEXEC,
 ///     mm::{
 ///         buffer::{
 ///             BufferVma,
@@ -132,7 +134,10 @@ use kernel::{
 ///         vmalloc::VMap, //
 ///     },
 ///     page::PAGE_SIZE,
-///     sync::Arc, //
+///     sync::{
+///         aref::ARef,
+///         Arc, //
+///     }, //
 /// };
 /// # use kernel::module::permanent::Forever;
 ///
@@ -179,6 +184,23 @@ use kernel::{
 ///     fn vmap(buf: Reserved<'_, Self>) -> Result<VMap> {
 ///         VMap::new(buf.pages.clone())
 ///     }
+/// }
+///
+/// /// Gives the current task a descriptor of a buffer. It does so last, as nothing takes that back.
+/// fn hand_out(buf: ARef<DmaBuf<Buffer>>) -> Result<c_int> {
+///     DmaBuf::into_fd(buf, O_CLOEXEC)
+/// }
+///
+/// /// The number of pages of a dma-buf that C code has, if it is one of these.
+/// ///
+/// /// # Safety
+/// ///
+/// /// There must be a reference to the dma-buf until this returns.
+/// unsafe fn count_pages(buf: *const bindings::dma_buf) -> Option<usize> {
+///     // SAFETY: The caller promises it.
+///     let buf = unsafe { DmaBuf::<Buffer>::try_from_raw(buf) }?;
+///
+///     Some(buf.pages.size() / PAGE_SIZE)
 /// }
 ///
 /// # // SAFETY: What is built in is never unloaded.

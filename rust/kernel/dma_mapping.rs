@@ -105,6 +105,27 @@ impl<'a> DmaDevice<'a> {
     ///
     /// `dev` must point to a valid `struct device` that is neither released nor unbound from its
     /// driver during `'a`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     bindings,
+    ///     dma::dma_device::DmaDevice, //
+    /// };
+    ///
+    /// /// Whether the device of an attachment snoops the CPU caches.
+    /// ///
+    /// /// # Safety
+    /// ///
+    /// /// The importer must not detach before this returns.
+    /// unsafe fn snoops(attachment: &bindings::dma_buf_attachment) -> bool {
+    ///     // SAFETY: Importers keep the device of an attachment bound.
+    ///     let dev = unsafe { DmaDevice::from_raw(attachment.dev) };
+    ///
+    ///     dev.is_dma_coherent()
+    /// }
+    /// ```
     #[inline]
     pub(crate) unsafe fn from_raw(dev: *mut bindings::device) -> Self {
         // INVARIANT: By this function's safety requirements.
@@ -185,6 +206,23 @@ impl<'a> DmaDevice<'a> {
     }
 
     /// Returns whether the device reaches this physical memory itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     dma::dma_device::DmaDevice,
+    ///     mm::page::PageBlock, //
+    /// };
+    ///
+    /// /// The number of blocks for which the DMA API would need bounce buffers.
+    /// fn bounced(dev: DmaDevice<'_>, blocks: &[PageBlock]) -> usize {
+    ///     blocks
+    ///         .iter()
+    ///         .filter(|block| !dev.reaches(&block.physical()))
+    ///         .count()
+    /// }
+    /// ```
     #[inline]
     pub(crate) fn reaches(&self, memory: &RangeInclusive<u64>) -> bool {
         // SAFETY: As above.

@@ -105,6 +105,29 @@ impl<'a> BufferVma<'a> {
     /// - The VMA's file must be that of a dma-buf.
     /// - Whatever chooses `'a` must let the exporter of that dma-buf, and nobody else, borrow from
     ///   it for so long.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::{
+    ///     buffer::BufferVma,
+    ///     page::Pages,
+    ///     virt::VmaNew, //
+    /// };
+    ///
+    /// /// Maps the memory of a dma-buf into a process.
+    /// ///
+    /// /// # Safety
+    /// ///
+    /// /// The VMA's file must be that of a dma-buf whose memory `pages` is.
+    /// unsafe fn map<'a>(vma: &'a VmaNew, pages: &'a Pages) -> Result {
+    ///     // SAFETY: The caller promises it, and nothing else is borrowed from the dma-buf here.
+    ///     let vma = unsafe { BufferVma::new(vma) };
+    ///
+    ///     vma.map_pages(pages)?;
+    ///     Ok(())
+    /// }
+    /// ```
     #[inline]
     pub(crate) unsafe fn new(vma: &'a VmaNew) -> Self {
         // INVARIANT: By this function's safety requirements; VMAs that are split off, moved or

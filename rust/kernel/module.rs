@@ -159,6 +159,42 @@ impl Registrar<'_> {
 ///
 /// Only called once, by the initialisation of `module`, of which `M` is part. If this succeeds, so
 /// must the initialisation.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::module::permanent::{
+///     init,
+///     Forever,
+///     PermanentModule,
+///     Registrar, //
+/// };
+///
+/// struct Stays;
+///
+/// impl PermanentModule for Stays {
+///     fn prepare() -> Result<Self> {
+///         Ok(Self)
+///     }
+///
+///     fn register<'a>(&'a self, registrar: &mut Registrar<'a>) {
+///         registrar.stay();
+///     }
+///
+///     fn start(&'static self, _: Forever) {}
+/// }
+///
+/// /// The type that `module!` is given.
+/// struct Loaded;
+///
+/// impl kernel::Module for Loaded {
+///     fn init(module: &'static ThisModule) -> Result<Self> {
+///         // SAFETY: `module!` calls this once. It succeeds if `init()` does.
+///         unsafe { init::<Stays>(module) }?;
+///         Ok(Self)
+///     }
+/// }
+/// ```
 pub(crate) unsafe fn init<M: PermanentModule>(module: &'static ThisModule) -> Result {
     let data = KBox::into_raw(KBox::new(M::prepare()?, GFP_KERNEL)?);
     let mut registrar = Registrar {

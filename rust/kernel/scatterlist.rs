@@ -344,6 +344,17 @@ impl MappedTable {
     }
 
     /// Whether the device snoops the CPU caches.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::scatterlist::pages::MappedTable;
+    ///
+    /// /// Whether the CPU caches may hold data from the device that memory does not.
+    /// fn caches_are_newer(table: &MappedTable) -> bool {
+    ///     table.snoops() && table.is_written() && !table.is_copied()
+    /// }
+    /// ```
     pub(crate) fn snoops(&self) -> bool {
         self.snoops
     }
@@ -363,6 +374,23 @@ impl MappedTable {
 
     /// Whether both map the same memory. If both are [direct](Self::is_direct) as well,
     /// synchronising one of them is enough for both.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::scatterlist::pages::MappedTable;
+    ///
+    /// /// Makes what two devices have written visible to the CPU. If only the caches matter, and the
+    /// /// memory is the same, once is enough.
+    /// fn sync_for_cpu(first: &MappedTable, second: &MappedTable) {
+    ///     let both_direct = first.is_direct() && second.is_direct();
+    ///
+    ///     first.sync_for_cpu(&(0..first.size()));
+    ///     if !(both_direct && first.shares_memory(second)) {
+    ///         second.sync_for_cpu(&(0..second.size()));
+    ///     }
+    /// }
+    /// ```
     #[inline]
     pub(crate) fn shares_memory(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.pages, &other.pages)

@@ -62,6 +62,20 @@ impl Cma {
     }
 
     /// The area that has been set apart for `dev`, if there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     dma::dma_device::DmaDevice,
+    ///     mm::cma::Cma, //
+    /// };
+    ///
+    /// /// The area that the DMA API would take memory for the device from.
+    /// fn area(dev: DmaDevice<'_>) -> Option<Cma> {
+    ///     Cma::of_device(dev).or_else(|| Cma::all().next())
+    /// }
+    /// ```
     pub(crate) fn of_device(dev: DmaDevice<'_>) -> Option<Self> {
         // SAFETY: The device is valid. Its area changes before its driver is bound, if at all.
         NonNull::new(unsafe { bindings::dmacoh_dev_cma(dev.as_raw()) }).map(Self)

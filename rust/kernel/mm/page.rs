@@ -75,6 +75,28 @@ pub(crate) enum Zone {
 }
 
 /// The properties of a block from the page allocator, besides its size.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::page::{
+///     Caching,
+///     Effort,
+///     Kind,
+///     PageBlock,
+///     Zone, //
+/// };
+///
+/// let kind = Kind {
+///     zone: Zone::All,
+///     caching: Caching::WriteBack,
+/// };
+///
+/// // Each block is write-back at first.
+/// let block = PageBlock::alloc_zeroed(1, kind.zone, Effort::Reclaim, false)?;
+/// assert!(block.caching() == kind.caching);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
     /// Where they lie.
@@ -249,6 +271,28 @@ impl PageBlock {
     ///
     /// `page` must be the first of `nr_pages` pages that `cma_alloc()` has returned for `cma`, and
     /// that are not in high memory. The caller must zero them before anybody else sees them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use kernel::{
+    ///     bindings,
+    ///     mm::page::PageBlock, //
+    /// };
+    ///
+    /// /// Allocates four pages of an area.
+    /// fn four_pages(area: NonNull<bindings::cma>) -> Result<PageBlock> {
+    ///     // SAFETY: Areas are never freed.
+    ///     let page = unsafe { bindings::cma_alloc(area.as_ptr(), 4, 0, true) };
+    ///     let page = NonNull::new(page).ok_or(ENOMEM)?;
+    ///
+    ///     // SAFETY: The four pages are from this area. They are zeroed before anybody sees them.
+    ///     let mut block = unsafe { PageBlock::from_cma(page, 4, area) };
+    ///     block.zero(0..4)?;
+    ///     Ok(block)
+    /// }
+    /// ```
     pub(crate) unsafe fn from_cma(
         page: NonNull<bindings::page>,
         nr_pages: usize,
@@ -266,6 +310,42 @@ impl PageBlock {
     ///   memory, and never become the page allocator's.
     /// - The caller must zero them before anybody else sees them.
     /// - Nobody else may use them before the block has been dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use kernel::{
+    ///     bindings,
+    ///     mm::page::{
+    ///         Caching,
+    ///         Home,
+    ///         PageBlock,
+    ///         Pages, //
+    ///     },
+    ///     sync::Arc, //
+    /// };
+    ///
+    /// /// Makes a buffer of reserved memory. `owner` gets the block back when the buffer has gone.
+    /// ///
+    /// /// # Safety
+    /// ///
+    /// /// `page` must be the first of `nr_pages` reserved pages that nobody else uses until `owner`
+    /// /// has them back.
+    /// unsafe fn buffer(
+    ///     page: NonNull<bindings::page>,
+    ///     nr_pages: usize,
+    ///     owner: Home,
+    /// ) -> Result<Arc<Pages>> {
+    ///     // SAFETY: The caller promises it, and the pages are zeroed here.
+    ///     let mut block = unsafe { PageBlock::lend(page, nr_pages) };
+    ///     block.zero(0..nr_pages)?;
+    ///
+    ///     let mut pages = Pages::new(Caching::WriteBack, Some(owner))?;
+    ///     pages.push(block, 1)?;
+    ///     Ok(pages.into())
+    /// }
+    /// ```
     pub(crate) unsafe fn lend(page: NonNull<bindings::page>, nr_pages: usize) -> Self {
         // SAFETY: By this function's safety requirements.
         unsafe { Self::from_elsewhere(page, nr_pages, Origin::Lent, core::ptr::null_mut()) }
@@ -433,6 +513,26 @@ impl PageBlock {
     }
 
     /// Marks the block as fit for nothing but being freed: [`Pages::push`] refuses it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::page::{
+    ///     Caching,
+    ///     Effort,
+    ///     PageBlock,
+    ///     Pages,
+    ///     Zone, //
+    /// };
+    ///
+    /// let mut block = PageBlock::alloc_zeroed(1, Zone::All, Effort::Reclaim, false)?;
+    /// let mut pages = Pages::new(Caching::WriteBack, None)?;
+    ///
+    /// block.spoil();
+    /// assert!(pages.push(block, 1).is_err_and(|err| err == EINVAL));
+    /// assert_eq!(pages.size(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub(crate) fn spoil(&mut self) {
         self.is_spoilt = true;
     }
@@ -444,6 +544,27 @@ impl PageBlock {
     /// The zeroes may be in the caches only, while the memory holds what its last user has
     /// written. So the caller must clean the caches of a write-combining block before somebody
     /// else gets it, or [spoil](Self::spoil) it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::page::{
+    ///     Effort,
+    ///     PageBlock,
+    ///     Zone, //
+    /// };
+    ///
+    /// let mut block = PageBlock::alloc_zeroed(2, Zone::All, Effort::Reclaim, false)?;
+    /// let first = block.address().as_ptr().cast::<u8>();
+    /// // SAFETY: The block is in the direct mapping, and nobody else has it.
+    /// unsafe { first.write(1) };
+    ///
+    /// // SAFETY: The block is write-back, so the zeroes may stay in the caches.
+    /// unsafe { block.zero_in_cache(0..2) };
+    /// // SAFETY: As for the write.
+    /// assert_eq!(unsafe { first.read() }, 0);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub(crate) unsafe fn zero_in_cache(&mut self, pages: Range<usize>) {
         let end = pages.end.min(self.nr_pages);
         let start = pages.start.min(end);
@@ -516,6 +637,37 @@ impl PageBlock {
     ///
     /// As for [`Self::zero_in_cache`], of all pages. If this fails, the block must be freed or
     /// spoilt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     mm::{
+    ///         page::{
+    ///             Caching,
+    ///             Effort,
+    ///             PageBlock,
+    ///             Pages,
+    ///             Zone, //
+    ///         },
+    ///         write_combining::Registry, //
+    ///     },
+    ///     sync::Arc, //
+    /// };
+    ///
+    /// /// Makes a buffer of one page that the CPU does not cache. x86 cleans the caches when it
+    /// /// changes the kernel's mapping.
+    /// #[cfg(CONFIG_X86)]
+    /// fn uncached(registry: Registry) -> Result<Arc<Pages>> {
+    ///     let mut block = PageBlock::alloc_zeroed(1, Zone::All, Effort::Reclaim, false)?;
+    ///     // SAFETY: This cleans the caches. If it fails, the block is freed.
+    ///     unsafe { block.set_write_combining(registry) }?;
+    ///
+    ///     let mut pages = Pages::new(Caching::WriteCombining, None)?;
+    ///     pages.push(block, 1)?;
+    ///     Ok(pages.into())
+    /// }
+    /// ```
     pub(crate) unsafe fn set_write_combining(&mut self, registry: Registry) -> Result {
         registry.add(self.page, self.nr_pages)?;
         // INVARIANT: Even if this fails, part of it may have been done.
@@ -578,6 +730,25 @@ pub(crate) enum Caching {
 
 impl Caching {
     /// Adapts the protection bits of a mapping.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     bindings,
+    ///     mm::page::Caching, //
+    /// };
+    ///
+    /// /// Sets how a process is going to map memory.
+    /// ///
+    /// /// # Safety
+    /// ///
+    /// /// `vma` must be a VMA that the caller is setting up.
+    /// unsafe fn set_caching(vma: *mut bindings::vm_area_struct, caching: Caching) {
+    ///     // SAFETY: The caller promises that nobody else uses the VMA.
+    ///     unsafe { (*vma).vm_page_prot = caching.pgprot((*vma).vm_page_prot) };
+    /// }
+    /// ```
     pub(crate) fn pgprot(self, prot: bindings::pgprot_t) -> bindings::pgprot_t {
         match self {
             Self::WriteBack => prot,

@@ -34,6 +34,41 @@ global_lock! {
 ///
 /// It is kept where somebody needs it. That is for hibernation, and not on x86, which has no
 /// cacheable mapping of such memory.
+///
+/// # Examples
+///
+/// ```
+/// use core::ptr::NonNull;
+/// use kernel::mm::{
+///     page::{
+///         Effort,
+///         PageBlock,
+///         Zone, //
+///     },
+///     write_combining::Registry, //
+/// };
+///
+/// /// Lists a block, counts the pages of all blocks on the list, and removes the block again.
+/// fn listed(registry: Registry, block: &PageBlock) -> Result<usize> {
+///     let page = NonNull::new(block.as_ptr()).ok_or(EINVAL)?;
+///     let mut sum = 0;
+///
+///     registry.add(page, block.nr_pages())?;
+///     registry.for_each(|_, nr_pages| sum += nr_pages);
+///     // SAFETY: `registry` is one.
+///     unsafe { Registry::remove(page) };
+///     Ok(sum)
+/// }
+///
+/// let block = PageBlock::alloc_zeroed(2, Zone::All, Effort::Reclaim, false)?;
+/// // The kernel has one list, so this works once.
+/// let registry = Registry::new()?;
+/// assert!(Registry::new().is_err_and(|err| err == EBUSY));
+///
+/// let expected = if Registry::IS_KEPT { 2 } else { 0 };
+/// assert_eq!(listed(registry, &block)?, expected);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub(crate) struct Registry(());
 
