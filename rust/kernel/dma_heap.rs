@@ -4,9 +4,9 @@
 //!
 //! C header: [`include/linux/dma-heap.h`](srctree/include/linux/dma-heap.h)
 //!
-//! A heap is for ever: nothing unregisters it, and user space may allocate from it before
-//! `dma_heap_add()` has returned. So a module that registers one may neither fail nor be unloaded
-//! afterwards. Heaps are registered by the [`Registrar`] of a module that stays: see
+//! A heap cannot be unregistered, and user space may allocate from it before `dma_heap_add()` has
+//! returned. So a module that registers a heap may neither fail to load nor be unloaded afterwards.
+//! Heaps are registered by the [`Registrar`] of a module that stays: see
 //! [`PermanentModule`](crate::kernel::module::PermanentModule).
 
 pub(crate) mod device;

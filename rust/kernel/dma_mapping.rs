@@ -166,8 +166,8 @@ impl<'a> DmaDevice<'a> {
         unsafe { bindings::dmacoh_dev_has_iommu(self.as_raw()) }
     }
 
-    /// The longest segment that the device takes of a buffer of `size` bytes, in bytes: what its
-    /// driver has stated, or [`usize::MAX`].
+    /// The longest segment that the device takes, in bytes, for a buffer of `size` bytes: the limit
+    /// that its driver has set, or [`usize::MAX`].
     #[inline]
     pub(crate) fn longest_segment(&self, size: usize) -> usize {
         // SAFETY: The device is valid, and what it states stays while it is bound.

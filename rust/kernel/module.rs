@@ -131,7 +131,7 @@ pub(crate) struct Registrar<'a> {
 }
 
 impl Registrar<'_> {
-    /// Has the module and its data stay, whatever happens next.
+    /// Makes the module and its data stay, whatever happens next.
     pub(crate) fn stay(&mut self) -> Forever {
         self.stays = true;
         // SAFETY: `init()` has taken a reference to the module, which it does not give back now,
@@ -139,7 +139,7 @@ impl Registrar<'_> {
         unsafe { Forever::new() }
     }
 
-    /// Says that something could not be registered.
+    /// Records that something could not be registered.
     pub(crate) fn failed(&mut self, error: Error) {
         self.error = Some(error);
     }

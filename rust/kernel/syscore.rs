@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is done last before the machine sleeps, and first when it wakes up.
+//! Callbacks that run last before the machine sleeps, and first when it wakes up.
 //!
 //! C header: [`include/linux/syscore_ops.h`](srctree/include/linux/syscore_ops.h)
 
@@ -15,19 +15,20 @@ use kernel::{
     types::ForeignOwnable, //
 };
 
-/// What a module does at that time.
+/// The callbacks of a module.
 ///
-/// Devices are stopped, one CPU runs, and interrupts are off: so no function may sleep. Suspend and
-/// hibernation are alike. After hibernation, `wake_up` is called in the kernel that has been restored.
+/// When they run, devices are stopped, only one CPU runs, and interrupts are off. So they must not
+/// sleep. The kernel calls them for suspend and for hibernation. After hibernation, `wake_up` runs
+/// in the kernel that has been restored.
 pub(crate) trait Operations: Send + Sync + 'static {
-    /// The machine is about to sleep, or its memory to be saved.
+    /// Called when the machine is about to sleep, or its memory is about to be saved.
     fn fall_asleep(&self);
 
-    /// The machine goes on. Also called if it could not sleep after all.
+    /// Called when the machine goes on, also if it failed to sleep.
     fn wake_up(&self);
 }
 
-/// Has the operations of `data` called from now on. May sleep.
+/// Registers the callbacks of `data`, for ever. May sleep.
 ///
 /// # Errors
 ///

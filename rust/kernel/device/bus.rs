@@ -30,9 +30,9 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Is told of devices that are bound.
+/// An observer of devices that are bound to drivers.
 pub(crate) trait Observer: 'static {
-    /// `dev` has been bound. Its lock is held. May sleep.
+    /// Called when `dev` has been bound, with the lock of `dev` held. May sleep.
     fn bound(dev: &Device<Bound>);
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Buses<T: Observer> {
 }
 
 impl<T: Observer> Buses<T> {
-    /// Creates it. It listens to no bus yet.
+    /// Creates a listener that listens to no bus yet.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             listeners <- new_mutex!(KVec::new()),

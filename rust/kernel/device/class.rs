@@ -50,7 +50,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Is told of the devices of some classes.
+/// An observer of the devices of some classes.
 pub(crate) trait Observer: Sized + 'static {
     /// The watches of this observer.
     fn watches() -> &'static [Pin<KBox<Watch<Self>>>];

@@ -171,7 +171,7 @@ fn show_copied(tables: &Tables, part: &Range<usize>) {
     sync_direct(mapped(tables), |table| table.sync_for_device(part));
 }
 
-/// A [`Maintained`] that is being changed. Brackets wait until it is dropped.
+/// Exclusive access to a [`Maintained`]. Brackets wait until it is dropped.
 pub(crate) struct Change<'a> {
     known: MutexGuard<'a, Known>,
     any: &'a Atomic<bool>,
@@ -191,7 +191,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Takes notice of a table that has been mapped. Returns `self` if the table is to be listed.
+    /// Records that a table has been mapped. Returns `self` if the table is to be listed.
     pub(crate) fn if_needed(mut self, table: &MappedTable) -> Option<Self> {
         self.known.snooping_writer |= table.is_written() && table.snoops();
         table.needs_sync().then_some(self)
@@ -206,11 +206,12 @@ impl Change<'_> {
         if let Some(tables) = &mut self.known.tables {
             tables.retain(|other| !Arc::ptr_eq(other, &table));
         }
-        // To unmap invalidates the caches.
+        // Unmapping invalidates the caches. So first write back what a snooping device left there.
         if self.known.snooping_writer && mapped.is_direct() && mapped.is_written() {
             mapped.sync_for_device(&all);
         }
-        // Unmap it before brackets go on: one that does not find it relies on that.
+        // Unmap the table before brackets go on: a bracket that does not find a table on the list
+        // takes it for unmapped.
         drop(table);
         if copied {
             show_copied(&self.known.tables, &all);

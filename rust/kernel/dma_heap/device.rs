@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The devices of heaps. The core does not tell them, so they are found among all devices.
+//! The devices of heaps. The core does not return the device of a heap, so it is searched for among
+//! all devices.
 
 use crate::kernel::{
     device::{

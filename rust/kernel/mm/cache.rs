@@ -75,7 +75,7 @@ impl Cleaner {
         faux_device(&self.device)
     }
 
-    /// Has write-combining memory survive hibernation. May sleep.
+    /// Makes the contents of write-combining memory survive hibernation. May sleep.
     ///
     /// Hibernation saves and restores all memory by the kernel's own mapping. Where that is cacheable,
     /// it may save what the caches have fetched early, and what it restores may stay in the caches.

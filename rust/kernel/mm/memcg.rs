@@ -13,18 +13,20 @@ use core::ptr::NonNull;
 pub(crate) struct Id(u64);
 
 impl Id {
-    /// That of memory which is charged to nobody. The root is never charged.
+    /// The identifier for memory that no cgroup is charged for. The root cgroup has it too, as the
+    /// kernel never charges it.
     pub(crate) const NONE: Self = Self(0);
 
-    /// That of the current task's cgroup.
+    /// Returns the identifier of the current task's cgroup.
     #[inline]
     pub(crate) fn current() -> Self {
         // SAFETY: Callable in any context.
         Self(unsafe { bindings::dmacoh_current_memcg_id() })
     }
 
-    /// That of the cgroup that a page is charged to. If that has been removed, it is the parent's.
-    /// Meanwhile it is one that no cgroup has.
+    /// Returns the identifier of the cgroup that a page is charged to. If that cgroup has been
+    /// removed, this is its parent's. While the kernel moves the charge to the parent, this is an
+    /// identifier that no cgroup has.
     ///
     /// # Safety
     ///
@@ -60,7 +62,7 @@ impl Memcg {
         Self(unsafe { bindings::dmacoh_current_memcg() })
     }
 
-    /// No cgroup: that of memory that is not charged.
+    /// Returns no cgroup, for memory that is not charged.
     pub(crate) fn none() -> Self {
         // INVARIANT: The pointer is NULL.
         Self(core::ptr::null_mut())

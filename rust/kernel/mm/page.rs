@@ -68,9 +68,9 @@ impl Extent {
 /// Which memory the page allocator may take.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Zone {
-    /// Any.
+    /// Any memory.
     All,
-    /// That below 4 GiB.
+    /// Memory below 4 GiB.
     Dma32,
 }
 
@@ -99,9 +99,9 @@ pub(crate) enum Zone {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
-    /// Where they lie.
+    /// Where the pages lie.
     pub(crate) zone: Zone,
-    /// How they have been prepared to be mapped.
+    /// How the pages have been prepared to be mapped.
     pub(crate) caching: Caching,
 }
 
@@ -606,8 +606,9 @@ impl PageBlock {
         matches!(self.origin, Origin::Allocator).then_some(self.kind)
     }
 
-    /// The memory cgroup that the block is charged to. If that has been removed, it is the parent.
-    /// Meanwhile it is an identifier that no cgroup has.
+    /// The memory cgroup that the block is charged to. If that cgroup has been removed, this is its
+    /// parent. While the kernel moves the charge to the parent, this is an identifier that no
+    /// cgroup has.
     #[inline]
     pub(crate) fn memcg(&self) -> memcg::Id {
         // SAFETY: The page is valid by the type invariants.
@@ -899,7 +900,7 @@ impl Deref for Blocks {
     }
 }
 
-/// Takes blocks of buffers that have gone.
+/// Takes back the blocks of buffers that have been released.
 ///
 /// # Examples
 ///
@@ -955,7 +956,7 @@ pub(crate) trait Keeper: Send + Sync {
     /// Takes the blocks of a buffer, and leaves those that are to be freed. May sleep.
     fn keep(&self, blocks: &mut Blocks);
 
-    /// A [`Home`] has been dropped.
+    /// Called when a [`Home`] has been dropped: one buffer less will leave its blocks.
     fn left(&self);
 }
 
@@ -963,7 +964,7 @@ pub(crate) trait Keeper: Send + Sync {
 pub(crate) struct Home(Arc<dyn Keeper>);
 
 impl Home {
-    /// Creates it. The keeper is told when it is dropped.
+    /// Creates the right to leave blocks to `keeper`, which is told when that is dropped.
     pub(crate) fn new(keeper: Arc<dyn Keeper>) -> Self {
         Self(keeper)
     }

@@ -161,7 +161,7 @@ impl<T: Reclaim> Shrinker<T> {
         Ok(this)
     }
 
-    /// Lets the kernel ask for memory from now on, for ever. May sleep.
+    /// Registers the shrinker, for ever: the kernel may ask it for memory from now on. May sleep.
     ///
     /// It cannot be undone: a callback that dropped the last reference would wait for its own end.
     pub(crate) fn register(self: &Arc<Self>, _: Forever) {

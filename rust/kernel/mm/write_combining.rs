@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which memory is write-combining, for whoever cleans the caches of all of it.
+//! The list of all write-combining memory. Who cleans the caches of all of it before hibernation
+//! needs the list.
 
 #![allow(
     clippy::upper_case_acronyms,
@@ -32,8 +33,8 @@ global_lock! {
 /// The list of all blocks that are write-combining: the address of the first `struct page` of each,
 /// and the number of pages.
 ///
-/// It is kept where somebody needs it. That is for hibernation, and not on x86, which has no
-/// cacheable mapping of such memory.
+/// Only hibernation needs the list, so kernels without hibernation do not keep it. Nor does x86,
+/// where such memory has no cacheable mapping.
 ///
 /// # Examples
 ///
@@ -73,12 +74,14 @@ global_lock! {
 pub(crate) struct Registry(());
 
 impl Registry {
-    /// Whether it is kept.
+    /// Whether this kernel keeps the list.
     pub(crate) const IS_KEPT: bool = cfg!(CONFIG_HIBERNATION) && !cfg!(CONFIG_X86);
 
+    /// Creates the list.
+    ///
     /// # Errors
     ///
-    /// [`EBUSY`] if there is one.
+    /// [`EBUSY`] if it has been created before.
     pub(crate) fn new() -> Result<Self> {
         static EXISTS: Atomic<bool> = Atomic::new(false);
 
@@ -109,7 +112,7 @@ impl Registry {
     ///
     /// # Safety
     ///
-    /// There must be a `Registry`.
+    /// A `Registry` must have been created.
     pub(crate) unsafe fn remove(page: NonNull<bindings::page>) {
         if Self::IS_KEPT {
             let mut blocks = BLOCKS.lock();

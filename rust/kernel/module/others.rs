@@ -25,12 +25,13 @@ impl Going<'_> {
     }
 }
 
-/// Is told of other modules.
+/// An observer of other modules.
 pub(crate) trait Observer: 'static {
-    /// A module has been loaded, and stays loaded during the call. May sleep.
+    /// Called when a module has been loaded. The module stays loaded during the call. May sleep.
     fn live();
 
-    /// A module is being unloaded, or has failed to load. It has undone what it did. May sleep.
+    /// Called when a module is being unloaded, or has failed to load. The module has run its own
+    /// clean-up. May sleep.
     fn going(module: Going<'_>);
 }
 
