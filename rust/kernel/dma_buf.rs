@@ -186,7 +186,7 @@ use kernel::{
 ///     }
 /// }
 ///
-/// /// Gives the current task a descriptor of a buffer. It does so last, as nothing takes that back.
+/// /// Gives the current task a descriptor of a buffer. Nothing takes that back, so it comes last.
 /// fn hand_out(buf: ARef<DmaBuf<Buffer>>) -> Result<c_int> {
 ///     DmaBuf::into_fd(buf, O_CLOEXEC)
 /// }

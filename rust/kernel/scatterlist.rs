@@ -173,7 +173,8 @@ impl RawTable {
     /// - The blocks must be valid for reading, their pages valid, and none larger than what a
     ///   segment can be.
     unsafe fn make(slot: *mut Self, blocks: *const Segment, stride: usize, count: usize) -> Result {
-        // SAFETY: The slot is valid. The caller promises the rest. The C side refuses an empty table.
+        // SAFETY: The slot is valid. The caller promises the rest. The C side refuses an empty
+        // table.
         to_result(unsafe {
             bindings::dmacoh_sg_make(
                 Opaque::cast_into(&raw const (*slot).table),
@@ -189,8 +190,8 @@ impl RawTable {
 #[pinned_drop]
 impl PinnedDrop for RawTable {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The table was made by `dmacoh_sg_make()`, which allocates entries if it does not
-        // use the one that is here.
+        // SAFETY: The table was made by `dmacoh_sg_make()`, which allocates entries if it does
+        // not use the one that is here.
         unsafe {
             if (*self.table.get()).sgl != self.own.get() {
                 bindings::sg_free_table(self.table.get());
@@ -380,8 +381,8 @@ impl MappedTable {
     /// ```
     /// use kernel::scatterlist::pages::MappedTable;
     ///
-    /// /// Makes what two devices have written visible to the CPU. If only the caches matter, and the
-    /// /// memory is the same, once is enough.
+    /// /// Makes what two devices have written visible to the CPU. If only the caches matter, and
+    /// /// the memory is the same, once is enough.
     /// fn sync_for_cpu(first: &MappedTable, second: &MappedTable) {
     ///     let both_direct = first.is_direct() && second.is_direct();
     ///

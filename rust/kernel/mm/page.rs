@@ -330,8 +330,8 @@ impl PageBlock {
     /// ///
     /// /// # Safety
     /// ///
-    /// /// `page` must be the first of `nr_pages` reserved pages that nobody else uses until `owner`
-    /// /// has them back.
+    /// /// `page` must be the first of `nr_pages` reserved pages that nobody else uses until
+    /// /// `owner` has them back.
     /// unsafe fn buffer(
     ///     page: NonNull<bindings::page>,
     ///     nr_pages: usize,
