@@ -157,6 +157,8 @@ struct Build {
     source: PathBuf,
     tree: PathBuf,
     log: PathBuf,
+    /// There is one copy, for whoever comes first.
+    _lock: vm::Lock,
 }
 
 impl Build {
@@ -166,6 +168,7 @@ impl Build {
         let version = original.file_name().context("the source has no name")?;
         let source = directory.join(version);
         let this = Self {
+            _lock: vm::cache_lock("upstream")?,
             tree: directory.join("build"),
             log: directory.join("log"),
             source,

@@ -52,12 +52,12 @@ pub(crate) fn subdir(name: impl AsRef<Path>) -> Result<PathBuf> {
 }
 
 /// A lock that a process holds while it makes or changes something in the cache.
-pub(crate) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
 /// Waits for the lock called `name`, and says so if that takes long.
-pub(crate) fn lock(name: &str) -> Result<Lock> {
+pub fn lock(name: &str) -> Result<Lock> {
     let path = subdir("locks")?.join(name.replace('/', "-"));
     let file = File::create(&path).with_context(|| path.display().to_string())?;
     let start = Instant::now();

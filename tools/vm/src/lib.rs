@@ -40,7 +40,7 @@ mod tree;
 
 pub use crate::{
     arch::{Arch, Iommu},
-    cache::dir as cache_dir,
+    cache::{Lock, dir as cache_dir, lock as cache_lock},
     client::{libcamera, libcamera_source, patched_libcamera, v4l_utils},
     console::{Kind, Report, reports},
     coverage::{Line, blocks},
