@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What code without `unsafe` must not be able to do to the module: the compiler
-//! forbids it, or it gets an error in a guest.
+//! Attacks on the module by code without `unsafe`. The compiler forbids them, or they
+//! get an error in a guest.
 
 use crate::boot::{Boot, text};
 use crate::group::Group;
@@ -16,13 +16,13 @@ use vm::{Add, Arch};
 
 const ATTACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../attacks");
 
-/// The crate root, and the attack that is built.
+/// The crate root, and the attack that Kbuild builds.
 const ROOT: &str = "attacks";
 const GUEST: &str = "guest";
 
 pub fn groups() -> Vec<Group> {
     let group = |arch: Arch| {
-        let about = "safe code against the abstractions: the compiler or a guest says no";
+        let about = "attacks on the abstractions by safe code fail to compile, or get an error";
         Group::new(format!("{arch}-attacks"), about, move |kits| {
             run(kits, arch)
         })
@@ -34,15 +34,15 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
     let kernel = &kits.get(arch)?.kernel;
     let output = vm::attacks(kernel)?;
     let mut cases = in_guest(kits, arch, &output)?;
-    // Types are the same everywhere.
+    // Types are the same on both architectures.
     if arch == Arch::X86_64 {
         cases.extend(forbidden(&output)?);
     }
     Ok(cases)
 }
 
-/// Compiles each attack but the one that is already in `output`, by the very command
-/// that has built that, and compares what the compiler says.
+/// Compiles each attack except the one that is already in `output`, with the command that
+/// built that one, and compares the compiler's errors.
 fn forbidden(output: &Path) -> Result<Vec<Case>> {
     let saved = output.join("tools/testing/attacks/.attacks.o.cmd");
     let saved = fs::read_to_string(&saved).with_context(|| saved.display().to_string())?;
@@ -51,7 +51,7 @@ fn forbidden(output: &Path) -> Result<Vec<Case>> {
         .next()
         .and_then(|line| line.split_once(" := "))
         .and_then(|(_, command)| command.split(';').next())
-        .context("expected the command that has built an object")?;
+        .context("Kbuild saved no command for attacks.o: run the test again")?;
 
     let mut names = Vec::new();
     for entry in fs::read_dir(ATTACKS)? {
@@ -69,14 +69,14 @@ fn forbidden(output: &Path) -> Result<Vec<Case>> {
         let expected = format!("{ATTACKS}/{name}.stderr");
         let expected = fs::read_to_string(&expected).context(expected)?;
         let said = compile(output, command, &name)?;
-        let problem =
-            (said != expected).then(|| format!("expected:\n{expected}the compiler said:\n{said}"));
+        let problem = (said != expected)
+            .then(|| format!("expected:\n{expected}got from the compiler:\n{said}"));
         cases.push(Case::judged(format!("attacks.{name}"), problem));
     }
     Ok(cases)
 }
 
-/// What the compiler says of an attack: the errors, one a line, without the path.
+/// The compiler's errors for an attack, one on each line, without the path.
 fn compile(output: &Path, command: &str, name: &str) -> Result<String> {
     let command = command
         .replace(
@@ -89,7 +89,7 @@ fn compile(output: &Path, command: &str, name: &str) -> Result<String> {
         .join(" ");
     let metadata = output.join("attack.rmeta");
     let emit = format!("--emit=metadata={}", metadata.display());
-    // Lints are not what is asked for.
+    // Lints do not count as refusals.
     let compiled = Command::new("sh")
         .args(["-c", &format!("{command} {emit} --cap-lints=allow")])
         .current_dir(output)
@@ -118,7 +118,8 @@ fn compile(output: &Path, command: &str, name: &str) -> Result<String> {
     Ok(errors)
 }
 
-/// The attacks that the module makes when it is loaded, and on what it leaves behind.
+/// Runs the attacks that the module makes when it is loaded, and attacks on what it then
+/// provides.
 fn in_guest(kits: &Kits, arch: Arch, output: &Path) -> Result<Vec<Case>> {
     let script = format!(
         r##"insmod /attacks/dmabuf_coherency.ko && modprobe dmabuf_importer || exit

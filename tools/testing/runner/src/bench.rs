@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! That the benchmark measures everything. What it measures is no test.
+//! Checks that the benchmark measures every operation. The figures themselves are not
+//! judged.
 
 use crate::boot::{Boot, text};
 use crate::group::Group;
@@ -18,7 +19,7 @@ const HEAPS: [&str; 4] = [
     "system-uncached",
 ];
 
-/// Whether `heap` refuses the device that `operation` is about.
+/// Whether `heap` refuses the device of `operation`.
 fn is_refused(arch: Arch, heap: &str, operation: &str) -> bool {
     match heap {
         "system-coherent" => operation.ends_with(".nonsnooping"),
@@ -56,7 +57,7 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Measures, and looks for what is missing.
+/// Measures, and looks for measurements that are missing.
 fn judged(
     kits: &Kits,
     boot: &Boot,
@@ -82,7 +83,8 @@ fn judged(
     ])
 }
 
-/// What was not measured although it could have been.
+/// Operations that were not measured although the heap takes the device, or measured
+/// although it does not.
 fn missing(report: &Report, arch: Arch) -> Vec<String> {
     let mut missing = Vec::new();
     for heap in HEAPS {
@@ -98,10 +100,10 @@ fn missing(report: &Report, arch: Arch) -> Vec<String> {
     missing
 }
 
-/// What is measured in guests of its own.
+/// Operations against these axes are measured in separate guests.
 const OWN_GUESTS: [Axis; 2] = [Axis::Cpus, Axis::Devices];
 
-/// The same for operations that are measured against `axis`.
+/// Operations against `axis` that were not measured.
 fn missing_of(report: &Report, axis: Axis, heaps: &[&str]) -> Vec<String> {
     let operations = OPERATIONS.iter().filter(|operation| operation.axis == axis);
     let each = operations.flat_map(|operation| heaps.iter().map(move |heap| (operation, heap)));

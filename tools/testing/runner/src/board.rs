@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `make -C tools/testing install` makes for a board, tried in a guest that
-//! has nothing else.
+//! Tries the files that `make -C tools/testing install` makes for a board, in a guest
+//! that has no other files of ours.
 
 use crate::boot::{GUEST_TIMEOUT, text};
 use crate::group::Group;
@@ -22,8 +22,8 @@ pub fn groups() -> Vec<Group> {
     Arch::ALL.map(group).into()
 }
 
-/// Our modules, as guests otherwise find them, are out of the way. A heap that
-/// is none of ours is there for a failure.
+/// Removes our modules from where guests usually find them. The last run names a heap
+/// that does not exist, so it must fail.
 const SCRIPT: &str = "rm -r /lib/modules/*/updates; unset DMABUF_COHERENCY_KO; modprobe vgem; \
     cd /board && ./run.sh fence. map. mmap.memory_type module. && \
     [ ! -d /sys/module/dmabuf_importer ] && \

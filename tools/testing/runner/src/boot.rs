@@ -10,44 +10,43 @@ use anyhow::Result;
 use std::time::Duration;
 use vm::{Add, Arch, Guest, Iommu, Outcome, Stream};
 
-/// Loads the module, those that tests control, and every driver whose device
-/// imports dma-bufs. Behind it may stand parameters for vivid, the last; the
-/// module's own are what `$PARAMETERS` is set to before, if it is.
+/// Loads the module, the modules that tests control, and every driver whose device
+/// imports dma-bufs. vivid comes last, so parameters for it may follow this text.
+/// `$PARAMETERS`, if it is set before, has the parameters of our module.
 pub const LOAD: &str = "insmod $DMABUF_COHERENCY_KO $PARAMETERS && \
     modprobe -a dmabuf_importer dmabuf_memtype vgem vkms bochs virtio-gpu && modprobe vivid";
 
-/// With this parameter vivid maps buffers for DMA; without it only for the CPU.
+/// This parameter makes vivid map buffers for DMA. Without it vivid maps them for the CPU.
 pub const VIVID_MAPS: &str = "allocators=1";
 
-/// Has the kernel look at each page that it allocates or frees.
+/// Makes the kernel check each page that it allocates or frees.
 const CHECK_PAGES: &str = "check_pages=1";
 
 /// The size of the pages of most kernels.
 pub const SMALL_PAGE: u32 = 4 << 10;
 
-/// When memory is fragmented, the kernel keeps as much free as an entry of the second level of page
-/// tables maps, for a while. With large pages that is a large part of a guest's memory, and somebody
-/// who needs memory meanwhile is killed.
+/// Keeps the kernel from raising its watermarks. When memory is fragmented, it raises them for a
+/// while, by as much as an entry of the second level of page tables maps. With large pages that is a
+/// large part of a guest's memory, and a process that needs memory in that time is killed.
 const NO_BOOST: &str = "sysctl.vm.watermark_boost_factor=0";
 
-/// How long a guest may take, unless it is told how long to work: many times as long as on an
-/// idle machine. A guest that takes longer hangs.
+/// The default time limit of a guest: many times what it takes on an idle machine. A guest that
+/// takes longer hangs.
 pub const GUEST_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// What a kernel that looks for mistakes takes of memory and time, compared
-/// with another.
+/// How much more memory and time a debug kernel takes.
 const DEBUG_FACTOR: u32 = 2;
 const DEBUG_SLOWER: u32 = 4;
 
-/// The same for a distribution's kernel, which starts all that there is.
+/// How much more time a distribution's kernel takes, which starts every service it has.
 const STOCK_SLOWER: u32 = 4;
 
-/// Runs the script that is its argument, on a kernel that looks for mistakes. The
-/// DMA API is to report each mistake, not only the first.
+/// Runs the script in its first argument, on a debug kernel. The DMA API reports each
+/// mistake, not only the first.
 ///
-/// With the argument `pages` it then looks for those that the module still holds, with
-/// no process left that could use them. That is said as the kernel says what is
-/// wrong, so that the guest is not healthy.
+/// With the argument `pages` it then looks for pages that the module still holds. No
+/// process is left that could use them. It reports them among the kernel's messages as a
+/// BUG, so that the guest counts as unhealthy.
 const LOOK: &str = r#"echo 1 >/sys/kernel/debug/dma-api/all_errors
 sh -c "$0"; status=$?
 [ "$1" != pages ] || /dmabuf_coherency_selftest pages >/run/pages 2>&1 ||
@@ -62,23 +61,24 @@ pub struct Boot {
     /// How much memory, in MiB.
     pub mem: u32,
     pub append: &'static str,
-    /// The default area of contiguous memory, as the kernel's parameter `cma` says
-    /// it, if it is to be another than usual.
+    /// The value of the kernel's parameter `cma`, if the default area of contiguous memory
+    /// is not to be the usual one.
     pub cma: Option<&'static str>,
-    /// Whether there are two more such areas, and a display that has one of them for
-    /// itself. Only for arm64.
+    /// Whether there are two more areas of contiguous memory, and a test display that owns
+    /// one of them. Only for arm64.
     pub reserved_areas: bool,
     pub pci_noncoherent: bool,
     pub smp: u32,
     /// More arguments for QEMU.
     pub qemu: Vec<String>,
-    /// What the guest is to have besides the test programs.
+    /// Files for the guest, besides the test programs.
     pub adds: Vec<Add>,
     pub iommu: Option<Iommu>,
-    /// Whether to take a QEMU whose plugins see registers and values. Only for arm64.
+    /// Whether to use a QEMU whose plugins can read registers and stored values. Only for
+    /// arm64.
     pub plugins: bool,
-    /// Whether to look for pages that the module still holds in the end, where the
-    /// kernel knows. That takes minutes.
+    /// Whether to look for pages that the module still holds at the end. Only debug kernels
+    /// know these. It takes minutes.
     pub check_pages: bool,
     pub timeout: Duration,
 }
@@ -182,14 +182,14 @@ impl Boot {
     }
 
     fn mem(&self, kit: &Kit) -> String {
-        // Where there is that much, it is to see what lies beyond 32 bits.
+        // A guest with 4 GiB or more needs memory beyond 32 bits, and has enough.
         let factor = if kit.debug && self.mem < 4096 {
             DEBUG_FACTOR
         } else {
             1
         };
-        // A contiguous area ends where an entry of the second level of page tables does: with pages
-        // of 64 KiB that is each 512 MiB.
+        // A contiguous area is aligned to what an entry of the second level of page tables maps. With
+        // pages of 64 KiB that is 512 MiB.
         let least = match kit.kernel.page_size {
             0x10000 => 3072,
             0x4000 => 1024,
@@ -198,7 +198,7 @@ impl Boot {
         format!("{}M", (self.mem * factor).max(least))
     }
 
-    /// The test that the guest was well, whatever the script found.
+    /// The test that the guest was healthy, whatever the script found.
     pub fn health(&self, kits: &Kits, outcome: &Outcome) -> Result<Case> {
         let problem = if outcome.is_healthy() {
             None
@@ -208,7 +208,7 @@ impl Boot {
         Ok(Case::judged("guest.healthy", problem))
     }
 
-    /// How a person runs the same.
+    /// The command by which a person repeats this.
     pub fn repeat(&self, kits: &Kits) -> Result<String> {
         let kit = kits.get(self.arch)?;
         let mut line = format!(
@@ -250,7 +250,7 @@ impl Boot {
     }
 }
 
-/// What a guest's command said, as text.
+/// The output of a guest's command, as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

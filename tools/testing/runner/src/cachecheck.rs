@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guests whose cache maintenance is checked, by a plugin of QEMU that has a model
-//! of the caches which QEMU itself has not.
+//! Guests whose cache maintenance is checked. QEMU has no caches, so a plugin has a
+//! model of them.
 
 use crate::boot::{Boot, LOAD, text};
 use crate::group::Group;
@@ -21,33 +21,33 @@ use vm::{Add, Arch, Change, Outcome, Stream};
 /// The package of the plugin.
 const PLUGIN: &str = "cachecheck_plugin";
 
-/// What stands in a guest's output before the functions of its modules, or before the tests
+/// Marks the start of a part in a guest's output: the functions of its modules, or the tests
 /// of a heap.
 const MARK: &str = "### ";
 
-/// The kernel is where it was linked to be, which is what System.map tells.
+/// Keeps the kernel at the addresses that it was linked to, so that System.map is right.
 const LINKED: &str = "nokaslr";
 
-/// The same for a guest that sleeps.
+/// The kernel's command line for a guest that sleeps.
 const SLEEPS: &str = "nokaslr no_console_suspend printk.devkmsg=on";
 
-/// The module as it is: the tests pass, and there is nothing to report. Vivid does not map
-/// buffers for DMA here: it writes to them by the CPU, which a device that has them mapped would not
-/// do.
+/// A guest with the unchanged module. The tests pass, and the plugin finds nothing. vivid does not
+/// map buffers for DMA here: it writes to them with the CPU, and a real device that has mapped them
+/// would not do that.
 struct Clean {
     name: &'static str,
     /// The kernel's command line.
     append: &'static str,
-    /// Heaps, each of which is given to `tests`.
+    /// The heaps that `tests` run on, one after the other.
     heaps: &'static [&'static str],
     tests: &'static str,
-    /// These take all heaps by themselves.
+    /// Tests that use all heaps by themselves.
     tests_of_all: &'static str,
 }
 
 const CLEAN: &[Clean] = &[
-    // Heaps in whose buffers caches have to be maintained, or must not be used; not all tests, to be
-    // done in minutes.
+    // The heaps whose buffers need cache maintenance, or must not be cached. It leaves out some
+    // tests, to be done in minutes.
     Clean {
         name: "arm64-cachecheck",
         append: LINKED,
@@ -74,7 +74,7 @@ const CLEAN: &[Clean] = &[
             "default_cma_region-noncoherent",
             "default_cma_region-uncached",
         ],
-        // All but those of other exporters, and one that leaves its brackets out.
+        // All tests but those of other exporters, and one that omits its brackets.
         tests: "--rounds 4 importer.snooping importer.n importer.m importer.uncached \
             importer.segments importer.boundary importer.data importer.vmap_place \
             importer.cpu_access importer.query importer.left_open importer.killed pool. mmap. \
@@ -83,14 +83,15 @@ const CLEAN: &[Clean] = &[
     },
 ];
 
-/// A mistake, and what has to be found if it is made.
+/// A mistake, and what the checker has to find if it is made.
 struct Control {
     name: &'static str,
-    /// How the module has to be changed to make it, if it is the module's.
+    /// The changes of the module that make the mistake. Empty if the test makes it.
     changes: &'static [Change],
-    /// The tests that make it.
+    /// The tests that show the mistake.
     tests: &'static str,
-    /// What has to be found: the kind, and parts of who was wrong and of who was before.
+    /// What has to be found: the kind, and how the descriptions begin of the access that was
+    /// wrong and of the one before it.
     expected: (Kind, &'static str, &'static str),
 }
 
@@ -176,7 +177,7 @@ const CONTROLS: &[Control] = &[
         tests: "--heap system-noncoherent video.no_brackets",
         expected: (Kind::StaleRead, "the CPU in user space", "a device in "),
     },
-    // The heap of the tree looks whether a device is mapped without a lock against mapping.
+    // The kernel's own heap checks whether a device has a mapping, without a lock against new ones.
     Control {
         name: "race-of-system",
         changes: &[],
@@ -185,8 +186,8 @@ const CONTROLS: &[Control] = &[
     },
 ];
 
-/// What is left out for the control of hibernation. The kernel restores memory by a page of code
-/// that is mapped as if it were a program's.
+/// The change for the control of hibernation: caches are not cleaned. The kernel restores memory by
+/// a page of code that is mapped as a program's would be, so the checker takes it for user space.
 const NOT_CLEANED: Change = (
     "rust/kernel/mm/cache.rs",
     "fn wake_up(&self) {
@@ -199,16 +200,16 @@ const RESTORED: (Kind, &str, &str) = (
     "the CPU in user space",
 );
 
-/// Those of the module as it is, and one for each mistake.
+/// The groups with the unchanged module, and one group for each mistake.
 pub fn groups() -> Vec<Group> {
-    let about = "cache maintenance, by a model of the caches: nothing is left out";
+    let about = "a model of the caches finds no missing cache maintenance";
     let clean = CLEAN
         .iter()
         .map(|clean| group(clean.name.into(), about, |kits| clean.run(kits)));
     let mut groups: Vec<_> = clean.collect();
     groups.extend(CONTROLS.iter().map(|control| {
         let name = format!("arm64-cachecheck-{}", control.name);
-        let about = "that the model of the caches finds what is left out";
+        let about = "the model of the caches finds a mistake that was made on purpose";
         group(name, about, |kits| control.run(kits))
     }));
     groups.push(group(
@@ -230,14 +231,14 @@ fn group(
     })
 }
 
-/// What is assumed of the machine.
+/// What the model assumes of the machine.
 #[derive(clap::Args)]
 struct Model {
-    /// Lines are fetched by accesses only, not by speculation, and what snooping
-    /// devices write does not stay in the caches
+    /// Assume that only accesses fetch cache lines, not speculation, and that writes of
+    /// snooping devices do not stay in the caches
     #[arg(long)]
     no_speculation: bool,
-    /// PCI devices snoop, as they do on this machine unless it is told otherwise
+    /// Let PCI devices snoop, as they do on this machine by default
     #[arg(long)]
     pci_snoops: bool,
 }
@@ -307,13 +308,13 @@ impl Checker {
         let outcome = self.boot.run_with(kits, output)?;
         let written = fs::read(&self.out).with_context(|| {
             let repeat = self.boot.repeat(kits).unwrap_or_default();
-            format!("the plugin has written nothing: {outcome}\n{repeat}")
+            format!("the plugin wrote no findings: {outcome}\n{repeat}")
         })?;
         fs::remove_file(&self.out)?;
         let findings: Findings = serde_json::from_slice(&written)?;
         let errors = text(&outcome.stderr);
         let (_, modules) = errors.rsplit_once(MARK).unwrap_or_default();
-        // Distributions keep it elsewhere, and addresses say enough then.
+        // Distributions keep System.map elsewhere. Then the findings show addresses.
         let kernel = kits.get(self.boot.arch)?.kernel.tree.join("System.map");
         let kernel = fs::read_to_string(kernel).unwrap_or_default();
         Ok(Checked {
@@ -325,7 +326,7 @@ impl Checker {
 }
 
 impl Checker {
-    /// The test that something was found: of this kind, and who was wrong, and who was before.
+    /// The test that the checker has found this kind of mistake, by this access, after that one.
     fn finds_it(
         &self,
         kits: &Kits,
@@ -350,7 +351,7 @@ impl Checker {
     }
 }
 
-/// The model in which most is wrong, and PCI devices that do not snoop.
+/// The model that finds most mistakes, and PCI devices that do not snoop.
 const STRICT: Model = Model {
     no_speculation: false,
     pci_snoops: false,
@@ -405,13 +406,13 @@ impl Clean {
             dma,
             snooping,
         } = checked.counts;
-        // Where all DMA bounces there is no uncached memory.
+        // A guest in which all DMA bounces uses no uncached memory.
         let uncached = uncached > 0 || !heaps.iter().any(|heap| heap.ends_with("-uncached"));
         let all = uncached
             && [accesses, maintenance, dma, snooping]
                 .iter()
                 .all(|&count| count > 0);
-        // What could not be looked at is next to nothing.
+        // Nearly all accesses were checked.
         let problem = (!all || unmapped > accesses / 10_000).then(|| checked.describe());
         cases.push(Case::judged("cachecheck.has_looked", problem));
         cases.push(checker.boot.health(kits, &checked.outcome)?);
@@ -449,7 +450,7 @@ impl Control {
     }
 }
 
-/// The module as it is, and with what cleans the caches left out.
+/// Tests the unchanged module, and one that does not clean the caches.
 fn hibernation(kits: &Kits) -> Result<Vec<Case>> {
     let tests = format!("/{SELFTEST} --heap system-uncached power.hibernate");
     let run = |module: &str, adds: Vec<Add>| {
@@ -458,7 +459,7 @@ fn hibernation(kits: &Kits) -> Result<Vec<Case>> {
         checker.boot.adds = adds;
         checker.boot.append = SLEEPS;
         let mut checked = checker.run(kits, |_, _| {})?;
-        // As it should.
+        // The guest is meant to power off by itself.
         checked.outcome.died = false;
         let said = sleep::said(&checked.outcome)?;
         let slept = said.lines().any(|line| line == "ok 1 power.hibernate");
@@ -483,29 +484,29 @@ fn hibernation(kits: &Kits) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// A guest for somebody who looks for mistakes.
+/// Options of a guest for somebody who looks for mistakes.
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
     model: Model,
-    /// A file or directory that the guest is to have, in / unless DEST is given
+    /// Copy a file or directory into the guest, into / unless DEST is given
     #[arg(long, value_name = "FILE[:DEST]", value_parser = Add::parse)]
     add: Vec<Add>,
     /// The kernel of the guest, as for `test`
     #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]
     kernel: String,
-    /// What the shell of the guest runs
+    /// The script that the guest's shell runs
     script: String,
 }
 
 impl Options {
-    /// Whether nothing was found, and the script has succeeded.
+    /// Runs the guest. Returns whether nothing was found and the script succeeded.
     pub fn run(self) -> Result<bool> {
         let mut checker = Checker::new(&self.model, &self.script)?;
         checker.boot.adds = self.add;
         let checked = checker.run(&Kits::new(&self.kernel, false), |stream, bytes| {
             if stream == Stream::Stdout {
-                // The guest goes on if standard output is closed.
+                // If standard output is closed, the guest still runs on.
                 let _ = io::stdout().write_all(bytes);
             }
         })?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client that knows nothing of us: Debian's libcamera, in a guest. And the same with a patch
-//! that has it ask for the heap that suits the devices.
+//! A client that does not know our module: Debian's libcamera, in a guest. And the same client with
+//! a patch, so that it asks which heap suits the devices.
 
 use crate::boot::{Boot, text};
 use crate::group::Group;
@@ -17,18 +17,18 @@ const HEAP: &str = "system-noncoherent";
 const LINK: &str = "/dev/dma_heap/linux,cma";
 const RULE: &str = "tools/udev/61-dmabuf-coherency-libcamera.rules";
 const RULES: &str = "/etc/udev/rules.d/";
-/// Names for programs of vendors, which are there only in the end.
+/// The rules for names that vendors' programs look for. They are installed only at the end.
 const NAMES: &str = "tools/udev/61-dmabuf-coherency-names.rules";
 const LATER: &str = "/later/";
-/// A camera for libcamera, and where it looks for it.
+/// The description of a camera, and the directory in which libcamera looks for it.
 const CAMERA: &str = "tools/testing/runner/data/virtual.yaml";
 const CAMERAS: &str = "/usr/share/libcamera/pipeline/virtual/";
 /// How many frames are compared.
 const FRAMES: usize = 8;
 
-/// Loads the module, and says how to capture: by the libraries in a directory, if `$libraries` names
-/// one. After 20 frames it prints who has exported the buffers that `cam` holds, as its own fdinfo
-/// has it, behind what it is told.
+/// Loads the module, and defines how to capture. `$libraries` may name a directory with libraries to
+/// use. After 20 frames `capture` prints the exporter of each buffer that `cam` holds, from the
+/// fdinfo of `cam`. Its argument stands at the start of these lines.
 const CAPTURE: &str = r#"
 insmod $DMABUF_COHERENCY_KO || exit
 mkdir -p /run/udev
@@ -53,8 +53,8 @@ capture() {
 }
 "#;
 
-/// Captures twice, without the rule and with it. Prints what udev makes of the rule, and how many
-/// buffers the heap has at the end. The guest has no udevd, so the link is made as udev says.
+/// Captures twice, without the rule and with it. Prints the link that udev would make by the rule,
+/// and how many buffers the heap has at the end. The guest has no udevd, so the script makes the link.
 const BY_RULE: &str = r#"
 capture without
 link=$(udevadm test -a add /sys/class/dma_heap/system-noncoherent 2>/dev/null |
@@ -70,8 +70,8 @@ for heap in system system-noncoherent system-uncached; do
 done
 "#;
 
-/// Machines, each with what makes it of the one before, and the heap that has to be chosen there;
-/// `None` if the list of names has to decide.
+/// Machines: a name, the command that turns the machine before into this one, and the heap that has
+/// to be chosen. It is `None` if the list of names has to decide.
 const MACHINES: [(&str, &str, Option<&str>); 5] = [
     ("no_devices", "true", None),
     (
@@ -96,8 +96,9 @@ const MACHINES: [(&str, &str, Option<&str>); 5] = [
     ),
 ];
 
-/// Captures on a machine of this name, made by the second argument, by Debian's libraries and by the
-/// patched ones. Prints what `dmaheap` picks for all devices, and checksums of the first frames.
+/// Captures on a machine with Debian's libraries and with the patched ones. The arguments are the
+/// machine's name and the command that makes it. Prints the heap that `dmaheap` picks for all devices,
+/// and checksums of the first frames.
 const ON_MACHINE: &str = r#"
 on_machine() {
 	eval "$2" || exit
@@ -145,7 +146,7 @@ fn skipped(error: &Error) -> Vec<Case> {
     vec![Case::new("libcamera", Verdict::Skipped, error.to_string())]
 }
 
-/// What a guest has printed.
+/// The output of a guest.
 struct Printed {
     outcome: Outcome,
     output: String,
@@ -164,7 +165,7 @@ impl Printed {
         Ok(Self { outcome, output })
     }
 
-    /// What it said behind a word.
+    /// The rest of each line that begins with this word.
     fn lines(&self, what: &str) -> Vec<&str> {
         let lines = self.output.lines().filter_map(|line| line.split_once(' '));
         lines
@@ -184,7 +185,7 @@ impl Printed {
     }
 }
 
-/// Whether all buffers are from this heap, and there are some.
+/// Whether there are buffers, and all of them come from this heap.
 fn all_from(exporters: &[&str], heap: &str) -> bool {
     !exporters.is_empty() && exporters.iter().all(|exporter| *exporter == heap)
 }
@@ -239,7 +240,7 @@ fn by_patch(kits: &Kits, arch: Arch, root: &Path) -> Result<Vec<Case>> {
     }
     let printed = Printed::by(&mut boot, kits, root)?;
     let mut cases = Vec::new();
-    // What Debian's libraries take, whatever the devices are.
+    // The heap that Debian's libraries use on every machine.
     let by_name = printed
         .lines("no_devices.")
         .first()

@@ -11,7 +11,7 @@ pub fn output(command: &mut Command) -> Result<Output> {
     output.with_context(|| format!("running {command:?}"))
 }
 
-/// Make in a source tree, as if nobody had called make before.
+/// A make command in a source tree, which inherits nothing from a make that called us.
 pub fn make(source: &Path) -> Command {
     let mut make = Command::new("make");
     make.arg("-C").arg(source);
@@ -27,7 +27,7 @@ pub fn make(source: &Path) -> Command {
     make
 }
 
-/// Runs a command that must not fail, and returns what it prints.
+/// Runs a command that must not fail, and returns its output.
 pub fn done(command: &mut Command) -> Result<String> {
     let output = output(command)?;
     if let Some(problem) = unless_done(&output) {
@@ -36,7 +36,7 @@ pub fn done(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What a command said that has failed.
+/// The status and output of a command, if it has failed.
 pub fn unless_done(output: &Output) -> Option<String> {
     (!output.status.success()).then(|| {
         format!(

@@ -3,8 +3,8 @@
 //! Debian's `v4l2-compliance`, unmodified, streams into buffers of each heap that a device is
 //! linked to: vivid, and a USB camera.
 //!
-//! It imports what a second video device exports. A library that is loaded before it puts buffers
-//! of a heap in the place of these.
+//! It imports the buffers that a second video device exports. A library that is loaded before it
+//! replaces them with buffers of a heap.
 
 use crate::boot::{Boot, text};
 use crate::group::Group;
@@ -14,7 +14,7 @@ use anyhow::Result;
 use std::path::Path;
 use vm::{Add, Arch};
 
-/// Puts buffers of a heap in the place of others.
+/// The library that replaces exported buffers with buffers of a heap.
 const PRELOAD: &str = "tools/testing/suites/heap_export.c";
 
 /// How vivid imports: by the CPU, or by DMA.
@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         Some(Self { name, said })
     }
 
-    /// The tests that ended with a word.
+    /// The tests that ended with this word.
     fn tests(&self, word: &str) -> Vec<&str> {
         let tests = self.said.lines().filter_map(|line| {
             let (test, result) = line.trim().strip_prefix("test ")?.rsplit_once(": ")?;
@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
         tests.collect()
     }
 
-    /// Whether all that streams over dma-bufs is right, and has streamed over those of the heap.
+    /// Judges whether all tests over dma-bufs passed, and used buffers of the heap.
     fn streams(&self) -> Case {
         let right = self.tests("OK");
         let used = format!("buffers of /dev/dma_heap/{}", self.heap());
@@ -169,13 +169,16 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What else the suite finds wrong with the driver has to be the same with each heap, the kernel's own
-/// among them.
+/// The suite's other failures are the driver's. They have to be the same with each heap, including
+/// the kernel's own.
 fn same_failures(start: &str, runs: &[&Run<'_>]) -> Case {
     let name = format!("{start}*] the same failures");
     let own = runs.iter().find(|run| IN_TREE.contains(&run.heap()));
     let Some(own) = own else {
-        return Case::judged(name, Some("expected a heap of the kernel's own".into()));
+        return Case::judged(
+            name,
+            Some("the order has none of the kernel's own heaps".into()),
+        );
     };
     let expected = own.tests("FAIL");
     let other = runs.iter().find(|run| run.tests("FAIL") != expected);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Configurations of the kernel that no guest boots, for which the modules are only
-//! built. Nothing of such a kernel is built but what modules need: there are no
-//! symbols to look for, but every line is compiled.
+//! Builds the modules for configurations of the kernel that no guest boots. Of such a
+//! kernel only the parts that modules need are built. So symbols cannot be checked, but
+//! every line is compiled.
 
 use crate::command::{done, output, unless_done};
 use crate::group::Group;
@@ -13,15 +13,15 @@ use std::fs;
 use std::path::Path;
 use vm::Arch;
 
-/// What differs from the configuration of the usual test kernel.
+/// A configuration, by its differences from that of the usual test kernel.
 struct Config {
     name: &'static str,
     arch: Arch,
     changes: &'static [&'static str],
 }
 
-/// Little is there. One thing at a time would be as many kernels, and what the module's
-/// code asks of the configuration is in no two places about the same thing.
+/// A small configuration: these options are all off at once. One kernel for each option
+/// would be many, and the module's code depends on each of them in a different place.
 const LITTLE: &[&str] = &[
     "# CONFIG_KUNIT is not set",
     "# CONFIG_MEMCG is not set",
@@ -34,7 +34,7 @@ const LITTLE: &[&str] = &[
     "# CONFIG_MEDIA_SUPPORT is not set",
 ];
 
-/// What computes versions of Rust's symbols, and the header of the library that it takes.
+/// The option for versions of Rust's symbols, and a header of the library that it needs.
 const VERSIONS: &str = "CONFIG_GENDWARFKSYMS=y";
 const DWARF: &str = "/usr/include/dwarf.h";
 
@@ -112,7 +112,7 @@ impl Config {
         self.verify(&fs::read_to_string(tree.join(".config"))?)?;
         kernel("modules_prepare")?;
         if self.changes.contains(&VERSIONS) {
-            // Without a single version the table of them is no C.
+            // An empty table of versions is no valid C.
             fs::copy(usual.join("Module.symvers"), tree.join("Module.symvers"))?;
         }
 
@@ -126,7 +126,7 @@ impl Config {
                 let symbols = mo.join("Module.symvers");
                 make.arg(format!("KBUILD_EXTRA_SYMBOLS={}", symbols.display()));
             }
-            // Nobody knows all symbols of that kernel.
+            // The kernel was not built, so its symbols are not known.
             let output = output(make.args(["KBUILD_MODPOST_WARN=1", "modules"]))?;
             let said = String::from_utf8_lossy(&output.stderr);
             if let Some(problem) = unless_done(&output) {
@@ -141,7 +141,7 @@ impl Config {
         Ok(())
     }
 
-    /// Kconfig has done as it was told.
+    /// Fails if Kconfig has dropped some of the changes.
     fn verify(&self, config: &str) -> Result<()> {
         let lacks = |wanted: &&&str| match wanted.strip_suffix(" is not set") {
             Some(unset) => {
@@ -152,7 +152,7 @@ impl Config {
         };
         let missing: Vec<_> = self.changes.iter().filter(lacks).collect();
         if !missing.is_empty() {
-            bail!("Kconfig dropped {missing:?}");
+            bail!("Kconfig dropped {missing:?}: add the options that they depend on");
         }
         Ok(())
     }

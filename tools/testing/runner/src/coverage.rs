@@ -9,11 +9,11 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use vm::{Line, Outcome};
 
-/// How the lines of a guest's standard error begin that are for us.
+/// How the lines of a guest's standard error begin that report coverage.
 const PREFIX: &str = "reached ";
 
-/// Runs the script that is its argument, and then tells what of the module's
-/// code has been reached, if the module is loaded.
+/// Runs the script in its first argument. Then it reports which of the module's code has
+/// been reached, if the module is loaded.
 pub const TELL: &str = r#"sh -c "$0"; status=$?
 reached=/sys/module/dmabuf_coherency/parameters/reached
 [ -e $reached ] && echo 0 >$reached
@@ -29,7 +29,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Takes what a guest tells out of its standard error.
+    /// Takes the reports of a guest out of its standard error.
     pub fn take(&self, kit: &Kit, outcome: &mut Outcome) -> Result<()> {
         let stderr = String::from_utf8_lossy(&outcome.stderr).into_owned();
         let (told, rest): (Vec<&str>, Vec<&str>) =

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The packages for Debian: all that a person does with them, in a Debian 13 that
-//! has nothing else, and in a guest with its own kernel that is booted from that.
+//! The packages for Debian. The test does what a person does with them, in a fresh
+//! Debian 13, and in a guest that boots that Debian with its own kernel.
 
 use crate::command::{done, make, output, unless_done};
 use crate::group::Group;
@@ -15,7 +15,7 @@ use std::process::Command;
 
 const SUITE: &str = "trixie";
 
-/// What it takes besides root.
+/// Programs that the test needs. It also needs root.
 const PROGRAMS: [&str; 6] = [
     "debootstrap",
     "dh_dkms",
@@ -25,7 +25,7 @@ const PROGRAMS: [&str; 6] = [
     "qemu-system-x86_64",
 ];
 
-/// What is much, and nothing needs but builds.
+/// Large directories that only builds need.
 const FOR_BUILDS: [&str; 3] = ["usr/src", "usr/lib/llvm-19", "usr/lib/rustlib"];
 
 /// The version that the packages are upgraded to.
@@ -65,20 +65,20 @@ fn run() -> Result<Vec<Case>> {
     };
     let end = trial.run();
     fs::remove_dir_all(&trial.work)?;
-    // A step that fails ends it.
+    // A step that fails ends the trial.
     if let Err(error) = end {
         trial.judge("complete", Some(format!("{error:#}")));
     }
     Ok(trial.cases)
 }
 
-/// What is missing for all of this.
+/// What this machine lacks for the test.
 fn lack() -> Option<String> {
     if !cfg!(target_arch = "x86_64") {
         return Some("Debian's kernel has DMA heaps on amd64 only".into());
     }
     if fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
-        return Some("debootstrap and chroot need root".into());
+        return Some("debootstrap and chroot need root: run this test as root".into());
     }
     let found = |program: &&str| {
         let mut places = ["/usr/bin", "/usr/sbin", "/sbin"].into_iter();
@@ -97,7 +97,7 @@ fn lack() -> Option<String> {
 struct Trial {
     work: PathBuf,
     root: PathBuf,
-    /// Kept for the next time.
+    /// Downloaded packages, kept for the next run.
     archives: PathBuf,
     cases: Vec<Case>,
 }
@@ -123,7 +123,7 @@ impl Trial {
             self.judge(&format!("lintian.{name}"), unless_done(&output));
         }
 
-        // From an archive, which needs no git.
+        // The next version is built from an archive, without git.
         let unpacked = self.work.join("source");
         fs::create_dir_all(&unpacked)?;
         let archive = format!("now/dmabuf-coherency-{version}.tar.xz");
@@ -170,7 +170,7 @@ impl Trial {
         self.judge("remove", None);
         let left = self.enter(&["dkms", "status", "dmabuf-coherency"])?;
         self.judge("remove.dkms", unless_equal(left.trim(), ""));
-        // Nothing of them may be left that apt would still know.
+        // Purging must leave no file behind.
         self.enter(&[&["dpkg", "--purge"], &names[..]].concat())?;
         self.judge("purge", None);
         let left = self.enter(&[
@@ -192,8 +192,7 @@ impl Trial {
         Ok(())
     }
 
-    /// A Debian with the newest kernel that there is for it, as a person has it who
-    /// follows our documentation.
+    /// Makes a Debian with the newest kernel of its backports, as our documentation says.
     fn bootstrap(&self) -> Result<()> {
         let (mirror, keyring) = vm::debian_mirror()?;
         let signed = keyring.as_ref().map(|path| format!("--keyring={path}"));
@@ -210,7 +209,7 @@ impl Trial {
             self.root.join("etc/apt/sources.list.d/backports.list"),
             backports,
         )?;
-        // Nobody minds if a crash of this machine ruins it.
+        // It need not survive a crash of this machine.
         fs::write(
             self.root.join("etc/dpkg/dpkg.cfg.d/unsafe-io"),
             "force-unsafe-io\n",
@@ -230,7 +229,8 @@ impl Trial {
         Ok(())
     }
 
-    /// Installs packages. Of a module that could not be built, DKMS only says where the log is.
+    /// Installs packages. If DKMS cannot build the module, it prints only the path of the log, so
+    /// the error shows the log.
     fn install(&self, command: &[String]) -> Result<String> {
         self.enter(command).map_err(|error| {
             let log = "tail -n 40 /var/lib/dkms/dmabuf-coherency/*/build/make.log";
@@ -239,7 +239,7 @@ impl Trial {
         })
     }
 
-    /// Runs a command in it, and returns what that prints.
+    /// Runs a command in that Debian, and returns its output.
     fn enter<S: AsRef<OsStr>>(&self, command: &[S]) -> Result<String> {
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "sh", "-c", ENTER, "sh"]);
@@ -252,7 +252,7 @@ impl Trial {
         done(&mut unshare)
     }
 
-    /// The module of this version is there for the kernel, and none of another.
+    /// Tests that the module of this version is installed for the kernel, and no other version.
     fn installed(&mut self, version: &str) -> Result<()> {
         let kernel = self.kernel()?;
         let seen = self.enter(&["dkms", "status", "dmabuf-coherency"])?;
@@ -275,14 +275,14 @@ impl Trial {
         Ok(())
     }
 
-    /// The release of its kernel.
+    /// The release of that Debian's kernel.
     fn kernel(&self) -> Result<String> {
         let entry = fs::read_dir(self.root.join("lib/modules"))?.next();
         let entry = entry.context("no kernel has been installed")??;
         Ok(entry.file_name().to_string_lossy().into_owned())
     }
 
-    /// Boots that kernel from a copy of it: the module is loaded, and can be used.
+    /// Boots a copy of that Debian with its kernel. Tests that the module is loaded and works.
     fn boot(&mut self, name: &str, version: &str) -> Result<()> {
         let (disk, console, report) = (
             self.work.join("disk"),
@@ -292,7 +292,7 @@ impl Trial {
         let program = self.root.join("usr/local/sbin/report");
         fs::write(&program, REPORT)?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        // Otherwise the first boot of a system takes minutes for caches.
+        // Without these stamps the first boot takes minutes to build caches.
         for directory in ["etc", "var"] {
             fs::write(self.root.join(directory).join(".updated"), "")?;
         }
@@ -362,7 +362,7 @@ fn version(source: &Path) -> Result<String> {
     Ok(version.context("tools/Cargo.toml names no version")?.into())
 }
 
-/// Makes a source tree that of the next version, as a release does.
+/// Changes a source tree to the next version, as a release does.
 fn release(source: &Path, version: &str) -> Result<()> {
     let manifest = source.join("tools/Cargo.toml");
     let line = |version: &str| format!("version = \"{version}\"");
@@ -376,7 +376,7 @@ fn release(source: &Path, version: &str) -> Result<()> {
 fn build(source: &Path, out: &Path) -> Result<Vec<PathBuf>> {
     let mut make = make(source);
     make.arg("deb").arg(format!("OUT={}", out.display()));
-    // Somebody must have built them.
+    // The packages need the name of a builder.
     make.env_remove("DEBFULLNAME");
     done(make.env("DEBEMAIL", "packages@debian.org"))?;
     let mut packages = Vec::new();

@@ -14,30 +14,30 @@ const HEADINGS: [&str; 7] = [
     "ARCH", "DEVICE", "BUS", "DRIVER", "SNOOPS", "RESULT", "ERRNO",
 ];
 
-/// Which column of a table decides about a row's colour.
+/// The column of a table that decides about a row's colour.
 const RESULT: usize = 5;
 
 const NOTES: &str = "\
 SNOOPS  whether the device's DMA sees the CPU caches
-RESULT  the answer of the heap system-coherent to the device that wants to attach
+RESULT  what the heap system-coherent answered when the device tried to attach
 ERRNO   how the call from user space ended: VIDIOC_QBUF for vivid, else PRIME import
-*       attached, as the kernel's trace events show, and failed later by the driver's own rule";
+*       the device was attached, as trace events show; later its driver failed by its own rule";
 
 const PIPELINE_HEADINGS: [&str; 7] = [
     "ARCH", "DISPLAY", "DEVICES", "WAY", "HEAP", "RESULT", "COPIES",
 ];
 
 const PIPELINE_NOTES: &str = "\
-DEVICES  2: a USB camera and the display; 3: with vim2m between them, which converts
-DISPLAY  display-dma takes one piece of memory only, as those of most boards do
-WAY      naive: everybody uses the strict heap; picked: the heap that suits all of them;
-         copy: what the naive way falls back to, the CPU copies to the display's own buffers
-RESULT   of how many frames every byte that the display read was as the camera had sent it
-Emulated machines have no caches: that a device is refused or served is real, what stale
-caches would show cannot be seen here.";
+DEVICES  2: a USB camera and the display; 3: also vim2m between them, which converts frames
+DISPLAY  display-dma takes memory in one piece only, as the displays of most boards do
+WAY      naive: all devices use the strict heap; picked: they use the heap that suits all;
+         copy: the fallback of naive, the CPU copies frames to the display's own buffers
+RESULT   how many frames the display read with every byte as the camera had sent it
+Emulated machines have no caches. It is real that a device is refused or served. The effect
+of stale caches cannot be seen here.";
 
-/// Boots the guests and prints what their devices were told, and how frames came
-/// from a camera to displays. Says whether all was well.
+/// Boots the guests. Prints the heap's answer to each device, and how frames came from a
+/// camera to displays. Returns whether all was well.
 pub fn run(kits: &Kits) -> Result<bool> {
     let devices = devices(kits)?;
     println!();
@@ -49,11 +49,11 @@ fn pipelines(kits: &Kits) -> Result<bool> {
     let mut well = true;
     for pipeline in pipeline::all() {
         if let Some(lack) = pipeline.lacks(kits)? {
-            eprintln!("{} is left out: {lack}", pipeline.title);
+            eprintln!("leaving out {}: {lack}", pipeline.title);
             continue;
         }
         eprintln!(
-            "booting {} and showing what a camera sees, which takes a minute or two",
+            "booting {} and showing a camera's frames, which takes a minute or two",
             pipeline.title
         );
         let (reports, mut cases) = pipeline.run(kits)?;
@@ -72,7 +72,7 @@ fn pipelines(kits: &Kits) -> Result<bool> {
     Ok(well)
 }
 
-/// A way of a frame.
+/// The table's row for a way of a frame.
 fn way(title: &str, report: &Report) -> [String; 7] {
     let (result, copies) = match &report.refused {
         Some(refusal) => (format!("refused, {}", refusal.errno), "-".into()),
@@ -116,7 +116,7 @@ fn devices(kits: &Kits) -> Result<bool> {
     Ok(well)
 }
 
-/// What the table says of a device.
+/// The table's row for a device.
 pub fn row(title: &str, finding: &Finding) -> [String; 7] {
     let snoops = match finding.snoops {
         Some(true) => "yes",

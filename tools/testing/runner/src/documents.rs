@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What README.md and Documentation show is compiled and run as it stands there.
+//! Compiles and runs the blocks of README.md and Documentation unchanged.
 //!
-//! Each block says its language, by `code-block` or behind the fence. Shell is run in a guest of
-//! arm64, page by page, and what a `console` block shows of the output has to come. C, Rust, Kbuild
-//! and TOML go into the files of `tools/testing/documents` that ask for them: by `snippet: NAME`,
-//! which is the option `:name:` of the block. `text` is for people.
+//! Each block names its language, by `code-block` or after the fence. Shell runs in a guest of
+//! arm64, page by page. The guest has to print the output that a `console` block shows. C, Rust,
+//! Kbuild and TOML go into the files of `tools/testing/documents` that ask for them by
+//! `snippet: NAME`. The block has that name in its option `:name:`. `text` is for people.
 //!
-//! A comment before a block, which no reader sees, may say `First: COMMAND`, which the guest needs
-//! beforehand, or `Not run: REASON`; such a block is only checked for its syntax.
+//! A comment before a block, which no reader sees, may say `First: COMMAND`. The guest runs that
+//! command before the block. It may also say `Not run: REASON`. Of such a block only the syntax is
+//! checked.
 
 use crate::boot::{Boot, text};
 use crate::command::{done, make, output, unless_done};
@@ -26,19 +27,19 @@ use vm::{Add, Arch};
 /// Files that snippets are put into: programs for a guest, a crate, and kernel modules.
 const CONTEXTS: &str = "tools/testing/documents";
 
-/// What guests have before the first page.
+/// The commands that a guest runs before the first page.
 const LOAD: &str = "PATH=$PATH:/; insmod $DMABUF_COHERENCY_KO && modprobe -a bochs vgem";
 
-/// What each page begins with. This vivid takes one piece of memory.
+/// The commands that a guest runs before each page. This vivid takes memory in one piece only.
 const PAGE: &str = "cd / && modprobe -qr vivid; modprobe vivid allocators=1\n";
 
-/// Prints the files of Python that a snippet needs, one a line.
+/// Prints the files of Python that a snippet needs, one on each line.
 const PYTHON: &str = "import fcntl, os, struct, sys\n\
     for module in list(sys.modules.values()):\n    \
         if getattr(module, '__file__', None): print(module.__file__)\n\
     print(os.path.realpath(sys.executable), sys.base_prefix, sep='\\n')";
 
-/// Begins the lines by which the guest tells one command from the next.
+/// How the lines begin by which the guest separates commands.
 const MARK: &str = "@@";
 
 pub fn groups() -> Vec<Group> {
@@ -74,7 +75,7 @@ impl Snippet {
         format!("{}:{}", self.page, self.line)
     }
 
-    /// The commands of a shell, each with what it is shown to print.
+    /// The commands of a shell, each with the output that the page shows.
     fn commands(&self) -> Vec<(String, Vec<&str>)> {
         if self.language == "sh" {
             return vec![(self.text.clone(), Vec::new())];
@@ -148,7 +149,11 @@ fn markdown(page: &str) -> Result<Vec<Snippet>> {
         if let Some(language) = line.strip_prefix("```") {
             fenced = !fenced;
             if fenced {
-                ensure!(!language.is_empty(), "line {}: which language?", index + 1);
+                ensure!(
+                    !language.is_empty(),
+                    "line {}: name the language after ```",
+                    index + 1
+                );
                 snippets.push(begin(language));
             }
         } else if let Some(command) = command {
@@ -179,7 +184,7 @@ fn restructured(page: &str) -> Result<Vec<Snippet>> {
     let mut snippets = Vec::new();
     let mut next = Snippet::default();
     let lines: Vec<&str> = page.lines().collect();
-    // What is indented more than a line, after it.
+    // The lines after a line that are indented more than it.
     let body = |at: usize| {
         let margin = indent(lines[at]);
         let inner = move |line: &&&str| line.is_empty() || indent(line) > margin;
@@ -212,7 +217,7 @@ fn restructured(page: &str) -> Result<Vec<Snippet>> {
             snippets.push(std::mem::take(&mut next));
         } else if line.ends_with("::") && !start.starts_with("..") {
             bail!(
-                "line {}: say the language by `.. code-block::`, or text",
+                "line {}: name the language, or text, by `.. code-block::`",
                 at + 1
             );
         }
@@ -266,20 +271,21 @@ fn compile_in(root: &Path, snippets: &[Snippet], kits: &Kits) -> Result<Vec<Case
     Ok(cases)
 }
 
-/// A rule for udev must be one of the files in tools/udev, or tell by itself what it is.
+/// Finds a udev rule that is in no file of tools/udev.
 fn not_a_rule_of_ours(snippet: &str) -> Result<Option<String>> {
     let mut ours = String::new();
     for entry in fs::read_dir(vm::checkout().join("tools/udev"))? {
         ours += &fs::read_to_string(entry?.path())?;
     }
-    // Some match by the name of the kernel, some only by the subsystem and an attribute.
+    // Every rule has a match, whatever it matches by.
     let is_rule = |line: &&str| line.contains("==\"");
     let mut rules = snippet.lines().filter(is_rule);
     let unknown = rules.find(|rule| !ours.lines().any(|line| line == *rule));
     Ok(unknown.map(|rule| format!("no file in tools/udev has the rule {rule}")))
 }
 
-/// Figures of a block whose name begins with an architecture are those of its tables.
+/// Finds a figure that differs from the measured one. It looks at blocks whose name begins with an
+/// architecture.
 fn other_figures(snippet: &Snippet) -> Result<Option<String>> {
     let archs = Arch::ALL.into_iter();
     let mut archs = archs.filter(|arch| snippet.name.starts_with(&format!("{arch}-")));
@@ -311,7 +317,7 @@ fn other_figures(snippet: &Snippet) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// A device that README.md shows otherwise than the demonstration's table has it.
+/// Finds a device that README.md shows differently from the demonstration's table.
 pub fn other_devices(rows: &[[String; 7]]) -> Result<Option<String>> {
     let snippets = snippets()?;
     let mut shown = snippets
@@ -323,7 +329,7 @@ pub fn other_devices(rows: &[[String; 7]]) -> Result<Option<String>> {
     Ok(other.map(|line| format!("the table has no line `{line}`, but {rows:?}")))
 }
 
-/// The cells of a line of a table, which two blanks or more tell apart.
+/// The cells of a line of a table. Two blanks or more separate them.
 fn cells(line: &str) -> Vec<&str> {
     let mut cells: Vec<&str> = line.split("  ").map(str::trim).collect();
     cells.retain(|cell| !cell.is_empty());
@@ -348,7 +354,7 @@ fn bad_shell(snippet: &Snippet) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// A target or a program of this tree that a command names and that is not there.
+/// Finds a target or a program of this tree that a command names but that does not exist.
 fn missing_target(command: &str) -> Result<Option<String>> {
     let top = vm::checkout();
     let mut words = command.split_whitespace();
@@ -421,8 +427,8 @@ fn fill(from: &Path, to: &Path, snippets: &[Snippet], unused: &mut BTreeSet<&str
     Ok(())
 }
 
-/// The pages as HTML. That fails where the form is wrong, or a link or a picture leads nowhere; and
-/// README.md, which is not among them, has links to them.
+/// Makes HTML of the pages. That fails if the markup is wrong, or if a link or a picture leads
+/// nowhere. README.md is not one of these pages, so its links to them are checked here.
 fn html(root: &Path) -> Result<Case> {
     if output(Command::new("sphinx-build").arg("--version")).is_err() {
         let reason =
@@ -439,7 +445,7 @@ fn html(root: &Path) -> Result<Case> {
     Ok(Case::judged("html", problem))
 }
 
-/// A link of a page in markdown to a file, or to a section of a page, that is not there.
+/// Finds a link of a page in markdown to a file, or to a section of a page, that does not exist.
 fn dead_link(page: &str, html: &Path) -> Result<Option<String>> {
     let links = page.split("](").skip(1);
     for link in links.filter_map(|rest| Some(rest.split_once(')')?.0)) {
@@ -460,7 +466,7 @@ fn dead_link(page: &str, html: &Path) -> Result<Option<String>> {
 
 fn check_crate(directory: &Path) -> Result<String> {
     let tools = vm::checkout().join("tools");
-    // With the versions that the tools are built with, which are here already.
+    // The tools are built with these versions, so they are downloaded already.
     fs::copy(tools.join("Cargo.lock"), directory.join("Cargo.lock"))?;
     let manifest = directory.join("Cargo.toml");
     let library = tools.join("dmaheap").display().to_string();
@@ -499,7 +505,7 @@ fn build_modules(root: &Path, arch: Arch, kits: &Kits) -> Result<String> {
     done(make.args(["KCFLAGS=-Werror", "modules"]))
 }
 
-/// Builds the programs, and runs them and those in Python in a guest.
+/// Builds the programs, and runs them in a guest, and those in Python too.
 fn run_programs(root: &Path, snippets: &[Snippet], kits: &Kits) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut script = format!("{LOAD} vivid || exit\n");
@@ -536,7 +542,7 @@ fn run_programs(root: &Path, snippets: &[Snippet], kits: &Kits) -> Result<Vec<Ca
     {
         let (name, python) = (&snippet.name, python()?);
         let Some((python, files)) = python.filter(|_| Arch::X86_64.is_host()) else {
-            let reason = "the guest takes this machine's Python, if it is for x86_64";
+            let reason = "the guest uses this machine's Python, and there is none for x86_64";
             cases.push(Case::new(name, Verdict::Skipped, reason));
             continue;
         };
@@ -556,14 +562,15 @@ fn run_programs(root: &Path, snippets: &[Snippet], kits: &Kits) -> Result<Vec<Ca
     let (said, errors) = (text(&outcome.stdout), text(&outcome.stderr));
     for name in names {
         let done = said.lines().any(|line| line == format!("{MARK} {name}"));
-        let problem = (!done).then(|| format!("it failed, or one before it:\n{said}{errors}"));
+        let problem =
+            (!done).then(|| format!("it failed, or a program before it failed:\n{said}{errors}"));
         cases.push(Case::judged(format!("program.{name}"), problem));
     }
     cases.push(boot.health(kits, &outcome)?);
     Ok(cases)
 }
 
-/// How this machine's Python is called, and all files that it needs for a snippet.
+/// The command that runs this machine's Python, and all files that it needs for a snippet.
 fn python() -> Result<Option<(String, Vec<String>)>> {
     let Ok(printed) = Command::new("python3")
         .args(["-I", "-S", "-c", PYTHON])
@@ -629,7 +636,7 @@ fn sessions(kits: &Kits) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Unless the lines that are shown are among those of the output, in this order.
+/// Finds a line that is shown but is not in the output, or comes in another order.
 fn differs(output: &str, shown: &[&str]) -> Option<String> {
     let mut lines = output.lines();
     let missing = shown
@@ -638,7 +645,7 @@ fn differs(output: &str, shown: &[&str]) -> Option<String> {
     Some(format!("expected `{missing}`, got:{output}"))
 }
 
-/// Whether a line is as shown, where `...` is anything, and any blanks are alike.
+/// Whether a line is as shown. `...` matches anything, and all blanks are alike.
 fn is_like(line: &str, pattern: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (line, pattern) = (plain(line), plain(pattern));

@@ -30,7 +30,7 @@ impl Group {
         }
     }
 
-    /// Runs its tests; says how many seconds that took.
+    /// Runs its tests. Also returns how many seconds that took.
     pub fn run(&self, kits: &Kits) -> (Vec<Case>, f32) {
         let start = Instant::now();
         let cases = (self.run)(kits)

@@ -21,13 +21,13 @@ use std::time::Instant;
 pub enum Choice {
     /// Every test once on each architecture
     Usual,
-    /// The others: guests that differ in one thing
+    /// The other groups: guests that differ in one thing
     Other,
-    /// Both of these
+    /// Both the usual and the other groups
     All,
 }
 
-/// The usual ones.
+/// The usual groups.
 const USUAL: [&str; 25] = [
     "x86_64-whole",
     "arm64-whole",
@@ -64,8 +64,8 @@ fn is_usual(group: &Group) -> bool {
     USUAL.contains(&group.name.as_str())
 }
 
-/// All groups, those that take long first; with another kernel than usual, those
-/// that test the module.
+/// All groups. Those that take long come first. For another kernel than the usual one, only
+/// the groups that test the module.
 fn all(kernel: &str) -> Vec<Group> {
     let usual = kernel == vm::DEFAULT;
     let mut groups = suite::groups(!usual);
@@ -99,14 +99,17 @@ pub fn list(kernel: &str) {
     }
 }
 
-/// Runs the groups that have one of `filters` in their names, or if there is none
-/// those of `choice`, and counts the tests. Some of them wait most of the time, for a device or
-/// until memory is given back: so there is one more at a time than there are CPUs.
+/// Runs the groups that have one of `filters` in their names, or those of `choice` if there is no
+/// filter, and counts the tests. Some groups wait most of the time, for a device or until memory is
+/// given back. So one more group than there are CPUs runs at a time.
 pub fn run(choice: Choice, filters: &[String], verbose: bool, kits: &Kits) -> Result<Count> {
     let mut groups = all(kits.kernel());
     for filter in filters {
         if !groups.iter().any(|group| group.name.contains(filter)) {
-            bail!("no group of tests has {filter} in its name: see runner test --list");
+            bail!(
+                "no group of tests has {filter} in its name: `tools/vm/vm runner test --list` \
+                 shows all names"
+            );
         }
     }
     groups.retain(|group| match choice {
@@ -142,12 +145,12 @@ pub fn run(choice: Choice, filters: &[String], verbose: bool, kits: &Kits) -> Re
             });
         }
     });
-    println!("all of it took {:.0} s", start.elapsed().as_secs_f32());
+    println!("all groups took {:.0} s", start.elapsed().as_secs_f32());
     let (_, total) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(total)
 }
 
-/// Prints what a person should know of a test, or all with `verbose`.
+/// Prints a test that did not simply pass. With `verbose` it prints every test.
 fn show(case: &Case, verbose: bool) {
     let name = &case.name;
     let text = case.text.trim_end();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tests that need no guest: `cargo test` of the workspace, and what is
-//! said of kernels that the module cannot be built for.
+//! The tests that need no guest: `cargo test` of the workspace, the messages about
+//! kernels that the module cannot be built for, and what make installs and packs.
 
 use crate::command::{self, output, unless_done};
 use crate::group::Group;
@@ -22,21 +22,25 @@ pub fn groups() -> Vec<Group> {
         Group::new("host", "unit tests of the tools, on this machine", |_| {
             run()
         }),
-        Group::new("kdir", "build trees that do not fit", |_| unfit()),
+        Group::new("kdir", "messages about build trees that do not fit", |_| {
+            unfit()
+        }),
         Group::new(
             "install",
-            "what make install puts where, and takes back",
+            "the files that make install installs, and make uninstall removes",
             install,
         ),
         Group::new("dist", "the archive of the source", |_| dist()),
-        Group::new("publish", "what cargo would publish of dmaheap", |_| {
-            publish()
-        }),
+        Group::new(
+            "publish",
+            "the crate dmaheap as cargo would publish it",
+            |_| publish(),
+        ),
     ]
 }
 
-/// What is wrong with a build tree, by what its configuration says, and what
-/// has to be said about it. Each line of the configuration mends one thing.
+/// What is wrong with a build tree, a line for its configuration, and a part of the message
+/// that has to come. Each line fixes the problem of the entry before.
 const UNFIT: &[(&str, &str, &str)] = &[
     ("rust", "", "built without Rust"),
     ("heaps", "CONFIG_RUST=y\n", "no DMA heaps"),
@@ -52,7 +56,7 @@ const UNFIT: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What there is of a kernel's Rust crates in packages of headers.
+/// The files of a kernel's Rust crates in a package of headers.
 const METADATA: [&str; 14] = [
     "include/generated/rustc_cfg",
     "rust/libbindings.rmeta",
@@ -70,7 +74,7 @@ const METADATA: [&str; 14] = [
     "scripts/target.json",
 ];
 
-/// `make KDIR=` says in a sentence what makes a tree unfit, and fails.
+/// `make KDIR=` fails, and says in a sentence why the tree is unfit.
 fn unfit() -> Result<Vec<Case>> {
     let root = std::env::temp_dir().join(format!("kdir.{}", std::process::id()));
     let mut cases = vec![refused("missing", &root, "there is no such directory")?];
@@ -124,7 +128,7 @@ fn unfit() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// A tree that is fit, for somebody without a home, as packages are installed by.
+/// A tree that is fit, used without a home directory, as when packages are installed.
 fn homeless(tree: &Path) -> Result<Case> {
     let mut kdir = Command::new(vm::checkout().join("tools/kdir"));
     for name in ["HOME", "XDG_CACHE_HOME", "DMABUF_COHERENCY_CACHE"] {
@@ -145,8 +149,8 @@ fn clang() -> Result<String> {
     Ok(version.context("a version of clang")?.to_owned())
 }
 
-/// The source that metadata is made from must be of the headers' version, of which each part may
-/// have several digits.
+/// Metadata must be made from source of the headers' version. Each part of a version may have
+/// several digits.
 fn other_source(headers: &Path) -> Result<Case> {
     let write = |path: &str, text: &str| {
         let path = headers.join(path);
@@ -202,7 +206,7 @@ fn unless_refused(output: &Output, expected: &str) -> Option<String> {
     })
 }
 
-/// What is installed beside the module, with its mode, and the file in the source
+/// The files that are installed beside the module: path, mode, and the file of the source
 /// that it is a copy of.
 const INSTALLED: [(&str, u32, Option<&str>); 18] = [
     ("usr/bin/dmaheap", 0o755, None),
@@ -295,7 +299,7 @@ fn install_in(root: &Path, kdir: &Path) -> Result<Vec<Case>> {
         Ok((found != expected).then(|| format!("expected {expected:?}, found {found:?}")))
     };
 
-    // What cannot be done leaves nothing behind.
+    // A command that fails leaves nothing behind.
     let other = root.join("other");
     let arch = if cfg!(target_arch = "x86_64") {
         "ARM64"
@@ -346,7 +350,7 @@ fn install_in(root: &Path, kdir: &Path) -> Result<Vec<Case>> {
         unless_refused(&output, "There is no cc").or(left(&[])?),
     );
 
-    // Without a prior make, everything.
+    // It installs everything without a prior make.
     judge("install", unless_done(&make(&["install"], &all)?));
     let mut found = files(&destdir)?;
     let built = fs::read(mo.join("dmabuf_coherency.ko"))?;
@@ -365,7 +369,7 @@ fn install_in(root: &Path, kdir: &Path) -> Result<Vec<Case>> {
         (!others.is_empty()).then(|| format!("found {others:?}")),
     );
 
-    // Each half by itself; what is not ours stays.
+    // The module and the tools can be removed separately. Files that are not ours stay.
     judge(
         "modules_uninstall",
         unless_done(&make(&["modules_uninstall"], &all)?),
@@ -397,7 +401,7 @@ fn install_in(root: &Path, kdir: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// An archive makes the same archive again, without git and with what a build leaves.
+/// An unpacked archive makes the same archive again, without git and after a build.
 fn dist() -> Result<Vec<Case>> {
     let root = std::env::temp_dir().join(format!("dist.{}", std::process::id()));
     let source = root.join("source");
@@ -414,7 +418,7 @@ fn dist() -> Result<Vec<Case>> {
     let again = make_in(&source, &["dist"], &[])?;
     let problem = match unless_done(&again) {
         None if fs::read(source.join("out").join(&name))? == fs::read(&archive)? => None,
-        None => Some("it makes another archive than that which it is from".into()),
+        None => Some("the archive that it makes differs from the one that it came from".into()),
         problem => problem,
     };
     cases.push(Case::judged("dist.same_again", problem));
@@ -422,14 +426,14 @@ fn dist() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// How cargo begins to say that the registry cannot be asked.
+/// How cargo's messages begin if it cannot reach the registry.
 const NO_REGISTRY: [&str; 2] = [
     "error: download of config.json failed",
     "error: attempting to make an HTTP request, but --offline",
 ];
 
-/// Has cargo do all but publish the crate: it has what a registry asks for, and compiles from what
-/// would be published, with the registry's own dependencies.
+/// Runs all steps of publishing the crate except the last. The crate must have what a registry asks
+/// for. The files that would be published must compile with the registry's own dependencies.
 fn publish() -> Result<Vec<Case>> {
     let mut cargo = Command::new(Path::new(TOP).join("tools/vm/cargo"));
     cargo.args(["publish", "--dry-run", "--allow-dirty", "--locked"]);
@@ -442,7 +446,7 @@ fn publish() -> Result<Vec<Case>> {
     }])
 }
 
-/// The files below a directory: their modes, and what is in them.
+/// The files below a directory, with mode and content.
 fn files(directory: &Path) -> Result<BTreeMap<String, (u32, Vec<u8>)>> {
     let mut files = BTreeMap::new();
     let mut directories = vec![directory.to_owned()];
@@ -461,7 +465,7 @@ fn files(directory: &Path) -> Result<BTreeMap<String, (u32, Vec<u8>)>> {
     Ok(files)
 }
 
-/// What is wrong with a file, which is to have this mode and text, or any text.
+/// What is wrong with a file. It must have this mode and text, or any text if none is given.
 fn differs(file: Option<(u32, Vec<u8>)>, mode: u32, text: Option<&[u8]>) -> Option<String> {
     match file {
         None => Some("it is not there".into()),
@@ -474,8 +478,8 @@ fn differs(file: Option<(u32, Vec<u8>)>, mode: u32, text: Option<&[u8]>) -> Opti
     }
 }
 
-/// A directory with all programs of the machine but those by which one is linked
-/// or installed.
+/// Makes a directory with all programs of the machine except those that link or install
+/// programs.
 fn without_cc(directory: &Path) -> Result<std::path::PathBuf> {
     fs::create_dir_all(directory)?;
     for place in ["/bin", "/usr/bin"] {

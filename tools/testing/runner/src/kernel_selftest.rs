@@ -2,9 +2,9 @@
 
 //! The kernel's own selftests of heaps, of udmabuf and of fences, unmodified.
 //!
-//! That of heaps takes for granted that vgem may import from every heap. Where vgem's
-//! device does not snoop, a heap that refuses such devices makes one of its
-//! tests fail, and rightly so. That failure, and no other, counts as passed.
+//! The selftest of heaps expects that vgem can import from every heap. On arm64 vgem's
+//! device does not snoop, and a strict heap is right to refuse it. That makes one of the
+//! tests fail. This failure, and no other, counts as passed.
 
 use crate::boot::{Boot, text};
 use crate::group::Group;
@@ -17,13 +17,13 @@ use vm::Arch;
 
 const HEAP: &str = "system-coherent";
 
-/// How the names of heaps end that refuse devices.
+/// How the names of strict heaps end.
 const STRICT: &str = "-coherent";
 
-/// Those that use no heap: the module must not be in their way.
+/// Selftests that use no heap. They must pass with the module loaded.
 const OTHERS: [&str; 2] = ["udmabuf", "sync_test"];
 
-/// What precedes their output.
+/// The mark before their output.
 const MARK: &str = "\n= ";
 
 /// What the test prints when a device was refused.
@@ -40,7 +40,7 @@ pub fn groups() -> Vec<Group> {
 }
 
 fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
-    // The survey behind it tells why vgem was refused; the test prints no errno.
+    // The test prints no errno, so the survey after it finds out why vgem was refused.
     let script = format!(
         "insmod $DMABUF_COHERENCY_KO && modprobe vgem || exit; /dmabuf-heap; /{SELFTEST} survey; \
          for test in {}; do echo \"= $test\"; /$test </dev/null; done",
@@ -64,7 +64,7 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
         .iter()
         .any(|case| case.name.starts_with(&format!("[{HEAP}]")));
     if problem.is_none() && !tested {
-        problem = Some(format!("expected it to test {HEAP} too"));
+        problem = Some(format!("expected tests of {HEAP}, got none"));
     }
     if problem.is_none() && cases.iter().any(|case| case.verdict == Verdict::Failed) {
         problem = Some("see above".into());
@@ -82,7 +82,7 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// The results of a test of something else, of which it may skip the last ones.
+/// The results of a selftest that uses no heap. It may skip its last tests.
 fn other(name: &str, said: &str) -> Vec<Case> {
     let output = Output::parse(said);
     let problem = output.problem();

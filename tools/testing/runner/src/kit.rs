@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What guests of an architecture are made from, built when first needed.
+//! The images and programs of guests, built when they are first needed.
 
 use crate::coverage::Coverage;
 use anyhow::Result;
@@ -15,28 +15,28 @@ pub const SELFTEST: &str = "dmabuf_coherency_selftest";
 /// The package of the benchmark, and its name in a guest.
 pub const BENCH: &str = "dmabuf_coherency_bench";
 
-/// The source of the example of doing without dmaheap.
+/// The source of the example that chooses a heap without dmaheap.
 pub const CHOOSE: &str = "tools/dmaheap/examples/choose.c";
 
-/// For one architecture.
+/// Image and programs for one architecture.
 pub struct Kit {
     pub image: Image,
     pub kernel: Kernel,
     blocks: OnceLock<BTreeMap<i64, Line>>,
-    /// Whether its kernel looks for mistakes, and is slow by that.
+    /// Whether its kernel is a debug kernel, which is slow.
     pub debug: bool,
     /// Whether its kernel is one of Debian's own.
     pub stock: bool,
     pub selftest: PathBuf,
     pub bench: PathBuf,
-    /// The camera without hardware, and what captures from it.
+    /// The camera without hardware, and the program that captures from it.
     pub camera: PathBuf,
     pub capture: PathBuf,
-    /// From that camera to a display.
+    /// The program that brings frames from that camera to a display.
     pub pipeline: PathBuf,
     /// The kernel's own tests.
     selftests: Vec<PathBuf>,
-    /// The command dmaheap, its test, and the example of doing without it.
+    /// The command dmaheap, its test, and the example that does without it.
     pub dmaheap: PathBuf,
     pub dmaheap_test: PathBuf,
     pub choose: PathBuf,
@@ -46,7 +46,7 @@ impl Kit {
     fn new(arch: Arch, kits: &Kits) -> Result<Self> {
         let mut kernel = vm::kernel(arch, &kits.kernel)?;
         let camera = vm::rust_program(arch, "dmabuf_coherency_camera")?;
-        // Their version is that of the kernel, so once is enough.
+        // Selftests are those of the kernel's version, so running them on our kernels is enough.
         let selftests = match kernel.is_stock() {
             true => Vec::new(),
             false => vm::selftests(&kernel)?,
@@ -81,7 +81,7 @@ impl Kit {
         Ok(self.blocks.get_or_init(|| blocks))
     }
 
-    /// What a guest has in `/`.
+    /// The programs that a guest has in `/`.
     pub fn programs(&self) -> Vec<&Path> {
         let programs = [
             &self.selftest,
@@ -98,19 +98,19 @@ impl Kit {
     }
 }
 
-/// For all architectures.
+/// The kits of all architectures.
 pub struct Kits {
     kernel: String,
-    /// What of the module's code the guests have run, if that is asked for.
+    /// The module's code that the guests have run, if coverage is asked for.
     pub coverage: Option<Coverage>,
     x86_64: OnceLock<Kit>,
     arm64: OnceLock<Kit>,
-    /// Held while something is built, which uses all CPUs by itself.
+    /// Held during a build, as each build uses all CPUs.
     building: Mutex<()>,
 }
 
 impl Kits {
-    /// With kernels of this name, or of the build tree at this path.
+    /// Kits with kernels of this name, or with the build tree at this path.
     pub fn new(kernel: &str, coverage: bool) -> Self {
         Self {
             kernel: kernel.to_owned(),

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads what a kselftest prints: TAP 13 and KTAP 1 without nesting.
+//! Reads the output of kselftests: TAP 13 and KTAP 1 without nesting.
 
 use crate::results::{Case, Verdict};
 
 /// A test program's output.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// How many results it has promised.
+    /// How many results its plan promises.
     pub planned: Option<usize>,
     pub cases: Vec<Case>,
-    /// Diagnostics that no result came after.
+    /// The diagnostics after the last result.
     pub rest: String,
 }
 
 impl Output {
-    /// Reads it. The diagnostics before a result belong to it.
+    /// Reads output. The diagnostics before a result belong to that result.
     pub fn parse(text: &str) -> Self {
         let mut output = Self::default();
         let mut said = String::new();
@@ -49,7 +49,7 @@ impl Output {
             Some(planned) if planned != self.cases.len() => {
                 let seen = self.cases.len();
                 Some(format!(
-                    "expected {planned} results, got {seen}; then:\n{}",
+                    "expected {planned} results, got {seen}. After the last one it said:\n{}",
                     self.rest
                 ))
             }

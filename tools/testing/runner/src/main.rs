@@ -49,15 +49,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the tests; the last line of the output counts them
+    /// Runs the tests. The last line of the output counts them
     Test {
-        /// Shows every test, and what it says
+        /// Shows every test, and its output
         #[arg(short, long)]
         verbose: bool,
         /// Lists the groups of tests, and runs none
         #[arg(long)]
         list: bool,
-        /// Tells which lines of the module's code no test has reached
+        /// Shows which lines of the module's code no test has reached
         #[arg(long)]
         coverage: bool,
         /// The kernels of the guests: a configuration in tools/vm/kernel, or the
@@ -72,15 +72,15 @@ enum Command {
             conflicts_with = "filters"
         )]
         groups: Choice,
-        /// Groups whose names contain one of these, whichever they are
+        /// Runs each group whose name contains one of these, instead of --groups
         filters: Vec<String>,
     },
     /// Does random things with buffers for a long time, in a guest of each architecture
     Stress(stress::Stress),
-    /// Looks for missing cache maintenance in a guest of arm64, and shows what it finds
+    /// Looks for missing cache maintenance in an arm64 guest, and shows what it finds
     Cachecheck(cachecheck::Options),
-    /// Shows which devices may attach to a buffer of the heap, and the ways of a
-    /// frame from a camera to a display
+    /// Shows which devices may attach to a buffer of system-coherent, and three ways of
+    /// frames from a camera to a display
     Demo {
         /// The kernels of the guests: `debian` for Debian's own, or as for `test`
         #[arg(long, value_name = "NAME", default_value = vm::DEFAULT)]

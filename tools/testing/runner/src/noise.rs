@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kernel says of its own code. With the in-tree heap `system` it says the same.
+//! Reports that a kernel makes about its own code. It makes the same with the in-tree heap
+//! `system`.
 
 use vm::{Kind, Report};
 
-/// What is not held against the module: the kind of a report, how its message begins, and what its
-/// call trace has to show besides.
+/// A report that is not the module's fault: its kind, how its message begins, and a text that its
+/// call trace must contain.
 type Noise = (Kind, &'static str, &'static str);
 
-/// What any kernel says.
+/// Noise of any kernel.
 const OF_ALL: &[Noise] = &[
-    // To swap memory out takes a page of memory now and then. If there is none, this is said, and
-    // another time will do.
+    // Swapping out needs a page of memory now and then. If there is none, the kernel reports that,
+    // and tries again later.
     (Kind::Stack, "", " swap_cluster_alloc_table+"),
 ];
 
-/// What a kernel says that looks for mistakes.
+/// Noise of debug kernels.
 const OF_DEBUG: &[Noise] = &[
-    // dma_buf_vmap() takes every error of an exporter for a bug, a lack of memory too, and says so
-    // once. That fail_nth.vmap provokes.
+    // dma_buf_vmap() takes every error of an exporter for a bug, even a lack of memory, and warns
+    // once. fail_nth.vmap provokes that.
     (Kind::Warning, "WARNING: at dma_buf_vmap+", ""),
-    // The DMA API takes a driver that states no limit for one whose device takes segments of 64 KiB,
-    // and complains of longer ones. The heaps of the tree give it those as well, in importer.snooping.
+    // If a driver states no limit, the DMA API assumes segments of 64 KiB at most, and warns of longer
+    // ones. The in-tree heaps cause that too, in importer.snooping.
     (
         Kind::Warning,
         "WARNING: at debug_dma_map_sg+",
         "dma_buf_map_attachment+",
     ),
-    // The heap of the tree syncs each attachment in both directions, whatever it is mapped for.
+    // The in-tree heap syncs each attachment in both directions, whatever its mapping's direction is.
     (
         Kind::Warning,
         "WARNING: at check_sync+",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Screenshots of a guest: compared with what its camera has sent, and kept for
-//! a look.
+//! Screenshots of a guest. They are compared with the frames that its camera has sent,
+//! and some are kept to look at.
 
 use anyhow::{Context as _, Result, ensure};
 use camera::{Layout, Pixels, Size};
@@ -10,18 +10,17 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A directory with screenshots of one guest, and the port that they come by.
+/// A directory with screenshots of one guest, and the ports that they come through.
 pub struct Pictures {
     directory: PathBuf,
 }
 
-/// Files in it that are no pictures.
+/// Files in the directory that are no pictures.
 const SOCKET: &str = "monitor";
 const ARCHIVE: &str = "kept.tar";
 
 impl Pictures {
-    /// Ports in the guest: QEMU's monitor, and one that takes a tar archive of
-    /// pictures to keep.
+    /// Ports in the guest: QEMU's monitor, and a port for a tar archive of pictures to keep.
     pub const MONITOR: &str = "/dev/vport*p11";
     pub const KEPT: &str = "/dev/vport*p12";
 
@@ -35,12 +34,12 @@ impl Pictures {
         Ok(Self { directory })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What QEMU is to be told. It connects the guest's port to its own monitor.
+    /// The arguments for QEMU. It connects the guest's port to its own monitor.
     pub fn qemu(&self) -> Vec<String> {
         let path = |name| {
             let path = self.directory.join(name).display().to_string();
@@ -65,8 +64,8 @@ impl Pictures {
         arguments.map(str::to_owned).to_vec()
     }
 
-    /// Compares the screenshots of a way with what the camera has sent: each must
-    /// be a frame, byte for byte, and a later one than the one before it. Returns
+    /// Compares the screenshots of a way with the frames that the camera has sent. Each
+    /// screenshot must be a frame, byte for byte, and later than the one before it. Returns
     /// how many there are. Keeps the first, the last, and one in the middle.
     pub fn compare(&self, display: &str, way: &str, size: Size) -> Result<usize> {
         let mut files = Vec::new();
@@ -99,7 +98,7 @@ impl Pictures {
         Ok(files.len())
     }
 
-    /// Unpacks what the guest has kept.
+    /// Unpacks the pictures that the guest has kept.
     pub fn unpack(&self) -> Result<()> {
         let archive = self.directory.join(ARCHIVE);
         if fs::metadata(&archive)?.len() > 0 {

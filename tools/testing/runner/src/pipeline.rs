@@ -13,19 +13,19 @@ use serde::Deserialize;
 use std::fmt::Write as _;
 use vm::Arch;
 
-/// How many frames are compared in each way, and how large they are: as small as
-/// rows without padding allow, for emulation's sake; and the same for displays that
-/// are to show frames as large as real ones.
+/// How many frames are compared in each way, and their size. Small frames are as small as
+/// rows without padding can be, as emulation is slow. Large frames have a real size, and
+/// are for displays that need it.
 const SMALL: (u32, Size) = (60, Size::new(192, 144).expect("a size for frames"));
 const LARGE: (u32, Size) = (2, Size::new(3840, 2160).expect("a size for frames"));
 
-/// The display that takes one piece of memory only, and tells what it scans out.
+/// The display that takes memory in one piece only, and reports what it scans out.
 const ONE_PIECE: &str = "display-dma";
 
-/// The module that has it.
+/// The module of that display.
 const DISPLAYS: &str = "dmabuf_display";
 
-/// What came of one way, as the program prints it.
+/// The result of one way, as the program prints it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
     pub display: String,
@@ -43,16 +43,16 @@ pub struct Refusal {
     pub errno: String,
 }
 
-/// A display, and what is before it.
+/// A display, and the devices before it.
 #[derive(Clone, Copy)]
 struct Line {
     display: &'static str,
     /// A converter is between the camera and the display.
     convert: bool,
-    /// How the naive way is refused, if it is: the display does not snoop, or it takes
-    /// one piece of memory only.
+    /// The error that refuses the naive way, if one does: the display does not snoop, or it
+    /// takes memory in one piece only.
     refused: Option<&'static str>,
-    /// How many frames are shown in each way, and of which size.
+    /// How many frames are shown in each way, and their size.
     frames: (u32, Size),
 }
 
@@ -67,16 +67,16 @@ pub struct Pipeline {
     lines: Vec<Line>,
 }
 
-/// What a device is told that does not snoop, and one that takes one piece only.
+/// The errors for a device that does not snoop, and for one that takes memory in one piece only.
 const NOT_COHERENT: Option<&str> = Some("EOPNOTSUPP");
 const IN_PIECES: Option<&str> = Some("EINVAL");
 
-/// Memory that has not been used yet gives large frames in one piece now and then.
+/// Fragments the memory. Otherwise unused memory may give large frames in one piece by chance.
 const IN_PIECES_INDEED: &str = "/dmabuf_coherency_selftest fragment /tmp/in-pieces & \
     until [ -e /tmp/in-pieces ]; do kill -0 $! && sleep 1 || exit; done; ";
 
-/// Both architectures, arm64 another time with displays on PCI that do not snoop, and
-/// both with one that takes one piece of memory only.
+/// Both architectures, arm64 once more with PCI displays that do not snoop, and both
+/// with a display that takes memory in one piece only.
 pub fn all() -> Vec<Pipeline> {
     let vkms = |refused, convert| Line {
         display: "vkms",
@@ -161,7 +161,7 @@ pub fn groups() -> Vec<Group> {
 }
 
 impl Line {
-    /// What a guest does for it.
+    /// The guest's script for this line.
     fn script(self, pictures: &Pictures) -> String {
         let Self {
             display, convert, ..
@@ -189,7 +189,7 @@ impl Line {
         )
     }
 
-    /// Whether a report is about it.
+    /// Whether a report is about this line.
     fn is_of(self, report: &Report) -> bool {
         report.display == self.display && report.devices == if self.convert { 3 } else { 2 }
     }
@@ -197,7 +197,7 @@ impl Line {
     /// What is wrong with the report of a way.
     fn problem(self, way: &str, report: Option<&Report>) -> Option<String> {
         let Some(report) = report else {
-            return Some("there is no report".into());
+            return Some("the guest printed no report of this way".into());
         };
         let right = match &report.refused {
             Some(refusal) => {
@@ -214,8 +214,8 @@ impl Line {
 }
 
 impl Pipeline {
-    /// Boots the guest; returns what came of each way, and what the screenshots
-    /// have shown that the host compares.
+    /// Boots the guest. Returns the result of each way, and tests that compare screenshots
+    /// on the host.
     pub fn run(&self, kits: &Kits) -> Result<(Vec<Report>, Vec<Case>)> {
         let pictures = Pictures::of(self.name)?;
         let mut script = "insmod $DMABUF_COHERENCY_KO && \
@@ -244,7 +244,10 @@ impl Pipeline {
         outcome.reports.retain(|report| {
             let noise = is_late_frame(&report.text);
             if noise {
-                eprintln!("{}: vkms was late with a frame, and said so", self.name);
+                eprintln!(
+                    "{}: vkms was late with a frame and warned, which is a known bug of vkms",
+                    self.name
+                );
             }
             !noise
         });
@@ -276,15 +279,15 @@ impl Pipeline {
         Ok((reports, cases))
     }
 
-    /// Whether it shows a display for tests.
+    /// Whether it uses a test display.
     fn needs_displays(&self) -> bool {
         self.lines.iter().any(|line| line.display == ONE_PIECE)
     }
 
-    /// What its kernel lacks that it needs.
+    /// What the kernel lacks for this guest.
     pub fn lacks(&self, kits: &Kits) -> Result<Option<&'static str>> {
         let lacks = self.needs_displays() && !kits.get(self.arch)?.image.has_module(DISPLAYS);
-        Ok(lacks.then_some("its kernel has no CONFIG_DRM_GEM_DMA_HELPER, which the display takes"))
+        Ok(lacks.then_some("the test display needs a kernel with CONFIG_DRM_GEM_DMA_HELPER"))
     }
 
     fn test(&self, kits: &Kits) -> Result<Vec<Case>> {
@@ -293,7 +296,7 @@ impl Pipeline {
         Ok(cases)
     }
 
-    /// Whether each way went as it must.
+    /// Judges whether each way had the expected result.
     pub fn judge(&self, reports: &[Report]) -> Vec<Case> {
         let mut cases = Vec::new();
         for line in &self.lines {
@@ -312,19 +315,19 @@ impl Pipeline {
     }
 }
 
-/// Whether a report is this one: the worker of vkms in Linux 7.3 may run when the planes of its frame
-/// have been unmapped already, on a busy host. It warns of that and leaves the frame out; whatever
-/// the frame was needed for is asked for again.
+/// Whether a report is a known one of vkms. On a busy host the worker of vkms in Linux 7.3 may run when
+/// the planes of its frame have been unmapped already. It warns and leaves the frame out. Whoever
+/// needed the frame asks again.
 fn is_late_frame(report: &str) -> bool {
     report.lines().next().is_some_and(|line| {
-        // Kernels with more information for debugging say in which file, too.
+        // Kernels with verbose bug reports name the file, too.
         line.contains("WARNING: ")
             && line.contains(" at compose_active_planes+")
             && line.contains("[vkms]")
     })
 }
 
-/// Compares what was on a screen; there must be as many pictures as frames.
+/// Compares screenshots. There must be as many pictures as frames.
 fn screenshots(pictures: &Pictures, report: &Report) -> Case {
     let problem = match pictures.compare(&report.display, &report.way, SMALL.1) {
         Ok(count) if count == report.frames as usize => None,

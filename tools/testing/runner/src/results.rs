@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What became of tests.
+//! The results of tests.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -9,8 +9,8 @@ use std::ops::AddAssign;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Passed,
-    /// Passed by refusing, which the author of the test did not think of.
-    /// Always shown.
+    /// The heap refused the device, as it must, and the author of the test did not expect
+    /// that. Counts as passed, and is always shown.
     Refused,
     Failed,
     Skipped,
@@ -21,7 +21,7 @@ pub enum Verdict {
 pub struct Case {
     pub name: String,
     pub verdict: Verdict,
-    /// What it said, or why it was skipped.
+    /// Its output, or the reason why it was skipped.
     pub text: String,
 }
 

@@ -2,9 +2,9 @@
 
 //! Guests that suspend and hibernate.
 //!
-//! The ports by which a guest speaks are devices that sleep as well. Linux 7.3 asks for their state
-//! before it has given the host buffers for the answer, which QEMU then drops, and no port takes
-//! output any more. So these guests say by the kernel's messages what they have found, and end.
+//! The virtio ports of a guest are devices that sleep as well. When Linux 7.3 wakes up, it asks for
+//! their state before it has given the host buffers for the answer. QEMU drops the answer, and then
+//! no port takes output any more. So these guests report through the kernel's messages, and end.
 
 use crate::boot::Boot;
 use crate::group::Group;
@@ -15,13 +15,13 @@ use anyhow::{Context as _, Result};
 use std::fs;
 use vm::{Arch, Outcome};
 
-/// Heaps of each way in which caches are dealt with.
+/// A heap of each mode.
 const HEAPS: [&str; 3] = ["system-coherent", "system-noncoherent", "system-uncached"];
 
-/// What stands before the lines of the tests among the kernel's messages.
+/// The mark before the lines of the tests among the kernel's messages.
 const MARK: &str = "sleep: ";
 
-/// Has the console awake all the time, and take all that is written to it.
+/// Keeps the console awake, and lets it take all that is written to it.
 const APPEND: &str = "no_console_suspend printk.devkmsg=on";
 
 pub fn groups() -> Vec<Group> {
@@ -32,9 +32,9 @@ pub fn groups() -> Vec<Group> {
     Arch::ALL.into_iter().map(group).collect()
 }
 
-/// Runs `tests` behind `load`, and has the guest end by itself.
+/// Runs `load` and then `tests`, and powers the guest off.
 pub fn script(load: &str, tests: &str) -> String {
-    // Without the directory, the tests know of no ports.
+    // The tests find no ports in an empty directory, so they go through all steps of sleep.
     format!(
         "{load} && mount -t tmpfs none /sys/class/virtio-ports || exit
         {{ {tests}; }} >/run/said 2>&1
@@ -43,7 +43,7 @@ pub fn script(load: &str, tests: &str) -> String {
     )
 }
 
-/// What the tests said.
+/// The output of the tests.
 pub fn said(outcome: &Outcome) -> Result<String> {
     let console = fs::read(&outcome.console).context("the console")?;
     let console = String::from_utf8_lossy(&console);
@@ -63,7 +63,7 @@ fn run(kits: &Kits, arch: Arch) -> Result<Vec<Case>> {
         )
     };
     let mut outcome = boot.run(kits)?;
-    // As it should.
+    // The guest is meant to power off by itself.
     outcome.died = false;
     let said = said(&outcome)?;
     let mut parts = said.split("KTAP version 1\n").skip(1);

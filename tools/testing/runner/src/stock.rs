@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Debian's own kernels, unmodified: the module loads, and does there what it is for.
+//! Debian's own kernels, unmodified. The module loads there, and works.
 
 use crate::boot::{Boot, LOAD, VIVID_MAPS};
 use crate::command::{done, make};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use vm::{Add, Arch, Kernel};
 
-/// The heaps that are on any kernel.
+/// Checks that the heaps exist that every kernel has.
 const HEAPS: &str = "cd /dev/dma_heap && ls system system-coherent system-noncoherent \
     system-uncached >&2 && cd /";
 
@@ -23,13 +23,13 @@ const HEAPS: &str = "cd /dev/dma_heap && ls system system-coherent system-noncoh
 const TESTS: &str = "alloc. answer. import. importer. limits. links.shape links.agree \
     memory.swapped mmap. query. security. sync. video.";
 
-/// What DKMS is told, as its configuration has it: the command, then the modules.
+/// Prints the content of DKMS's configuration: the command, then the modules.
 const DKMS: &str = r#". ./dkms.conf && echo "${MAKE[0]}" && for i in "${!BUILT_MODULE_NAME[@]}"; do
 	echo "${BUILT_MODULE_LOCATION[i]:-.}/${BUILT_MODULE_NAME[i]}.ko"
 done"#;
 
-/// What is about devices that reach a small part of memory, for which only distributions'
-/// kernels have a zone.
+/// Tests of devices that reach only a small part of memory. Only distributions' kernels have
+/// a zone for that part.
 const LITTLE_REACHED: &str = "matrix.narrow";
 
 pub fn groups() -> Vec<Group> {
@@ -49,7 +49,7 @@ fn test(arch: Arch, kernel: &str) -> Result<Vec<Case>> {
         return Ok(vec![Case::new(
             "kernel",
             Verdict::Skipped,
-            format!("Debian's kernel cannot be had: {error:#}"),
+            format!("cannot get Debian's kernel: {error:#}"),
         )]);
     }
     let kits = Kits::new(kernel, false);
@@ -83,8 +83,8 @@ fn test(arch: Arch, kernel: &str) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// The module's source is installed for DKMS, and built as that would do it: the modules that
-/// it is told of come out, and no others.
+/// Installs the module's source for DKMS, and builds it as DKMS would. The build must make the
+/// modules that the configuration names, and no others.
 fn dkms(kernel: &Kernel) -> Result<()> {
     let work = vm::cache_dir()?.join(format!("dkms.{}.{}", kernel.release, std::process::id()));
     let result = dkms_in(kernel, &work);
@@ -97,13 +97,15 @@ fn dkms_in(kernel: &Kernel, work: &Path) -> Result<()> {
     let destination = format!("DESTDIR={}", work.display());
     done(make(vm::checkout()).arg("dkms_install").arg(destination))?;
     let source = fs::read_dir(work.join("usr/src"))?.next();
-    let source = source.context("there is no source")??.path();
+    let source = source
+        .context("make dkms_install installed no source")??
+        .path();
 
     let mut told = Command::new("bash");
     told.args(["-c", DKMS]).current_dir(&source);
     let told = done(told.env("kernel_source_dir", &kernel.tree))?;
     let mut told = told.lines();
-    let command = told.next().context("DKMS is told nothing")?;
+    let command = told.next().context("dkms.conf names no command")?;
     let told: BTreeSet<PathBuf> = told.map(|path| source.join(path)).collect();
 
     let mut build = kernel.command("sh")?;
@@ -119,12 +121,12 @@ fn dkms_in(kernel: &Kernel, work: &Path) -> Result<()> {
         }
     }
     if built != told {
-        bail!("expected what DKMS is told, {told:?}, got {built:?}");
+        bail!("expected the modules that dkms.conf names, {told:?}, got {built:?}");
     }
     Ok(())
 }
 
-/// The command and the example, of 32 bits: such programs talk to the same kernel.
+/// Tests the command and the example as 32-bit programs on the same kernel.
 fn programs_32(arch: Arch, kits: &Kits) -> Result<Vec<Case>> {
     let programs = || {
         Ok([

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random sequences for as long as somebody likes, in a guest of each architecture.
+//! Random sequences for any length of time, in a guest of each architecture.
 
 use crate::boot::text;
 use crate::kit::Kits;
@@ -10,15 +10,15 @@ use clap::Args;
 use std::time::Duration;
 use vm::{Arch, Stream};
 
-/// How much longer the last round may take, and the boot.
+/// The extra time limit for the boot and the last round, in seconds.
 const GRACE: u64 = 900;
 
 #[derive(Args)]
 pub struct Stress {
-    /// How long to go on
+    /// How many seconds to run
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
-    /// What the random numbers follow from; another one each time by default
+    /// The seed of the random numbers. By default each run has another one
     #[arg(long)]
     seed: Option<u64>,
     /// The kernels of the guests: a configuration in tools/vm/kernel, or the path of
@@ -31,7 +31,7 @@ pub struct Stress {
 }
 
 impl Stress {
-    /// Runs it on all architectures at once; says whether all was well.
+    /// Runs on all architectures at once. Returns whether all was well.
     pub fn run(&self, kits: &Kits) -> Result<bool> {
         let archs = Arch::ALL.into_iter();
         let archs = archs.filter(|arch| self.arch.is_none_or(|only| only == *arch));

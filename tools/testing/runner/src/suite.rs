@@ -10,9 +10,8 @@ use crate::results::{Case, Verdict};
 use anyhow::Result;
 use vm::{Arch, Iommu};
 
-/// A guest, what of the program runs in it, and what may be skipped there.
-/// Whatever else is skipped counts as failed, so that no device goes missing
-/// unnoticed.
+/// A guest, the tests that run in it, and the tests that may be skipped there. Any other
+/// skipped test counts as failed, so that a missing device is noticed.
 struct Suite {
     name: &'static str,
     about: &'static str,
@@ -20,17 +19,17 @@ struct Suite {
     may_skip: Vec<&'static str>,
 }
 
-/// What only a kernel can run that makes calls fail on demand.
+/// Tests that need a kernel which makes calls fail on demand.
 const FAULTS: &str = "fail_nth.";
 
-/// What tries a node of the class accel, which our own kernels have not and Debian's have.
+/// The test with a node of the class accel. Debian's kernels have that class, ours do not.
 const ACCELERATOR: &str = "dmaheap.try_accelerator";
 
-/// What only guests can run that end with it: the groups of `sleep.rs`.
+/// The test that only the guests of `sleep.rs` can run, as they end with it.
 const HIBERNATION: &str = "power.hibernate";
 
-/// What such a kernel cannot run: it lets objects outlive the modules that they are in, and its
-/// slabs need more than single pages.
+/// Tests that a debug kernel cannot run. It lets objects outlive the modules that they are in, and
+/// its slabs need more than single pages.
 const NOT_ON_DEBUG: &[&str] = &[
     "links.subsystems",
     "links.agree_fragmented",
@@ -38,11 +37,11 @@ const NOT_ON_DEBUG: &[&str] = &[
     "memory.fragmented",
 ];
 
-/// What a kernel with large pages cannot run: an entry of the second level of page tables maps more
-/// than a block has.
+/// Tests that a kernel with large pages cannot run. There an entry of the second level of page tables
+/// maps more than a block has.
 const NOT_ON_LARGE_PAGES: &str = "mmap.huge_";
 
-/// All guests, with those that only a kernel is worth that looks for mistakes.
+/// All guests, including those that are only for a debug kernel if `debug` is set.
 pub fn groups(debug: bool) -> Vec<Group> {
     let mut suites = suites(debug);
     if debug {
@@ -62,7 +61,7 @@ fn boot(arch: Arch, vivid: &str, arguments: &str) -> Boot {
     }
 }
 
-/// A guest for all tests. Those that repeat themselves do so for much longer by hand.
+/// A guest for all tests. Tests that repeat something make fewer rounds here than by default.
 fn whole(arch: Arch, debug: bool, arguments: &str) -> Boot {
     let rounds = if debug { 2 } else { 10 };
     Boot {
@@ -71,7 +70,7 @@ fn whole(arch: Arch, debug: bool, arguments: &str) -> Boot {
     }
 }
 
-/// A guest whose module has been given parameters.
+/// A guest that loads the module with parameters.
 fn told(parameters: &str, boot: Boot) -> Boot {
     Boot {
         script: format!("PARAMETERS='{parameters}'; {}", boot.script),
@@ -87,14 +86,14 @@ fn bare(arch: Arch) -> Boot {
     )
 }
 
-/// A guest in which another driver has a heap of a name of ours.
+/// A guest in which another driver has taken the name of one of our heaps.
 fn name_taken(arch: Arch) -> Suite {
     Suite {
         name: match arch {
             Arch::X86_64 => "x86_64-name-taken",
             Arch::Arm64 => "arm64-name-taken",
         },
-        about: "where a heap's name is taken: that heap is left out, and all else works",
+        about: "if a heap's name is taken, that heap is left out, and all else works",
         boot: Boot::new(
             arch,
             format!(
@@ -106,15 +105,15 @@ fn name_taken(arch: Arch) -> Suite {
     }
 }
 
-/// A guest in which somebody has taken all of the default contiguous area, until the module
-/// has been loaded.
+/// A guest in which another module holds all of the default contiguous area until our module
+/// is loaded.
 fn area_taken(arch: Arch) -> Suite {
     Suite {
         name: match arch {
             Arch::X86_64 => "x86_64-area-taken",
             Arch::Arm64 => "arm64-area-taken",
         },
-        about: "where the default area has no page to give: it has no heaps, and all else works",
+        about: "if the default area has no free page, it has no heaps, and all else works",
         boot: Boot::new(
             arch,
             format!(
@@ -126,8 +125,8 @@ fn area_taken(arch: Arch) -> Suite {
     }
 }
 
-/// Guests in which loading the module fails again and again, until it does not,
-/// and how many faults after the module's first each begins.
+/// Guests in which loading the module fails again and again until it succeeds. The number
+/// is how many of the module's faults each one skips at first.
 const LOADS: [(&str, Arch, usize); 6] = [
     ("x86_64-load-fails", Arch::X86_64, 0),
     ("x86_64-load-fails-later", Arch::X86_64, 60),
@@ -137,10 +136,10 @@ const LOADS: [(&str, Arch, usize); 6] = [
     ("arm64-load-fails-late", Arch::Arm64, 240),
 ];
 
-/// Only guests with these modules have what they export.
+/// Tests of the samples. Only guests that load those modules can run them.
 const SAMPLES: &str = "samples.";
 
-/// A guest for the exporters that show what the abstractions are for, and are not the module's.
+/// A guest for the sample exporters, which use the abstractions but do not belong to the module.
 fn samples(arch: Arch) -> Suite {
     Suite {
         name: match arch {
@@ -163,8 +162,8 @@ fn samples(arch: Arch) -> Suite {
     }
 }
 
-/// A guest for nothing but calls that fail on demand. The guest for all tests runs them as well; this
-/// one is for who wants to know what of the module's code they reach.
+/// A guest only for calls that fail on demand. The guest for all tests runs them as well. This one
+/// shows with coverage which of the module's code they reach.
 fn faults(arch: Arch) -> Suite {
     Suite {
         name: match arch {
@@ -180,7 +179,7 @@ fn faults(arch: Arch) -> Suite {
 fn loaded_at_last((name, arch, skip): (&'static str, Arch, usize)) -> Suite {
     Suite {
         name,
-        about: "where loading the module fails at each place that may fail",
+        about: "loading the module fails at each place that may fail",
         boot: Boot::new(
             arch,
             format!("exec /{SELFTEST} --skip-faults {skip} fail_nth.load"),
@@ -189,7 +188,7 @@ fn loaded_at_last((name, arch, skip): (&'static str, Arch, usize)) -> Suite {
     }
 }
 
-/// A guest whose PCI devices are behind an IOMMU, and seen to be.
+/// A guest whose PCI devices are behind an IOMMU. The script checks that they are.
 fn behind(iommu: Iommu, boot: Boot) -> Boot {
     Boot {
         iommu: Some(iommu),
@@ -201,9 +200,8 @@ fn behind(iommu: Iommu, boot: Boot) -> Boot {
     }
 }
 
-/// Displays for tests: two whose DMA device is not the device with the node, one of
-/// the two snooping; others that take one piece of memory, snooping or not; and some
-/// that reach 32 bits.
+/// Test displays. Two have a DMA device that is not the device with the node, and one of
+/// these snoops. Others take memory in one piece, snooping or not. Some reach 32 bits only.
 const DISPLAYS: &str = "modprobe dmabuf_display \
     helpers=shmem,shmem,dma,dma-vmap,shmem,dma own_dma_device=1,1,0,1,0,0 \
     snoops=1,0,-1,0,-1,-1 dma_snoops=0,1,0,0,1,1 dma_bits=64,64,64,32,32,32";
@@ -219,7 +217,7 @@ fn displays(arch: Arch) -> Boot {
     }
 }
 
-/// The same with memory beyond what 32 bits reach, but for the contiguous area.
+/// The same with memory beyond 32 bits. The contiguous area is below that.
 fn displays_5g(arch: Arch) -> Boot {
     Boot {
         mem: 5 << 10,
@@ -228,8 +226,8 @@ fn displays_5g(arch: Arch) -> Boot {
     }
 }
 
-/// A guest with areas for devices, and a display that has one for itself; `check` tells
-/// how that display, `$D`, is to be seen.
+/// A guest with areas for devices, and a display that owns one of them. `check` is a command
+/// that checks the display's directory in sysfs, `$D`.
 fn reserved_areas(check: &str, boot: Boot) -> Boot {
     Boot {
         reserved_areas: true,
@@ -242,26 +240,26 @@ fn reserved_areas(check: &str, boot: Boot) -> Boot {
     }
 }
 
-/// Where the name of a heap is taken, the module says so and has all the others.
+/// Checks that the module reports the name that is taken, and did not take over that heap.
 const NAME_TAKEN: &str = "dmesg | grep -q 'dmabuf_coherency: .*system-coherent' && \
     [ ! -e /sys/class/dma_heap/system-coherent/dma_coherent ]";
 
-/// Where the default area has no page to give, the module says so and makes no heaps of it.
+/// Checks that the module reports the area without free pages, and made no heaps of it.
 const AREA_TAKEN: &str = "dmesg | grep -q 'there are no heaps of contiguous area default_cma_region' && \
     [ -e /dev/dma_heap/default_cma_region -a ! -e /dev/dma_heap/default_cma_region-coherent ]";
 
-/// `--contiguous` is answered: there is no such memory.
+/// Checks that `--contiguous` fails and says how to reserve contiguous memory.
 const TOLD_TO_RESERVE: &str = "! /dmaheap pick --contiguous vivid 2>/run/told && \
     grep -q 'eserve contiguous memory that .* (cma= on' /run/told";
 
-/// What the module was told when it was loaded.
+/// The module's parameters.
 const PARAMETERS: &str = "/sys/module/dmabuf_coherency/parameters";
 
-/// The rules that the module follows, and where vivid is linked to.
+/// The module's link rules, and the order of vivid's links.
 const LINKS: &str = "/sys/module/dmabuf_coherency/parameters/links";
 const VIVID_ORDER: &str = "/sys/class/video4linux/video0/device/dma_heaps/order";
 
-/// Whom a heap charges.
+/// Which control group a heap charges.
 const ACCOUNTING: &str = "/sys/class/dma_heap/system-coherent/accounting";
 
 const MAINTAINED_HEAP: &str = "--heap system-noncoherent";
@@ -271,25 +269,26 @@ const UNCACHED_CONTIGUOUS: &str = "--heap default_cma_region-uncached alloc. que
 const LACKING: &str = "--heap system-noncoherent alloc. query. limits.counted pool.reused \
     pool.bounded pool.idle links.shape links.agree";
 
-/// What there is nothing of in a guest that has less memory.
+/// Tests that need memory above 4 GiB.
 const ABOVE_4G: &str = "--rounds 10 importer.mask_changed importer.narrow_block matrix.narrow \
     pool.low links.agree";
 
-/// What devices with a limit have to do with.
+/// Tests in which it matters which memory a device reaches.
 const BEYOND: &str = "--rounds 10 import. importer. matrix. brackets. parallel. answer. pool.low \
     links.shape links.agree";
 
-/// What bounce buffers have to do with.
+/// Tests in which bounce buffers matter.
 const BOUNCED: &str = "--rounds 10 --heap system-noncoherent brackets. fence. import. importer. \
     links.agree links.shape matrix. parallel. sync. video.";
 
-/// Makes all DMA bounce, and has room for it: 48 MiB. arm64 takes the default for nothing said.
+/// Makes all DMA bounce, with 48 MiB for bounce buffers. The size is not the default one, as arm64
+/// treats that as if no size were given.
 const BOUNCE: &str = "swiotlb=24576,force";
 
-/// The same with room for frames of 3840x2160: 192 MiB.
+/// The same with 192 MiB, enough for frames of 3840x2160.
 const BOUNCE_FRAMES: &str = "swiotlb=98304,force";
 
-/// Skipped of the whole suite on a maintained heap where everything bounces.
+/// Tests of the whole suite that are skipped on a maintained heap if everything bounces.
 const ALL_BOUNCES: &[&str] = &[
     "pool.low",
     "import.refused",
@@ -321,13 +320,13 @@ const ALL_BOUNCES: &[&str] = &[
     SAMPLES,
 ];
 
-/// What devices that only the CPU works for have to do with.
+/// Tests in which it matters that the CPU does the work of a device.
 const CPU_ONLY: &str = "import. video. links.shape links.agree";
 
-/// What devices that do not snoop have to do with.
+/// Tests in which it matters that no device snoops.
 const NO_DEVICE_SNOOPS: &str = "import. answer. race. matrix. links.agree links.shape";
 
-/// Skipped on a heap that refuses nobody, or in a guest where nothing bounces.
+/// Tests that are skipped on a heap that refuses no device, or if nothing bounces.
 const ANY_HEAP: &[&str] = &[
     "pool.low",
     "import.refused",
@@ -358,13 +357,13 @@ pub fn crowded(arch: Arch, arguments: &str) -> Boot {
     }
 }
 
-/// A guest for some of them, the same each time: `make stress` is for others.
+/// A guest for some random sequences, the same in each run. `make stress` runs others.
 fn stress(arch: Arch, debug: bool) -> Boot {
     let rounds = if debug { 3 } else { 40 };
     crowded(arch, &format!("--seed 1 --rounds {rounds}"))
 }
 
-/// Skipped where all devices snoop and nothing bounces.
+/// Tests that are skipped if all devices snoop and nothing bounces.
 const ALL_COHERENT: &[&str] = &[
     "import.refused",
     "import.cpu_only",
@@ -376,12 +375,12 @@ const ALL_COHERENT: &[&str] = &[
     "answer.logged",
 ];
 
-/// Skipped of the whole suite behind an IOMMU.
+/// Tests of the whole suite that are skipped behind an IOMMU.
 fn behind_iommu() -> Vec<&'static str> {
     [ALL_COHERENT, WHOLE_X86_64, &["video.", "pool.off"]].concat()
 }
 
-/// Skipped where a strict heap refuses every device: none snoops, or all bounce.
+/// Tests that are skipped if a strict heap refuses every device: none snoops, or all bounce.
 const REFUSED: &[&str] = &[
     "import.accepted",
     "import.cpu_only",
@@ -392,7 +391,7 @@ const REFUSED: &[&str] = &[
     "matrix.narrow",
 ];
 
-/// Skipped of the whole suite, besides, where that is so.
+/// Further tests of the whole suite that are skipped on x86_64 and behind an IOMMU.
 const WHOLE_X86_64: &[&str] = &[
     "pool.low",
     "links.early_rules",
@@ -403,7 +402,7 @@ const WHOLE_X86_64: &[&str] = &[
     SAMPLES,
 ];
 
-/// Skipped where the module keeps no memory.
+/// Tests that are skipped if the module keeps no memory.
 const NO_POOL: &[&str] = &[
     "pool.reused",
     "pool.midway",
@@ -424,13 +423,13 @@ fn suites(debug: bool) -> Vec<Suite> {
     vec![
         Suite {
             name: "x86_64-whole",
-            about: "the whole suite, where all devices snoop",
+            about: "the whole suite; all devices snoop",
             boot: whole(X86_64, debug, ""),
             may_skip: [ALL_COHERENT, WHOLE_X86_64, &["pool.off"]].concat(),
         },
         Suite {
             name: "arm64-whole",
-            about: "the whole suite, where only PCI devices snoop",
+            about: "the whole suite; only PCI devices snoop",
             boot: whole(Arm64, debug, ""),
             may_skip: vec![
                 "import.cpu_only",
@@ -473,7 +472,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-above-4g",
-            about: "what takes memory above 4 GiB",
+            about: "tests that need memory above 4 GiB",
             boot: Boot {
                 mem: 5 << 10,
                 append: "cma=64M@0-4G",
@@ -500,7 +499,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-no-bounce",
-            about: "where some devices do not reach all memory, and nothing bounces",
+            about: "imports; some devices do not reach all memory, and nothing bounces",
             boot: Boot {
                 mem: 5 << 10,
                 append: "swiotlb=noforce",
@@ -528,7 +527,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "arm64-noncoherent",
-            about: "imports and races, where no device snoops",
+            about: "imports and races; no device snoops",
             boot: Boot {
                 pci_noncoherent: true,
                 ..boot(Arm64, VIVID_MAPS, NO_DEVICE_SNOOPS)
@@ -537,7 +536,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-parameters",
-            about: "where all DMA bounces, and control groups are charged",
+            about: "all DMA bounces, and heaps charge control groups",
             boot: Boot {
                 append: "swiotlb=force dma_heap.mem_accounting=1",
                 ..boot(
@@ -574,7 +573,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-bounce",
-            about: "devices, where bounce buffers make a missing bracket visible",
+            about: "tests of devices; bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: BOUNCE,
                 ..boot(X86_64, VIVID_MAPS, BOUNCED)
@@ -583,7 +582,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "arm64-bounce",
-            about: "the whole suite, where bounce buffers make a missing bracket visible",
+            about: "the whole suite; bounce buffers make a missing bracket visible",
             boot: Boot {
                 append: BOUNCE,
                 ..whole(Arm64, debug, MAINTAINED_HEAP)
@@ -592,7 +591,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-intel-iommu",
-            about: "the whole suite, where devices are behind an Intel IOMMU",
+            about: "the whole suite; devices are behind an Intel IOMMU",
             boot: behind(Iommu::Intel, whole(X86_64, debug, "")),
             may_skip: behind_iommu(),
         },
@@ -604,13 +603,13 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "arm64-smmuv3",
-            about: "the whole suite, where devices are behind an SMMU",
+            about: "the whole suite; devices are behind an SMMU",
             boot: behind(Iommu::Smmuv3, whole(Arm64, debug, "")),
             may_skip: behind_iommu(),
         },
         Suite {
             name: "arm64-smmuv3-noncoherent",
-            about: "devices behind an SMMU that do not snoop",
+            about: "imports and races; devices are behind an SMMU and do not snoop",
             boot: Boot {
                 pci_noncoherent: true,
                 ..behind(Iommu::Smmuv3, boot(Arm64, VIVID_MAPS, NO_DEVICE_SNOOPS))
@@ -649,7 +648,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "arm64-displays-areas",
-            about: "imports by displays, where there are contiguous areas for devices",
+            about: "imports by displays; some contiguous areas are for devices",
             boot: reserved_areas("[ ! -e $D/iommu_group ]", displays_5g(Arm64)),
             may_skip: vec!["import.cpu_only"],
         },
@@ -694,7 +693,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-off",
-            about: "where the module is told to charge nobody, and to link to a heap that is not there",
+            about: "parameters: the module charges no group, and a link names a heap that is not there",
             boot: Boot::new(
                 X86_64,
                 format!(
@@ -705,7 +704,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-told-links",
-            about: "where the module is told when it is loaded what to link, wrong and right",
+            about: "link rules as parameters of the module, wrong and right",
             boot: Boot::new(
                 X86_64,
                 format!(
@@ -716,7 +715,7 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-lacking",
-            about: "where the kernel has neither contiguous memory nor memory cgroups",
+            about: "a kernel without contiguous memory and without memory cgroups",
             boot: Boot {
                 append: "cma=0 cgroup_disable=memory",
                 script: format!(
@@ -728,13 +727,13 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-unpooled",
-            about: "the whole suite, where the module is told to keep no memory",
+            about: "the whole suite; a parameter tells the module to keep no memory",
             boot: told("pool_percent=0", whole(X86_64, debug, "--unpooled")),
             may_skip: [ALL_COHERENT, WHOLE_X86_64, NO_POOL].concat(),
         },
         Suite {
             name: "arm64-uncharged",
-            about: "uncached memory that is kept, where the module is told to charge nobody",
+            about: "uncached memory in the pool; a parameter tells the module to charge no group",
             boot: told(
                 "accounting=0",
                 boot(
@@ -753,13 +752,13 @@ fn suites(debug: bool) -> Vec<Suite> {
         },
         Suite {
             name: "x86_64-dmaheap",
-            about: "the command dmaheap, where all devices snoop",
+            about: "the command dmaheap; all devices snoop",
             boot: Boot::new(X86_64, "exec sh /guest.sh"),
             may_skip: vec![ACCELERATOR],
         },
         Suite {
             name: "arm64-dmaheap",
-            about: "the command dmaheap, where only PCI devices snoop",
+            about: "the command dmaheap; only PCI devices snoop",
             boot: Boot::new(Arm64, "exec sh /guest.sh"),
             may_skip: vec![ACCELERATOR],
         },
@@ -772,8 +771,8 @@ fn suites(debug: bool) -> Vec<Suite> {
     ]
 }
 
-/// Runs the test program in a guest that may lack anything: each test that is
-/// skipped says what.
+/// Runs the test program in a guest that may lack anything. Each test that is skipped
+/// says what it lacks.
 pub fn run_anywhere(boot: Boot, kits: &Kits) -> Result<Vec<Case>> {
     let suite = Suite {
         name: "",
@@ -834,7 +833,7 @@ impl Suite {
             return case;
         }
         let text = format!(
-            "expected it to run in this guest, it was skipped: {}",
+            "expected it to run in this guest, but it was skipped: {}",
             case.text
         );
         Case::new(case.name, Verdict::Failed, text)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which devices were accepted and which refused, as a guest has seen it.
+//! Which devices a heap accepted and which it refused, as seen in a guest.
 
 use crate::boot::{Boot, LOAD, VIVID_MAPS, text};
 use crate::group::Group;
@@ -11,14 +11,14 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use vm::Arch;
 
-/// One device, as the test program's survey tells it.
+/// One device, as the test program's survey prints it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Finding {
     pub device: String,
     pub bus: String,
     pub driver: String,
     pub snoops: Option<bool>,
-    /// Whether it was attached, for however short a while.
+    /// Whether it was attached, even for a short while.
     pub attached: bool,
     /// How the call ended: `success`, or the name of an errno.
     pub result: String,
@@ -32,7 +32,7 @@ pub enum Answer {
 }
 
 impl Finding {
-    /// The answer, if what was seen is one.
+    /// The heap's answer, if the heap gave one.
     pub fn answer(&self) -> Option<Answer> {
         match (self.attached, self.result.as_str()) {
             (true, _) => Some(Answer::Accepted),
@@ -51,10 +51,10 @@ impl Finding {
 #[derive(Clone)]
 pub struct Survey {
     pub name: &'static str,
-    /// How the table calls the guest.
+    /// The guest's name in the table.
     pub title: &'static str,
     pub boot: Boot,
-    /// The drivers whose devices must be there, and the answer that they must get.
+    /// The drivers whose devices must be there, and the answer that each must get.
     expected: [(&'static str, Answer); 5],
 }
 
@@ -103,7 +103,7 @@ pub fn groups() -> Vec<Group> {
 }
 
 impl Survey {
-    /// Boots the guest; returns what it found, and whether it was well.
+    /// Boots the guest. Returns what it found, and the test that the guest was healthy.
     pub fn run(&self, kits: &Kits) -> Result<(Vec<Finding>, Case)> {
         let outcome = self.boot.run(kits)?;
         let health = self.boot.health(kits, &outcome)?;
@@ -141,7 +141,7 @@ impl Survey {
         Ok(cases)
     }
 
-    /// Whether each device got the answer that it must get.
+    /// Judges whether each device got the answer that it must get.
     pub fn judge(&self, kits: &Kits, findings: &[Finding]) -> Result<Vec<Case>> {
         let mut cases = Vec::new();
         for (driver, answer) in self.expected {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The abstractions as a patch series for Linux, whose kernel is built and tests itself: see
-//! `tools/upstream`.
+//! The abstractions as a patch series for Linux. The kernel with these patches is built, and tests
+//! itself: see `tools/upstream`.
 
 use crate::group::Group;
 use crate::kit::Kits;
@@ -11,7 +11,8 @@ use std::process::Command;
 use upstream::check;
 
 pub fn groups() -> Vec<Group> {
-    let about = "the patch series for Linux: each patch builds, the kernel's tests of it run";
+    let about =
+        "the patch series for Linux: each patch builds, and the kernel's own tests of it pass";
     vec![Group::new("x86_64-upstream", about, run)]
 }
 

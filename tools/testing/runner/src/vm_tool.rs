@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tests of `tools/vm`: that it passes on what a command does, and notices
-//! every kind of trouble that a guest can have.
+//! The tests of `tools/vm`. It must pass on the output and status of a command, and
+//! notice every kind of trouble in a guest.
 
 use crate::boot::{Boot, text};
 use crate::group::Group;
@@ -11,7 +11,7 @@ use anyhow::Result;
 use std::time::Duration;
 use vm::{Arch, Kind, Outcome};
 
-/// A guest that is made to do something, and what must be seen of it.
+/// A guest that runs a script, and its expected end.
 struct Check {
     name: &'static str,
     script: &'static str,
@@ -20,14 +20,14 @@ struct Check {
     expected: Expected,
 }
 
-/// What must be seen.
+/// How a guest must end.
 #[derive(Debug, PartialEq)]
 struct Expected {
     status: Option<i32>,
     died: bool,
     timed_out: bool,
-    /// Reports that must be there, the first of them first: after an oops the
-    /// kernel may find more to complain about. An empty list means none at all.
+    /// Reports that must be there. The first of them must come first. More may follow, as
+    /// after an oops. An empty list means that there must be none.
     kinds: &'static [Kind],
 }
 
@@ -48,7 +48,7 @@ impl Expected {
         }
     }
 
-    /// What differs from what was seen.
+    /// How an outcome differs from this.
     fn problem(&self, outcome: &Outcome) -> Option<String> {
         let seen: Vec<Kind> = outcome.reports.iter().map(|report| report.kind).collect();
         let reports = if self.kinds.is_empty() {
@@ -71,7 +71,7 @@ impl Expected {
     }
 }
 
-/// A guest that is gone before its command is done.
+/// A guest that ends before its command is done.
 const DEAD: Expected = Expected {
     status: None,
     died: true,
@@ -79,8 +79,8 @@ const DEAD: Expected = Expected {
     kinds: &[],
 };
 
-/// Trouble is provoked by LKDTM, the kernel's own module for that, where this
-/// kernel can have it at all.
+/// LKDTM, the kernel's own module for that, provokes trouble. For reports that this kernel
+/// is not configured for, the script prints the first line.
 const CHECKS: &[Check] = &[
     Check {
         name: "vm.clean",
@@ -153,7 +153,7 @@ const CHECKS: &[Check] = &[
         seconds: 600,
         expected: Expected::reports(&[Kind::Hung]),
     },
-    // This kernel is not configured for these reports: their first lines must do.
+    // This kernel is not configured for these reports, so the script prints their first lines.
     Check {
         name: "vm.lockdep",
         script: "echo 'WARNING: possible circular locking dependency detected' >/dev/kmsg",
@@ -174,7 +174,7 @@ const CHECKS: &[Check] = &[
 
 pub fn groups() -> Vec<Group> {
     let group = |arch: Arch| {
-        let about = "the guest runner: trouble is noticed, and nothing else is";
+        let about = "the tool vm notices trouble in guests, and raises no false alarm";
         Group::new(format!("{arch}-vm"), about, move |kits| run(kits, arch))
     };
     Arch::ALL.into_iter().map(group).collect()
