@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's kernel threads, which work for the heaps while nobody waits.
+//! The module's kernel threads, which work in the background.
 
 use anyhow::{Context as _, Result, bail};
 use std::fs;
@@ -9,8 +9,7 @@ use std::time::Duration;
 /// How the names of its threads begin. The kernel cuts names after 15 bytes.
 const PREFIX: &str = "dmabuf_co";
 
-/// How long nothing may have been done before the threads count as idle, in
-/// steps of `STEP`.
+/// The threads count as idle if they have done nothing for so many steps of `STEP`.
 const QUIET: u32 = 5;
 const STEP: Duration = Duration::from_millis(20);
 
@@ -53,7 +52,7 @@ impl Background {
         self.clocks.iter().map(|clock| read(*clock)).sum()
     }
 
-    /// Lets them do what they have to do, until they are idle.
+    /// Waits until the threads are idle.
     pub fn settle(&self) -> Result<()> {
         let mut quiet = 0;
         let mut before = self.used()?;

@@ -22,14 +22,13 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Opens all of them, each with about the smallest frames that it can do,
-    /// so that a frame fits into a single block of any heap.
+    /// Opens all video capture devices. Each is set to about its smallest frames, so that
+    /// a frame fits into a single block of any heap.
     pub fn all() -> Result<Vec<Self>> {
         Self::find(Video::capture_driver)
     }
 
-    /// The same with devices that convert frames, of which only the converted
-    /// ones are asked for.
+    /// Opens all devices that convert frames. The format is that of the converted frames.
     pub fn converters() -> Result<Vec<Self>> {
         Self::find(Video::converter_driver)
     }
@@ -64,7 +63,7 @@ impl Camera {
         }))
     }
 
-    /// What its frames are like.
+    /// The format of its frames.
     pub fn format(&self) -> PixelFormat {
         self.format
     }
@@ -77,7 +76,7 @@ impl Camera {
         }
     }
 
-    /// Asks for larger frames; returns how large they have become.
+    /// Asks for larger frames. Returns the format that the device has chosen.
     pub fn resize(&mut self, width: u32, height: u32) -> Result<PixelFormat> {
         let what = || format!("setting {width}x{height} on {}", self.node.display());
         self.format = self
@@ -102,7 +101,7 @@ impl Importer for Camera {
     }
 
     fn buffer_size(&self) -> usize {
-        // A power of two, as a smaller rest would lie in another block.
+        // A power of two, as otherwise a smaller rest would be in another block.
         (self.format.size as usize).next_power_of_two().max(0x10000)
     }
 
@@ -127,7 +126,7 @@ impl Importer for Camera {
         let small = control.alloc(1).context("allocating a page")?;
         self.video.request_buffers(1)?;
         let queued = Queued(self, &small);
-        // A frame may fit in a page, if pages are large.
+        // If pages are large, a frame may fit into one.
         let too_much = self.format.size.max(small.size() as u32 + 1);
         let seen = self.video.queue_as(0, &small, too_much);
         drop(queued);
@@ -139,11 +138,11 @@ impl Importer for Camera {
     }
 }
 
-/// A queued buffer, let go when dropped.
+/// A queued buffer. Dropping this releases it.
 struct Queued<'a>(&'a Camera, &'a Buffer);
 
 impl Imported for Queued<'_> {
-    /// One frame, which a converter makes of what is in the same buffer.
+    /// Captures one frame. A converter makes it from the content of the same buffer.
     fn work(&self, _frame: Frame) -> Result<(), Errno> {
         let video = &self.0.video;
         let input = self.0.input()?;

@@ -22,17 +22,17 @@ pub fn leave(pid: u32) -> Result<()> {
     take(Path::new(ROOT), pid)
 }
 
-/// Takes a process into the group at `path`; 0 is this one.
+/// Moves a process into the group at `path`. Process 0 is this one.
 fn take(path: &Path, pid: u32) -> Result<()> {
     let procs = path.join("cgroup.procs");
     fs::write(&procs, pid.to_string()).with_context(|| format!("{}: {pid}", procs.display()))
 }
 
-/// A control group of this test's own, removed when dropped.
+/// A control group for this test. Dropping it removes the group.
 pub struct Group(PathBuf);
 
 impl Group {
-    /// Makes one, unless the kernel does not have `controller`.
+    /// Makes a group with `controller`. Skips the test if the kernel does not have that.
     pub fn new(controller: &str) -> Result<Self> {
         let root = Path::new(ROOT);
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
@@ -40,7 +40,9 @@ impl Group {
             .split_whitespace()
             .any(|found| found == controller)
         {
-            return skip(format!("no {controller} controller in {ROOT}"));
+            return skip(format!(
+                "no {controller} controller in {ROOT}: mount cgroup2, on a kernel that has it"
+            ));
         }
         fs::write(
             root.join("cgroup.subtree_control"),
@@ -61,7 +63,7 @@ impl Group {
         fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 
-    /// Takes this process in, until what is returned is dropped.
+    /// Moves this process into the group, until the result is dropped.
     pub fn join(&self) -> Result<Member> {
         let own = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
@@ -76,7 +78,7 @@ impl Group {
     }
 }
 
-/// This process, in a [`Group`]; where it was before, when dropped.
+/// This process as a member of a [`Group`]. Dropping this moves it back.
 pub struct Member {
     before: PathBuf,
 }
@@ -84,19 +86,19 @@ pub struct Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if let Err(error) = enter(&self.before) {
-            println!("cannot go back: {error:#}");
+            println!("cannot go back to the group of before: {error:#}");
         }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Processes that have ended take a while to leave.
+        // Processes that have ended leave the group a little later.
         let removed = wait_until(Duration::from_secs(20), || {
             Ok(fs::remove_dir(&self.0).is_ok())
         });
         if !matches!(removed, Ok(true)) {
-            println!("leaving {} behind", self.0.display());
+            println!("cannot remove {}", self.0.display());
         }
     }
 }

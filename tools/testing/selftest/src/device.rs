@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device behind a node, and what is known about its coherency from other
-//! evidence than a heap's answer.
+//! The device behind a node, and what is known about its coherency without asking a
+//! heap.
 
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A device that does DMA, or that a driver says does.
+/// A device that does DMA, or whose driver says so.
 #[derive(Clone, Debug)]
 pub struct Device {
     /// Its directory below /sys/devices.
     path: PathBuf,
     /// The bus it is on.
     pub bus: String,
-    /// The driver, by the name that it gives itself towards user space.
+    /// The name that the driver gives to user space.
     pub driver: String,
 }
 
-/// Whether DMA by a device sees the CPU caches, and how we know.
+/// Whether a device's DMA sees the CPU caches, and the evidence for it.
 #[derive(Debug, PartialEq)]
 pub enum Snooping {
     Yes(String),
@@ -27,7 +27,7 @@ pub enum Snooping {
 }
 
 impl Device {
-    /// The parent of a class device: what stands behind `/sys/class/CLASS/NAME`.
+    /// The parent of a class device: the device behind `/sys/class/CLASS/NAME`.
     pub fn behind(class_device: &Path, driver: String) -> Result<Self> {
         let link = class_device.join("device");
         Self::at(&link, driver)
@@ -45,12 +45,12 @@ impl Device {
         &self.path
     }
 
-    /// The name that the kernel calls it by.
+    /// The kernel's name for it.
     pub fn name(&self) -> String {
         base_name(&self.path)
     }
 
-    /// Whether it snoops, as its architecture and its firmware say.
+    /// Whether it snoops, according to its architecture and its firmware.
     pub fn snooping(&self) -> Snooping {
         let own = self.told("own_dma_device").is_some_and(|own| own == "Y");
         let parameters: &[_] = if own {
@@ -72,7 +72,7 @@ impl Device {
         }
     }
 
-    /// What the module of displays for tests was told of this one, if it is one of those.
+    /// The value of a parameter of the test displays' module for this device, if it is a test display.
     fn told(&self, parameter: &str) -> Option<String> {
         let name = self.name();
         let number: usize = name.strip_prefix("dmabuf_display.")?.parse().ok()?;
@@ -87,8 +87,8 @@ impl Device {
         kind.is_ok_and(|kind| kind.starts_with("DMA"))
     }
 
-    /// How many bits its DMA mask has, if that is known: PCI devices show it, and of some drivers
-    /// we know. Behind an IOMMU that is no limit.
+    /// How many bits its DMA mask has, if that is known. PCI devices show it in sysfs, and for some
+    /// drivers it is known. Behind an IOMMU the mask does not limit what the device reaches.
     pub fn mask_bits(&self) -> Result<Option<u32>> {
         if let Ok(bits) = fs::read_to_string(self.path.join("dma_mask_bits")) {
             return Ok(Some(bits.trim().parse().context("dma_mask_bits")?));
@@ -103,12 +103,12 @@ impl Device {
         })
     }
 
-    /// On arm64 a device snoops only where a firmware node says so: the
-    /// device's own, or for PCI the host bridge's; the node or one above it
-    /// has `dma-coherent`, unless a nearer one has `dma-noncoherent`.
+    /// On arm64 a device snoops only if a firmware node says so. That is the device's own
+    /// node, or the host bridge's for PCI. The node or one above it must have
+    /// `dma-coherent`, and no nearer one may have `dma-noncoherent`.
     fn snooping_by_device_tree(&self, tree: &Path) -> Snooping {
         let Ok(tree) = fs::canonicalize(tree) else {
-            return Snooping::Unknown("no device tree, and no file tells what ACPI says".into());
+            return Snooping::Unknown("no device tree, and no file shows what ACPI says".into());
         };
         let ancestors = self.path.ancestors();
         let mut candidates = match self.bus.as_str() {
@@ -133,7 +133,7 @@ impl Device {
     }
 }
 
-/// Where memory ends, as root can see.
+/// The last address of memory. Only root can see it.
 pub fn last_ram_address() -> Result<u64> {
     let map = fs::read_to_string("/proc/iomem").context("reading /proc/iomem")?;
     Ok(ram_end(&map))
@@ -158,8 +158,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A sysfs in which a PCI device hangs below a host bridge that has the
-    /// property, and a platform device below the same root has no node.
+    /// A sysfs with a PCI device below a host bridge that has the property, and with a
+    /// platform device that has no node.
     fn sysfs(name: &str, property: Option<&str>) -> PathBuf {
         let root = std::env::temp_dir().join(format!("{name}.{}", std::process::id()));
         let tree = root.join("tree");

@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 
 const MODULE: &str = "dmabuf_display";
 
-/// A display, and what its driver says of its DMA.
+/// A display, and the properties of its DMA.
 pub struct Display {
-    /// Those of DRM that have its buffers.
+    /// DRM's helpers that manage its buffers.
     pub helpers: &'static str,
     /// Whether the device with the node snoops.
     pub snoops: bool,
-    /// Whether that does the DMA, or else another one, which snoops or not.
+    /// If another device does the DMA, whether that one snoops.
     pub dma_snoops: Option<bool>,
     pub dma_bits: u32,
 }
 
-/// Of each kind that makes a difference.
+/// One display of each kind that makes a difference.
 pub const ALL: [Display; 6] = [
     Display::new("shmem", true, Some(false)),
     Display::new("shmem", false, Some(true)),
@@ -47,11 +47,11 @@ impl Display {
     }
 }
 
-/// Displays, gone when dropped.
+/// Test displays. Dropping this removes them.
 pub struct Displays(());
 
 impl Displays {
-    /// Makes them, instead of those that there may be. Skips the test where there is no such module.
+    /// Makes displays, and removes those of before. Skips the test if there is no such module.
     pub fn load(displays: &[Display]) -> Result<Self> {
         if loaded(MODULE) {
             rmmod(MODULE)?;
@@ -73,13 +73,15 @@ impl Displays {
             list("dma_bits", &|display| display.dma_bits.to_string()),
         ];
         if modprobe(MODULE, &parameters).is_err() {
-            return skip(format!("there is no module {MODULE}"));
+            return skip(format!(
+                "there is no module {MODULE}: it is in tools/testing/modules"
+            ));
         }
         let made = Self(());
         for number in 0..displays.len() {
             let path = path(number);
             let linked = eventually(|| Ok(path.join("dma_heaps").exists()))?;
-            ensure!(linked, "{}: a display without links", path.display());
+            ensure!(linked, "{}: expected links for a display", path.display());
         }
         Ok(made)
     }
@@ -87,19 +89,19 @@ impl Displays {
 
 impl Drop for Displays {
     fn drop(&mut self) {
-        // The last user of one may not be done with it.
+        // The last user of a display may still hold it.
         if !eventually(|| Ok(rmmod(MODULE).is_ok())).unwrap_or_default() {
-            println!("{MODULE} stays");
+            println!("cannot unload {MODULE}");
         }
     }
 }
 
-/// Where sysfs shows the display of this number.
+/// The directory in sysfs of the display with this number.
 pub fn path(number: usize) -> PathBuf {
     Path::new("/sys/devices/platform").join(format!("{MODULE}.{number}"))
 }
 
-/// The name of the device that does the DMA of a display, if it has one for that.
+/// The name of the device that does a display's DMA, if it is another one.
 pub fn dma_device(display: &Path) -> Option<String> {
     let children = fs::read_dir(display).ok()?;
     let mut names = children.filter_map(|child| Some(base_name(&child.ok()?.path())));

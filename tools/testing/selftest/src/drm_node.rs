@@ -32,7 +32,7 @@ impl Card {
         Self::names()?.iter().map(|name| Self::open(name)).collect()
     }
 
-    /// The name of one node of each DRM device, of the primary one where there is one.
+    /// The name of one node of each DRM device. It is the primary node if there is one.
     pub fn names() -> Result<Vec<String>> {
         let Ok(entries) = fs::read_dir(CLASS) else {
             return Ok(Vec::new());
@@ -66,18 +66,18 @@ impl Card {
         Ok(Self { file, node, device })
     }
 
-    /// The same device, opened anew, with handles of its own.
+    /// Opens the same device again. The new file has its own handles.
     pub fn reopen(&self) -> Result<Self> {
         Self::open(&base_name(&self.node))
     }
 
-    /// Imports whatever `fd` is.
+    /// Imports `fd`, whatever it is.
     pub fn prime(&self, fd: BorrowedFd<'_>) -> Result<ImportedHandle<'_>, Errno> {
         let handle = self.handle(fd)?;
         Ok(ImportedHandle { card: self, handle })
     }
 
-    /// The same, until the handle or the node is closed.
+    /// Imports `fd` until the handle or the node is closed.
     pub fn handle(&self, fd: BorrowedFd<'_>) -> Result<Handle, Errno> {
         self.prime_fd_to_buffer(fd).map_err(errno)
     }
@@ -104,7 +104,7 @@ impl AsFd for Card {
 impl drm::Device for Card {}
 impl drm::control::Device for Card {}
 
-/// A node of which only the descriptor is known as yet.
+/// A node of which only the descriptor is known so far.
 struct Opened<'a>(&'a File);
 
 impl AsFd for Opened<'_> {
@@ -133,14 +133,14 @@ impl Importer for Card {
     }
 }
 
-/// An imported buffer, closed when dropped.
+/// An imported buffer. Dropping this closes the handle.
 pub struct ImportedHandle<'a> {
     card: &'a Card,
     pub handle: Handle,
 }
 
 impl Imported for ImportedHandle<'_> {
-    /// Makes a framebuffer of it, where the driver has some.
+    /// Makes a framebuffer of it, if the driver has framebuffers.
     fn work(&self, frame: Frame) -> Result<(), Errno> {
         let surface = Surface {
             handle: self.handle,
@@ -158,7 +158,7 @@ impl Imported for ImportedHandle<'_> {
     }
 }
 
-/// What a framebuffer is made of.
+/// The memory of a framebuffer.
 struct Surface {
     handle: Handle,
     frame: Frame,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What tests say when something is not as it should be, or cannot be tried.
+//! How tests report that something is wrong, or that they cannot run.
 
 use anyhow::{Error, Result, bail};
 use rustix::io::Errno;
 use std::fmt;
 
-/// Why a test was not run. As an error, so that `?` carries it out.
+/// Why a test was not run. It is an error, so that `?` passes it on.
 #[derive(Debug)]
 pub struct Skip(pub String);
 
@@ -18,7 +18,7 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// Ends a test as not run, with the reason.
+/// Ends a test as skipped, with the reason.
 pub fn skip<T>(reason: impl Into<String>) -> Result<T> {
     Err(Error::new(Skip(reason.into())))
 }
@@ -40,7 +40,7 @@ pub fn outcome<T>(seen: &Result<T, Errno>) -> String {
     }
 }
 
-/// The name of an errno, or its number where it is none that is met here.
+/// The name of an errno, or its number if these tests do not know it.
 pub fn name(errno: Errno) -> String {
     let known = match errno {
         Errno::ACCESS => "EACCES",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Failures on demand: the kernel's fault injection, for the calls of one task.
+//! Failures on demand: the kernel's fault injection for the calls of one task.
 
 use crate::expect::{outcome, skip};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,11 +9,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// Where a thread says which place is to fail.
+/// The file by which a thread chooses the place that fails.
 const NTH: &str = "/proc/thread-self/fail-nth";
 
-/// What may fail, and how it has to be set so that it does for `fail-nth`, and
-/// quietly. By itself none of that makes anything fail.
+/// Settings of fault injection that `fail-nth` needs, so that slabs, pages and copies fail
+/// without a message. By themselves they make nothing fail.
 const SETTINGS: &[(&str, &str)] = &[
     ("failslab/ignore-gfp-wait", "N"),
     ("failslab/cache-filter", "Y"),
@@ -25,11 +25,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fail_usercopy/verbose", "0"),
 ];
 
-/// Caches of what the kernel notes while it looks for mistakes. It does without
-/// where it cannot allocate that, so that a fault there shows nothing.
+/// Caches for the records of a debug kernel. If it cannot allocate a record, it goes on
+/// without, so a fault there shows nothing.
 const DEBUGGING: [&str; 2] = ["kmemleak_", "debug_objects_"];
 
-/// No call has as many places that may fail.
+/// More places that may fail than any call has.
 pub const MANY: usize = 5000;
 
 /// Fault injection for the calling thread.
@@ -38,15 +38,17 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Whether the kernel has such a thing.
+    /// Whether the kernel has fault injection.
     pub fn possible() -> bool {
         Path::new(NTH).exists()
     }
 
-    /// Skips the test where it has not.
+    /// Sets up fault injection. Skips the test if the kernel has none.
     pub fn new() -> Result<Self> {
         if !Self::possible() {
-            return skip(format!("no {NTH}: the kernel injects no faults"));
+            return skip(format!(
+                "no {NTH}: try a kernel with CONFIG_FAULT_INJECTION"
+            ));
         }
         let nth = File::options()
             .read(true)
@@ -67,13 +69,13 @@ impl Faults {
         Ok(Self { nth })
     }
 
-    /// Runs `call` so that the `nth` place that may fail does; says whether it
-    /// came to that.
+    /// Runs `call`, and makes the `nth` place that may fail in it fail. Also returns
+    /// whether the call has reached that place.
     pub fn run<T>(&self, nth: usize, call: impl FnOnce() -> T) -> Result<(T, bool)> {
         let text = nth.to_string();
         self.nth.write_all_at(text.as_bytes(), 0)?;
         let result = call();
-        // Both may be what fails: then `call` has left one place for them.
+        // If `call` has not reached the place, this read or this write may fail instead.
         let mut left = [b'1'; 8];
         let read = self.nth.read_at(&mut left, 0);
         let hit = read.is_ok() && left[0] == b'0';
@@ -83,7 +85,7 @@ impl Faults {
         Ok((result, hit))
     }
 
-    /// How many places that may fail there are in a call that ends with an error.
+    /// How many places that may fail are in a call that ends with an error.
     pub fn count<T>(&self, call: impl FnOnce() -> Result<T, Errno>) -> Result<usize> {
         const HUGE: usize = 1_000_000;
         self.nth.write_all_at(HUGE.to_string().as_bytes(), 0)?;
@@ -91,15 +93,15 @@ impl Faults {
         let mut left = [0; 8];
         let len = self.nth.read_at(&mut left, 0)?;
         self.nth.write_all_at(b"0", 0)?;
-        ensure!(result.is_err(), "expected an error, it succeeded");
+        ensure!(result.is_err(), "expected an error, but the call succeeded");
         let left: usize = std::str::from_utf8(&left[..len])?.trim().parse()?;
         Ok(HUGE - left)
     }
 
-    /// Runs `call` again and again, with the first, the second and each further
-    /// place failing, until none is hit any more. It must end well or with an
-    /// errno that is `expected`, and well when tried again. `done` gets what it
-    /// has returned, looks at that, and undoes it.
+    /// Runs `call` again and again, and makes one place after the other fail, until the
+    /// call has no further place. Each time the call must succeed or end with an
+    /// `expected` errno, and succeed when tried again. `done` gets the result, checks it,
+    /// and undoes it.
     pub fn sweep<T>(
         &self,
         what: &str,
@@ -119,11 +121,14 @@ impl Faults {
             let again = call().context("the next attempt").and_then(&mut done);
             again.with_context(place)?;
             if !hit {
-                println!("{what}: {} faults, {failed} of them failed it", nth - 1);
+                println!(
+                    "{what}: {} faults, of which {failed} made the call fail",
+                    nth - 1
+                );
                 ensure!(failed > 0, "{what}: expected some fault to fail the call");
                 return Ok(());
             }
         }
-        bail!("{what}: more than {MANY} faults")
+        bail!("{what}: the call has more than {MANY} places that may fail")
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of which only single pages are free.
+//! Fragmented memory: only single pages are free.
 
 use crate::expect::skip;
 use crate::mapping::{Mapping, page_size};
@@ -9,44 +9,44 @@ use crate::pages;
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// What is left alone, and of what lies beyond that much memory one part in so many: for page tables,
-/// and for the lists of free pages that CPUs keep.
+/// How much memory is left alone, for page tables and for the lists of free pages of CPUs. Of the memory
+/// beyond `BEYOND`, that is one part in `SPARE_BEYOND` more.
 const SPARE: usize = 24 << 20;
 const BEYOND: usize = 1 << 30;
 const SPARE_BEYOND: usize = 48;
-/// What is left in small blocks, if it is wanted: more than a frame of 3840x2160 takes.
+/// How much is left in small blocks, if that is wanted: more than a frame of 3840x2160 takes.
 const SMALL_BLOCKS: usize = 64 << 20;
 const SMALL_BLOCK: usize = 64 << 10;
-/// Less than that would not do.
+/// The least free memory with which this works.
 const NEEDED: usize = 320 << 20;
 
-/// Every second page of nearly all memory. The others are free.
+/// Holds every second page of nearly all memory. The other pages are free.
 pub struct Fragments {
     _kept: Mapping,
 }
 
 impl Fragments {
-    /// Takes nearly all memory, and gives every second page back. Skips the test where there is
-    /// little of it, or where the kernel itself needs blocks.
+    /// Takes nearly all memory, and gives every second page back. Skips the test if there is too
+    /// little memory, or if the kernel itself needs blocks.
     pub fn make() -> Result<Self> {
         Self::make_but_for(0)
     }
 
-    /// The same, but for what the kernel and tests need of blocks while buffers take all that there
-    /// are: some memory is free in pieces of 64 KiB, far smaller than a frame.
+    /// The same, but some memory is free in pieces of 64 KiB, far smaller than a frame. The kernel and
+    /// tests need such blocks while buffers take all that there are.
     pub fn make_with_small_blocks() -> Result<Self> {
         Self::make_but_for(SMALL_BLOCKS)
     }
 
     fn make_but_for(blocks: usize) -> Result<Self> {
         if pages::are_known()? {
-            return skip("a slab takes two pages on this kernel, so that the kernel itself fails");
+            return skip("this is a debug kernel, whose slabs take two pages: try another kernel");
         }
         settled_free()?;
         let hoard = meminfo("MemAvailable")? as usize;
         if hoard < NEEDED {
             return skip(format!(
-                "only {} MiB are free: needs {}",
+                "only {} MiB are free: this test needs {}",
                 hoard >> 20,
                 NEEDED >> 20
             ));
@@ -57,7 +57,7 @@ impl Fragments {
         let (kept, given) = (Mapping::anonymous(half)?, Mapping::anonymous(half)?);
         kept.want_single_pages().context("NoHugepage")?;
         given.want_single_pages().context("NoHugepage")?;
-        // One page after the other in turn, so that neighbours are not given back together.
+        // The two mappings get pages in turn, so that no neighbours are given back together.
         let fill = |mapping: &Mapping, start: usize, run: usize| {
             for offset in (start..half.min(start + run)).step_by(page) {
                 mapping.write(offset, &[1]);
@@ -74,7 +74,7 @@ impl Fragments {
     }
 }
 
-/// Keeps memory in pieces until the process is killed, and makes the file when it is.
+/// Keeps memory fragmented until the process is killed. Makes the file when memory is fragmented.
 pub fn hold(done: &Path) -> Result<u8> {
     let _fragments = Fragments::make_with_small_blocks()?;
     std::fs::write(done, "").with_context(|| format!("making {}", done.display()))?;

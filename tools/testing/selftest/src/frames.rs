@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Frames that a device writes into buffers which it maps once and keeps, as
-//! videobuf2 does: how many of them the CPU sees right, with brackets around its
-//! accesses and without.
+//! A device writes frames into buffers that it maps once and keeps, as videobuf2 does.
+//! This counts how many frames the CPU reads correctly, with brackets around its accesses
+//! and without.
 
 use crate::camera::Camera;
 use crate::expect::name;
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 use std::fs;
 
-/// No byte of a frame that fills whole rows.
+/// A byte that fills no whole row of a frame.
 const CANARY: u8 = 0xa5;
 const BUFFERS: usize = 2;
 const FRAMES: usize = 8;
@@ -30,10 +30,10 @@ pub trait Source {
     /// Takes the buffers that frames will be written to.
     fn prepare(&mut self, buffers: &[Buffer]) -> Result<()>;
 
-    /// Writes a frame into one of them.
+    /// Writes a frame into one of the buffers.
     fn write(&mut self, number: usize, index: usize, buffer: &Buffer) -> Result<()>;
 
-    /// Whether this is all of that frame.
+    /// Whether the bytes are that frame, complete.
     fn is_right(&self, number: usize, bytes: &[u8]) -> bool;
 }
 
@@ -86,7 +86,7 @@ impl Source for ByDma {
     }
 }
 
-/// A camera. Those of vivid write by the CPU, through the kernel's mapping.
+/// A camera. A camera of vivid writes by the CPU, through the kernel's mapping.
 pub struct ByCamera {
     camera: Camera,
     streams: bool,
@@ -138,13 +138,13 @@ impl Source for ByCamera {
 
 impl Drop for ByCamera {
     fn drop(&mut self) {
-        // Without buffers there is nothing to let go of, and that is no error.
+        // These fail if there are no buffers, and then there is nothing to release.
         let _ = self.camera.video.stop();
         let _ = self.camera.video.request_buffers(0);
     }
 }
 
-/// How many frames were right, of how many.
+/// How many frames were right, and how many there were.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seen {
     pub right: usize,
@@ -157,8 +157,8 @@ impl Seen {
     }
 }
 
-/// Lets `source` write frames into buffers of `heap`, each over a canary, and
-/// looks at them, with or without brackets around what the CPU does.
+/// Lets `source` write frames into buffers of `heap`, each over a canary, and counts those
+/// that the CPU reads correctly, with or without brackets.
 pub fn watch(heap: &Heap, source: &mut dyn Source, brackets: bool) -> Result<Seen> {
     let size = source.size();
     let buffers = (0..BUFFERS)
@@ -211,7 +211,7 @@ pub fn print_table() -> Result<()> {
     }
     heaps.sort();
     let seen = |heap: &str, number: usize, brackets| -> Result<Seen> {
-        // Opened anew each time, so that nothing is left of the time before.
+        // The source is opened again each time, so that it keeps nothing of the time before.
         let source = &mut sources()?.remove(number);
         watch(&Heap::open(heap)?, &mut **source, brackets)
     };

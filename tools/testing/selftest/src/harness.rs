@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs each test in a process of its own, with a time limit, and looks at
-//! what it has left behind.
+//! Runs each test in a process of its own, with a time limit, and looks for leaks.
 
 use crate::expect::Skip;
 use crate::ktap::{FAILED, PASSED, Report, SKIPPED, Verdict};
@@ -17,14 +16,13 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-/// Far longer than any test takes, even under emulation on a busy machine: what does not depend
-/// on the number of rounds, and what each round adds; and how many times longer that may be on a
-/// kernel that looks for mistakes.
+/// The time limit in seconds, and what each round adds. It is far longer than any test takes, even
+/// under emulation on a busy machine. A debug kernel has so many times longer.
 const LIMIT: i64 = 180;
 const LIMIT_PER_ROUND: i64 = 10;
 const DEBUG_SLOWER: i64 = 4;
 
-/// Runs all tests whose name contains one of `filters`; returns the exit status.
+/// Runs all tests whose name contains one of `filters`. Returns the exit status.
 pub fn run(options: &Options, filters: &[String]) -> Result<u8> {
     let chosen: Vec<&Test> = tests::all().filter(|test| test.matches(filters)).collect();
     if chosen.is_empty() {
@@ -51,14 +49,14 @@ pub fn run(options: &Options, filters: &[String]) -> Result<u8> {
     Ok(report.finish())
 }
 
-/// Runs a test. What it leaves behind makes it fail, unless a second run adds
-/// nothing: drivers keep some of what they allocate at first use.
+/// Runs a test. If it leaves something behind, it fails, unless a second run leaves nothing
+/// more: drivers keep some of what they allocate at first use.
 fn run_one(options: &Options, test: &Test, report: &Report) -> Result<Verdict> {
     let (verdict, left) = run_once(options, test, report)?;
     if left.is_empty() || matches!(verdict, Verdict::Failed) {
         return Ok(verdict);
     }
-    report.diagnose("once more, to see whether it leaves that behind each time");
+    report.diagnose("running it once more, to see whether it leaves that behind each time");
     let (verdict, left) = run_once(options, test, report)?;
     Ok(if left.is_empty() {
         verdict
@@ -81,7 +79,7 @@ fn run_once(options: &Options, test: &Test, report: &Report) -> Result<(Verdict,
     let limit = slower * (LIMIT + LIMIT_PER_ROUND * i64::try_from(options.rounds)?);
     let (status, mut output) = wait(child, limit)?;
     let verdict = if status == i32::from(SKIPPED) {
-        // The reason is the last line, and no diagnostic.
+        // The last line is the reason, and not a diagnostic.
         let (earlier, reason) = output.rsplit_once('\n').unwrap_or(("", &output));
         let verdict = Verdict::Skipped(reason.to_owned());
         output = earlier.to_owned();
@@ -99,8 +97,8 @@ fn run_once(options: &Options, test: &Test, report: &Report) -> Result<(Verdict,
     Ok((verdict, left))
 }
 
-/// Waits for a test to end, and then for nobody: what it has started and not
-/// ended, in seconds, is killed. Returns its exit status and its output.
+/// Waits for a test to end, for `limit` seconds at most. Then kills all processes that the
+/// test has left running. Returns its exit status and its output.
 fn wait(mut child: Child, limit: i64) -> Result<(i32, String)> {
     let pid = Pid::from_child(&child);
     let limit = Timespec {
@@ -116,7 +114,7 @@ fn wait(mut child: Child, limit: i64) -> Result<(i32, String)> {
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     let ended = rustix::event::poll(&mut fds, Some(&limit))? > 0;
-    // Nobody is left in the group if all is well.
+    // This fails if all is well, as then no process is left in the group.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;
     let mut output = reader.join().unwrap_or_default();
@@ -125,17 +123,20 @@ fn wait(mut child: Child, limit: i64) -> Result<(i32, String)> {
         output.push_str(&text);
     };
     if !ended {
-        note(format!("killed: it did not end within {} s", limit.tv_sec));
+        note(format!(
+            "killed, as it did not end within {} s: it hangs, or try fewer --rounds",
+            limit.tv_sec
+        ));
     } else if let Some(signal) = status.signal() {
         note(format!("died of signal {signal}"));
     }
     Ok((status.code().unwrap_or_else(|| FAILED.into()), output))
 }
 
-/// Runs one test in this process; returns the exit status.
+/// Runs one test in this process. Returns the exit status.
 pub fn execute(options: &Options, name: &str) -> Result<u8> {
     let Some(test) = tests::all().find(|test| test.name == name) else {
-        bail!("there is no test {name}");
+        bail!("there is no test {name}: see --list");
     };
     std::panic::set_hook(Box::new(|panic| println!("{panic}")));
     Ok(match (test.run)(options) {

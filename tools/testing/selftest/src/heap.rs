@@ -30,7 +30,7 @@ const IMPORT_SYNC_FILE: Opcode = opcode::write::<SyncFile>(b'b', 3);
 pub const READ: u32 = 1;
 /// `DMA_BUF_SYNC_WRITE`.
 pub const WRITE: u32 = 2;
-/// `DMA_BUF_SYNC_END`; `DMA_BUF_SYNC_START` is nought.
+/// `DMA_BUF_SYNC_END`. `DMA_BUF_SYNC_START` is 0.
 pub const END: u32 = 4;
 
 /// The largest block that a heap of ours allocates from all memory.
@@ -49,7 +49,7 @@ pub struct Request {
 const _: () = assert!(size_of::<Request>() == 24);
 
 impl Request {
-    /// What an ordinary program asks for.
+    /// The request of an ordinary program.
     pub fn new(len: u64) -> Self {
         Self {
             len,
@@ -90,12 +90,12 @@ impl Heap {
         self.request(&Request::new(len as u64))
     }
 
-    /// Allocates what `request` says, right or wrong.
+    /// Allocates by `request`, which may be wrong.
     pub fn request(&self, request: &Request) -> Result<Buffer, Errno> {
         self.request_fd(request).and_then(Buffer::from_fd)
     }
 
-    /// The same, by a single system call.
+    /// The same with a single system call.
     pub fn request_fd(&self, request: &Request) -> Result<OwnedFd, Errno> {
         let mut request = *request;
         // SAFETY: The argument is of the type that the ioctl is for.
@@ -119,19 +119,19 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A dma-buf that somebody has a descriptor of.
+    /// The dma-buf of a descriptor.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Errno> {
         let size = rustix::fs::seek(&fd, SeekFrom::End(0))? as usize;
         let inode = rustix::fs::fstat(&fd)?.st_ino;
         Ok(Self { fd, size, inode })
     }
 
-    /// The size that the kernel gave it: a whole number of pages.
+    /// Its size in the kernel: a whole number of pages.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// The number that tells it apart from all other dma-bufs.
+    /// The inode number, which differs from that of all other dma-bufs.
     pub fn inode(&self) -> u64 {
         self.inode
     }
@@ -170,7 +170,7 @@ impl Buffer {
         unsafe { ioctl::at_address(self, SET_NAME, name.as_ptr().expose_provenance()) }
     }
 
-    /// What the buffer's users have still to do, as a fence.
+    /// Exports a fence for what the buffer's users still have to do.
     pub fn export_fence(&self, flags: u32) -> Result<OwnedFd, Errno> {
         let mut data = SyncFile { flags, fd: -1 };
         // SAFETY: The argument is of the type that the ioctl is for.
@@ -202,7 +202,7 @@ impl Buffer {
 }
 
 impl Buffer {
-    /// How many references to the dma-buf's file there are, this one included.
+    /// How many references there are to the dma-buf's file, including this one.
     pub fn references(&self) -> Result<u64> {
         let count = self.fdinfo("count")?;
         count

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a heap shows in sysfs.
+//! A heap's files in sysfs.
 
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The files of a heap. A limit that a test has set is undone when this is dropped.
+/// The files of a heap. Dropping this removes a limit that a test has set.
 pub struct Files(PathBuf);
 
 fn directory(heap: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn number(directory: &Path, name: &str) -> Result<usize> {
     text.parse().with_context(|| format!("{name}: {text}"))
 }
 
-/// A number that a heap shows, for who leaves its limit alone.
+/// Reads a number of a heap, without removing its limit afterwards.
 pub fn look(heap: &str, name: &str) -> Result<usize> {
     number(&directory(heap), name)
 }
@@ -46,7 +46,8 @@ impl Files {
         fs::write(self.0.join("limit"), text.to_string())
     }
 
-    /// Waits for nothing: a buffer is counted until its memory is free.
+    /// Fails unless the heap counts so many buffers and bytes. There is no need to wait, as a buffer
+    /// is counted until its memory is free.
     pub fn expect(&self, what: &str, buffers: usize, bytes: usize) -> Result<()> {
         let seen = (self.number("buffers")?, self.number("bytes")?);
         ensure!(
@@ -63,7 +64,7 @@ impl Drop for Files {
             return;
         }
         if let Err(error) = self.set_limit(0) {
-            println!("the limit of {} stays: {error}", self.0.display());
+            println!("cannot remove the limit of {}: {error}", self.0.display());
         }
     }
 }

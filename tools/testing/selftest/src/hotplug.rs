@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that can be taken away, and brought back.
+//! Devices that can be removed, and brought back.
 
 use crate::device::base_name;
 use crate::expect::skip;
@@ -15,8 +15,8 @@ pub fn linked(device: &Path) -> Result<Links> {
     Links::of(device)?.with_context(|| format!("{} has no links", device.display()))
 }
 
-/// Waits for links to be there again. The class may have to be found anew, which is done by
-/// somebody else than the binder.
+/// Waits until links are as before. That may take a while, as the module may have to find the class
+/// again, and does that in another task than the one that binds.
 pub fn expect_back(device: &Path, before: &Links) -> Result<()> {
     let back = eventually(|| Ok(Links::of(device)?.is_some_and(|links| links == *before)))?;
     ensure!(
@@ -51,13 +51,13 @@ impl Binding {
         })
     }
 
-    /// Unbinds the driver, with which the links have to go at once.
+    /// Unbinds the driver. The links have to go at once.
     pub fn unbind(&self) -> Result<()> {
         fs::write(self.driver.join("unbind"), &self.name)
             .with_context(|| format!("unbinding {}", self.name))?;
         ensure!(
             !self.device.join("dma_heap").exists() && !self.device.join("dma_heaps").exists(),
-            "{} has links without its driver",
+            "expected {} to have no links without its driver",
             self.name
         );
         Ok(())
@@ -69,7 +69,7 @@ impl Binding {
     }
 }
 
-/// All of them.
+/// All devices with links whose driver can be unbound.
 pub fn bindings() -> Result<Vec<Binding>> {
     let mut found = Vec::new();
     for device in links::linked_devices()? {

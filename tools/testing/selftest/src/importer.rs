@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whatever can import a dma-buf, and what is seen when it does.
+//! Devices that can import a dma-buf, and what is observed when they do.
 
 use crate::bufinfo;
 use crate::device::Device;
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub trait Importer {
     fn device(&self) -> &Device;
 
-    /// The name of the device that it attaches: a display for tests may have another one for its DMA.
+    /// The name of the device that it attaches. A test display may have another device for its DMA.
     fn attaches(&self) -> String {
         let device = self.device();
         displays::dma_device(device.path()).unwrap_or_else(|| device.name())
@@ -28,15 +28,15 @@ pub trait Importer {
     /// The node under /dev.
     fn node(&self) -> &Path;
 
-    /// What the import is called.
+    /// The name of the call that imports.
     fn call(&self) -> &'static str;
 
-    /// The size of a buffer that it can do something with.
+    /// The size of a buffer that the device can use.
     fn buffer_size(&self) -> usize {
         0x10000
     }
 
-    /// Asks for frames of about that size, if the device has to be asked beforehand.
+    /// Sets frames of about that size, if the device needs that beforehand.
     fn expect_frame(&mut self, _frame: Frame) -> Result<()> {
         Ok(())
     }
@@ -62,15 +62,15 @@ pub trait Importer {
     }
 }
 
-/// What an importer holds of a buffer; dropping it lets go.
+/// A buffer that an importer holds. Dropping this releases it.
 pub trait Imported {
-    /// Lets the device do with a frame what it does, as far as it can without a screen.
+    /// Makes the device work on a frame, as far as it can without a screen.
     fn work(&self, _frame: Frame) -> Result<(), Errno> {
         Ok(())
     }
 }
 
-/// A picture of four bytes a pixel.
+/// A picture with four bytes for each pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
     pub width: u32,
@@ -78,7 +78,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// From the largest that counts to one of 64 KiB.
+    /// Frames from the largest that the design is for to one of 64 KiB.
     pub const ALL: [Self; 3] = [
         Self::new(3840, 2160),
         Self::new(1920, 1080),
@@ -93,28 +93,28 @@ impl Frame {
         4 * self.width
     }
 
-    /// Its bytes.
+    /// Its size in bytes.
     pub fn size(self) -> usize {
         self.pitch() as usize * self.height as usize
     }
 }
 
-/// What was seen when a device imported a buffer and let go of it again.
+/// What was observed when a device imported a buffer and released it.
 #[derive(Debug)]
 pub struct Observation {
     /// How the call ended.
     pub result: Result<(), Errno>,
-    /// Devices that were attached, one for each time, for however short a while.
+    /// Devices that were attached, once for each time, even for a short while.
     pub attached: Vec<String>,
     /// Devices that were attached while the importer held the buffer.
     pub held: Vec<String>,
     /// How often a device was detached.
     pub detached: usize,
-    /// What was mapped for DMA.
+    /// The mappings for DMA.
     pub mapped: Vec<Mapped>,
     /// The attributes with which it was unmapped.
     pub unmapped: Vec<String>,
-    /// What the heap says in its own trace event.
+    /// The heap's answer in its own trace event.
     pub verdict: Option<Verdict>,
     /// Whether the kernel has lost the buffer: see [`LOST`].
     pub lost: bool,
@@ -126,7 +126,7 @@ pub struct Verdict {
     pub heap: String,
     /// Whether the device snoops.
     pub snoops: bool,
-    /// 0, or the negative errno that is the answer.
+    /// 0, or a negative errno if the heap refused.
     pub error: i32,
 }
 
@@ -143,14 +143,14 @@ impl Verdict {
 /// A buffer, mapped for DMA.
 #[derive(Debug)]
 pub struct Mapped {
-    /// How many segments it was handed over in.
+    /// How many segments the mapping has.
     pub segments: usize,
     pub attributes: String,
 }
 
 impl Mapped {
     fn new(event: &Event) -> Self {
-        // Shown and all of them: "128/200".
+        // How many segments the event shows, and how many there are: "128/200".
         let segments = event.field("nents").rsplit('/').next();
         Self {
             segments: segments

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ways in which tests call an ioctl: with an argument of the type that the
-//! kernel expects, with a bare address, right or wrong, and for a descriptor.
+//! The ways in which tests call an ioctl: with an argument of the type that the kernel
+//! expects, with a bare address that may be wrong, or to get a descriptor.
 
 use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::io::Result;
@@ -19,7 +19,7 @@ pub unsafe fn update<const OPCODE: Opcode, T>(fd: impl AsFd, value: &mut T) -> R
     unsafe { rustix::ioctl::ioctl(fd, Updater::<OPCODE, T>::new(value)) }
 }
 
-/// Calls an ioctl with whatever stands at `address`.
+/// Calls an ioctl with `address` as its argument, whatever is there.
 ///
 /// # Safety
 ///

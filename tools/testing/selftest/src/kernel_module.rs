@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Loads a module and what it needs. Parameters are for the first time that it is loaded.
+/// Loads a module and those that it needs. Parameters have an effect only if it is not loaded yet.
 pub fn modprobe(module: &str, parameters: &[String]) -> Result<()> {
     let status = Command::new("modprobe")
         .arg(module)
@@ -19,7 +19,7 @@ pub fn modprobe(module: &str, parameters: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Unloads a module, which nobody must use.
+/// Unloads a module. It must not be in use.
 pub fn rmmod(module: &str) -> Result<()> {
     let name = CString::new(module)?;
     rustix::system::delete_module(&name, libc::O_NONBLOCK)
@@ -39,8 +39,9 @@ pub fn unneeded(module: &str) -> bool {
     loaded(module) && fs::read_dir(holders).is_ok_and(|mut holders| holders.next().is_none())
 }
 
-/// Whether the kernel delays the release of objects, as a debug kernel does. It may free a module
-/// before an object that is part of it or calls it: a device of V4L2, or what dummy_hcd and usbcore have.
+/// Whether the kernel delays the release of objects, as a debug kernel does. Then it may free a module
+/// before an object that is part of the module or calls it, such as a device of V4L2, or objects of
+/// dummy_hcd and usbcore.
 pub fn releases_late() -> bool {
     let config = Command::new("zcat").arg("/proc/config.gz").output();
     config.is_ok_and(|output| {

@@ -47,7 +47,7 @@ impl Report {
         }
     }
 
-    /// Prints the totals; returns the exit status that kselftest gives them.
+    /// Prints the totals. Returns kselftest's exit status for them.
     pub fn finish(self) -> u8 {
         let Self {
             passed,

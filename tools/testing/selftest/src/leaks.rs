@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a test has left behind in the kernel.
+//! Leaks: what a test has left behind in the kernel.
 
 use crate::bufinfo;
 use crate::lost::{is_lost, lost};
@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-/// Caches of the kernel grow by less than this between two looks. Tests that are
-/// after small leaks repeat themselves until they would exceed it. A kernel that
-/// looks for mistakes needs more for that, without limit; but it knows who holds
-/// which page, and is asked at the end of all tests: see [`pages`].
+/// How much less memory may be free after a test. Caches of the kernel grow by less. Tests
+/// for small leaks repeat themselves until a leak would exceed it. A debug kernel allocates
+/// memory for its records without limit. But it knows who holds which page, and is asked
+/// at the end of all tests: see [`pages`].
 const TOLERANCE: u64 = 2 << 20;
 
-/// How things stood before a test.
+/// The state before a test.
 pub struct Before<'a> {
     heap: &'a str,
     buffers: BTreeSet<u64>,
@@ -35,9 +35,9 @@ impl<'a> Before<'a> {
         })
     }
 
-    /// Waits a little for things to be as they were; says what is not.
+    /// Waits a little for everything to be as before. Returns what is not.
     pub fn compare(&self) -> Result<Vec<String>> {
-        // The last file reference is dropped by a task work, pages may wait for RCU.
+        // A task work drops the last reference to a file, and pages may wait for RCU.
         let mut left = Vec::new();
         wait_until(Duration::from_secs(20), || {
             left = self.left_behind()?;
@@ -78,14 +78,14 @@ impl<'a> Before<'a> {
     }
 }
 
-/// The buffers of a heap that somebody should let go of.
+/// The buffers of a heap, without the lost ones.
 fn buffers(heap: &str) -> Result<BTreeSet<u64>> {
     let listed = bufinfo::list()?.into_iter();
     let held = listed.filter(|buffer| buffer.exporter == heap && !is_lost(buffer));
     Ok(held.map(|buffer| buffer.inode).collect())
 }
 
-/// The module's reference count, where it is loaded, without the lost buffers.
+/// The module's reference count, without the lost buffers, if the module is loaded.
 fn references() -> Result<Option<u64>> {
     let Ok(count) = fs::read_to_string("/sys/module/dmabuf_coherency/refcnt") else {
         return Ok(None);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DMA heaps, their buffers, links and the test importer, as user space sees them:
-//! what the tests and the benchmark have in common.
+//! DMA heaps, their buffers, their links and the test importer, as user space sees them.
+//! The tests and the benchmark share this code.
 
 pub mod background;
 pub mod cgroup;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Links from devices to heaps, as anybody can read them, and what the kernel
-//! tells about their changes.
+//! Links from devices to heaps in sysfs, and the kernel's events and messages about
+//! changes.
 
 use crate::device::base_name;
 use anyhow::{Context as _, Result};
@@ -18,17 +18,17 @@ use std::path::{Path, PathBuf};
 /// The links of one device.
 #[derive(Debug, PartialEq)]
 pub struct Links {
-    /// What `dma_heap` points at; nothing where no heap suits the device.
+    /// The target of `dma_heap`. There is none if no heap suits the device.
     pub first: Option<String>,
-    /// What `dma_heaps/order` says.
+    /// The content of `dma_heaps/order`.
     pub order: Vec<String>,
-    /// What `dma_heaps` holds, and where it leads.
+    /// The links in `dma_heaps`, with their targets.
     pub heaps: BTreeMap<String, PathBuf>,
 }
 
 impl Links {
-    /// Reads the links of the device whose directory this is, if it has any.
-    /// They may go while they are read: that is as if there were none.
+    /// Reads the links of the device whose directory this is, if it has any. If they go
+    /// while they are read, that counts as none.
     pub fn of(device: &Path) -> Result<Option<Self>> {
         match Self::read(device) {
             Ok(links) => Ok(Some(links)),
@@ -37,7 +37,7 @@ impl Links {
             {
                 Ok(None)
             }
-            // Reading a file of a device that has just gone.
+            // The file belongs to a device that has just gone.
             Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(None),
             Err(error) => Err(error).with_context(|| device.display().to_string()),
         }
@@ -66,12 +66,12 @@ impl Links {
     }
 }
 
-/// Whether a heap of this name is one that refuses devices.
+/// Whether a heap of this name is strict: it refuses devices that do not snoop.
 pub fn is_strict(heap: &str) -> bool {
     heap.ends_with("-coherent")
 }
 
-/// The directories of all devices that have links, or the place for some.
+/// The directories of all devices that have a directory for links.
 pub fn linked_devices() -> Result<BTreeSet<PathBuf>> {
     fn search(directory: &Path, found: &mut BTreeSet<PathBuf>) {
         // Devices come and go while we look.
@@ -103,8 +103,8 @@ pub fn driver_of(device: &Path) -> Result<String> {
 /// The classes whose nodes give a device links.
 pub const CLASSES: [&str; 3] = ["drm", "accel", "video4linux"];
 
-/// Whether a class device stands for a node that buffers can be given to, which a
-/// subdevice's cannot.
+/// Whether a class device stands for a node that takes buffers. The node of a subdevice
+/// does not.
 fn has_node(class_device: &Path) -> bool {
     class_device.join("dev").exists() && !base_name(class_device).starts_with("v4l-subdev")
 }
@@ -186,7 +186,7 @@ impl Uevents {
             match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::empty()) {
                 Ok((len, _)) => events.push(String::from_utf8_lossy(&buffer[..len]).into_owned()),
                 Err(Errno::AGAIN) => return Ok(events),
-                // Some have been lost, as nobody read them; what follows has not.
+                // Some events were lost, as nobody read them in time. Later ones follow.
                 Err(Errno::NOBUFS) => (),
                 Err(errno) => return Err(errno).context("reading uevents"),
             }
@@ -194,13 +194,13 @@ impl Uevents {
     }
 }
 
-/// What the kernel logs.
+/// The kernel's log.
 pub struct KernelLog {
     file: OwnedFd,
 }
 
 impl KernelLog {
-    /// With all that the kernel still has.
+    /// Opens the log. It starts with the oldest message that the kernel still has.
     pub fn open() -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).context("/dev/kmsg")?;
@@ -213,7 +213,7 @@ impl KernelLog {
         Ok(log)
     }
 
-    /// The messages since then, without what stands before each.
+    /// The messages since the last call, without their prefix.
     pub fn lines(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         let mut buffer = [0; 8192];

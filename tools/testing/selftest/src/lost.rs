@@ -7,10 +7,10 @@ use crate::options::is_ours;
 use anyhow::Result;
 use std::ffi::CStr;
 
-/// The name of buffers that an importer in the kernel was seen to lose: when it
-/// cannot attach a device, videobuf2 of Linux 7.3 forgets the reference to the
-/// buffer that it has taken, with any exporter. Such a buffer lives for
-/// ever. It is no leak of the heap's, and not held against it.
+/// The name that tests give to buffers that an importer in the kernel has lost. If
+/// videobuf2 of Linux 7.3 cannot attach a device, it forgets its reference to the buffer,
+/// with any exporter. Such a buffer lives for ever. It is no leak of the heap, and does
+/// not count as one.
 pub const LOST: &CStr = c"lost by its importer";
 
 pub fn is_lost(buffer: &Listed) -> bool {

@@ -66,31 +66,32 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lets every device import a buffer and prints what happened, as one JSON
-    /// object a line.
+    /// Lets every device import a buffer, and prints what happened: one JSON object
+    /// on each line.
     Survey,
     /// Lets every device write frames into buffers of every heap, and prints how
-    /// many the CPU sees right, with and without brackets.
+    /// many frames the CPU reads correctly, with and without brackets.
     Frames,
-    /// Lets several processes do random things with buffers of all heaps while devices,
-    /// limits and rules come and go, and compares everything with a model. `--rounds` says how
-    /// often.
+    /// Lets several processes do random things with buffers of all heaps, while devices,
+    /// limits and rules come and go. Compares every result with a model. `--rounds` sets the
+    /// number of rounds.
     Stress(stress::Stress),
-    /// One of these processes. For the use of this program itself.
+    /// One of the processes of `stress`. For the use of this program itself.
     #[command(hide = true)]
     StressWorker(stress::Worker),
-    /// What goes on around them. For the use of this program itself.
+    /// The changes around the processes of `stress`. For the use of this program itself.
     #[command(hide = true)]
     StressWeather(stress::Weather),
     /// Prints the pages that the module holds. Needs the parameter page_owner=on.
     /// The exit status is 0 if there are none, and 4 if the kernel does not know.
     Pages,
-    /// Cuts memory into single pages for as long as it runs. The file appears when that is done.
+    /// Fragments memory into single pages for as long as it runs. Creates the file DONE when
+    /// the memory is fragmented.
     Fragment { done: PathBuf },
     /// Runs one test in this process. For the use of this program itself.
     #[command(hide = true)]
     ExecTest { name: String },
-    /// Does something that a test wants another process to do.
+    /// Does something that a test needs another process for.
     #[command(hide = true, subcommand)]
     Helper(process::Helper),
 }

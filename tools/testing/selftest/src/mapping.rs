@@ -16,7 +16,7 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
-/// What of a buffer to map, and how.
+/// The part of a buffer to map, and how to map it.
 #[derive(Clone, Copy)]
 pub struct Window {
     pub offset: u64,
@@ -49,7 +49,7 @@ impl Window {
     }
 }
 
-/// A mapping, unmapped when dropped.
+/// A mapping. Dropping it unmaps it.
 ///
 /// # Invariants
 ///
@@ -81,7 +81,7 @@ impl Mapping {
         Ok(Self::from_raw(start, len))
     }
 
-    /// Private memory of this process, not of a buffer.
+    /// Private memory of this process that belongs to no buffer.
     pub fn anonymous(len: usize) -> Result<Self, Errno> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: The kernel chooses an address that is free.
@@ -92,7 +92,7 @@ impl Mapping {
         Ok(Self::from_raw(start, len))
     }
 
-    /// Maps the first `len` bytes of a file at `address`, where nothing may be.
+    /// Maps the first `len` bytes of a file at `address`, which must be free.
     pub fn at(fd: impl AsFd, len: usize, address: usize) -> Result<Self, Errno> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
@@ -134,7 +134,7 @@ impl Mapping {
         }
     }
 
-    /// Reads one byte, also if nobody wants to know it.
+    /// Reads one byte, even if the caller does not use it.
     pub fn read_byte(&self, offset: usize) -> u8 {
         self.check(offset, 1);
         // SAFETY: The offset was checked.
@@ -184,14 +184,14 @@ impl Mapping {
         }
     }
 
-    /// Has the kernel give the mapping single pages.
+    /// Tells the kernel to use single pages for the mapping.
     pub fn want_single_pages(&self) -> Result<(), Errno> {
         let start = self.start.as_ptr().cast();
         // SAFETY: The mapping is `len` long.
         unsafe { rustix::mm::madvise(start, self.len, Advice::LinuxNoHugepage) }
     }
 
-    /// Gives the mapping single pages, which stay where they are.
+    /// Makes the mapping of single pages, and locks them in memory.
     pub fn lock_single_pages(&self) -> Result<(), Errno> {
         self.want_single_pages()?;
         // SAFETY: The mapping is `len` long.
@@ -201,7 +201,7 @@ impl Mapping {
     /// Gives every second page of private memory back to the kernel, locked or not.
     pub fn drop_every_second_page(&self) -> Result<(), Errno> {
         for page in (0..self.pages()).step_by(2) {
-            // SAFETY: The page lies in the mapping; later reads find noughts.
+            // SAFETY: The page lies in the mapping; later reads find zeroes.
             unsafe {
                 let start = self.start.as_ptr().add(page * page_size()).cast();
                 rustix::mm::madvise(start, page_size(), Advice::LinuxDontneedLocked)?;
@@ -227,7 +227,7 @@ impl Mapping {
         None
     }
 
-    /// Fails unless every byte is nought.
+    /// Fails unless every byte is 0.
     pub fn expect_zeroed(&self, what: &str) -> Result<()> {
         let found = self.first_other_than(0, 0);
         ensure!(
@@ -237,7 +237,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Marks each page at both ends with `tag` and its number.
+    /// Marks both ends of each page with `tag` and the page's number.
     pub fn stamp(&self, tag: u32) {
         for page in 0..self.pages() {
             let stamp = Stamp::new(tag, page);
@@ -246,8 +246,8 @@ impl Mapping {
         }
     }
 
-    /// Fails unless the pages are those that `stamp()` has marked, the first of
-    /// them the page `first` of the buffer.
+    /// Fails unless `stamp()` has marked the pages. The first one must be page `first` of
+    /// the buffer.
     pub fn expect_stamped(&self, what: &str, tag: u32, first: usize) -> Result<()> {
         for page in 0..self.pages() {
             let expected = Stamp::new(tag, first + page);
@@ -271,14 +271,13 @@ impl Mapping {
         self.start.as_ptr().cast()
     }
 
-    /// Changes what may be done with the mapping. To do it nevertheless ends the
-    /// process.
+    /// Changes which accesses are allowed. Any other access ends the process.
     pub fn protect(&self, protection: MprotectFlags) -> Result<(), Errno> {
         // SAFETY: The mapping belongs to this value, and is only ever copied to and from.
         unsafe { rustix::mm::mprotect(self.pointer(), self.len, protection) }
     }
 
-    /// Unmaps what lies in `hole`, and returns what is left of it and right of it.
+    /// Unmaps `hole`, and returns the parts to the left and to the right of it.
     pub fn without(self, hole: Range<usize>) -> Result<(Self, Self), Errno> {
         self.check(hole.start, hole.len());
         // SAFETY: The range was checked; `self` is taken apart below, so nobody reaches the hole.
@@ -311,9 +310,9 @@ impl Mapping {
         Ok(self)
     }
 
-    /// Moves the mapping and makes it `len` long, wherever the kernel likes.
+    /// Makes the mapping `len` bytes long. The kernel may move it anywhere.
     pub fn resized(self, len: usize) -> Result<Self, Errno> {
-        // Something behind the mapping would let it grow only elsewhere.
+        // If another mapping follows this one, it can grow only elsewhere.
         // SAFETY: The mapping belongs to `self`, which is given up if it has moved.
         let start = unsafe {
             rustix::mm::mremap(
@@ -328,7 +327,7 @@ impl Mapping {
         Ok(Self::from_raw(start, len))
     }
 
-    /// Moves the mapping over another one of the same length, which goes away.
+    /// Moves the mapping over another one of the same length, which it replaces.
     pub fn moved_over(self, other: Self) -> Result<Self, Errno> {
         assert_eq!(self.len, other.len);
         // SAFETY: Both mappings belong to this function; `other` is replaced.

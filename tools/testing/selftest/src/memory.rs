@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much memory the system has, and has left.
+//! How much memory the system has, and how much is free.
 
 use crate::mapping::page_size;
 use anyhow::{Context as _, Result};
@@ -26,17 +26,17 @@ fn value(text: &str, key: &str) -> Option<u64> {
     })
 }
 
-/// Free memory in bytes, after the kernel was asked to drop what it need not keep.
+/// Free memory in bytes, after the kernel was asked to drop its caches.
 pub fn settled_free() -> Result<u64> {
-    // 4 keeps the kernel from logging that somebody asks, from then on.
+    // After 4 the kernel no longer logs such requests.
     for request in ["4", "3"] {
         std::fs::write("/proc/sys/vm/drop_caches", request).context("dropping caches")?;
     }
     free()
 }
 
-/// Has the slab allocator give back what it keeps for objects to come, where it shows its caches.
-/// What is free inside of slabs in use stays there.
+/// Tells the slab allocator to give back empty slabs, if the kernel shows its caches. Free objects in
+/// slabs that are in use stay there.
 pub fn shrink_slabs() -> Result<()> {
     let Ok(caches) = std::fs::read_dir("/sys/kernel/slab") else {
         return Ok(());
@@ -47,14 +47,14 @@ pub fn shrink_slabs() -> Result<()> {
     Ok(())
 }
 
-/// Free memory in bytes, with what lies on the lists of free pages that each CPU has.
+/// Free memory in bytes, including the pages on the CPUs' lists of free pages.
 pub fn free() -> Result<u64> {
     let zones = std::fs::read_to_string("/proc/zoneinfo").context("reading /proc/zoneinfo")?;
     let pages = vmstat("nr_free_pages")? + listed_pages(&zones);
     Ok(pages * page_size() as u64)
 }
 
-/// What /proc/zoneinfo counts on the CPUs' lists.
+/// How many pages are on the CPUs' lists, according to /proc/zoneinfo.
 fn listed_pages(zones: &str) -> u64 {
     let counts = zones
         .lines()
@@ -64,8 +64,8 @@ fn listed_pages(zones: &str) -> u64 {
         .sum()
 }
 
-/// How many blocks of `pages` pages or more, a power of two, the page allocator has free for all
-/// purposes: those of contiguous areas are not.
+/// How many free blocks of `pages` pages or more the page allocator has for all purposes. `pages` is a
+/// power of two. Blocks of contiguous areas do not count.
 pub fn free_blocks(pages: usize) -> Result<u64> {
     let text =
         std::fs::read_to_string("/proc/pagetypeinfo").context("reading /proc/pagetypeinfo")?;
@@ -79,14 +79,14 @@ fn count_blocks(text: &str, order: usize) -> u64 {
         let counts = words.enumerate().skip(order);
         let usable = !["CMA", "Isolate"].contains(&kind);
         usable.then(|| {
-            // A large count is cut short: ">100000".
+            // The kernel shows a large count as ">100000".
             let count = |word: &str| word.trim_start_matches('>').parse::<u64>().unwrap_or(0);
             counts
                 .map(|(found, word)| count(word) << (found - order))
                 .sum()
         })
     };
-    // What follows counts whole pageblocks.
+    // The part after this line counts whole pageblocks.
     let blocks = text
         .lines()
         .take_while(|line| !line.starts_with("Number of blocks"));
@@ -94,8 +94,8 @@ fn count_blocks(text: &str, order: usize) -> u64 {
     zones.filter_map(counts).sum()
 }
 
-/// Has the kernel put `count` blocks of `pages` pages together, a power of two, unless it has them;
-/// says whether it could.
+/// Makes the kernel compact memory, unless it has `count` free blocks of `pages` pages, a power of two.
+/// Returns whether it has them then.
 pub fn make_blocks(pages: usize, count: u64) -> Result<bool> {
     if free_blocks(pages)? >= count {
         return Ok(true);
@@ -105,13 +105,13 @@ pub fn make_blocks(pages: usize, count: u64) -> Result<bool> {
     Ok(free_blocks(pages)? >= count)
 }
 
-/// Waits until `condition` holds, which it does in moments where all is well, also on a busy
-/// machine; says whether it does.
+/// Waits until `condition` holds. If all is well, that takes moments. The limit is for a busy machine.
+/// Returns whether the condition holds.
 pub fn eventually(condition: impl FnMut() -> Result<bool>) -> Result<bool> {
     wait_until(Duration::from_secs(120), condition)
 }
 
-/// Waits until `condition` holds, for `limit` at most; says whether it does.
+/// Waits until `condition` holds, for `limit` at most. Returns whether it holds.
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
     let start = Instant::now();
     loop {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How memory is mapped, as the page tables have it: told by the test module
-//! `dmabuf_memtype`.
+//! The memory type of mappings. The test module `dmabuf_memtype` reads it from page
+//! tables.
 //!
 //! Numbers and structures are those of `tools/testing/modules/dmabuf_memtype.h`.
 
@@ -57,9 +57,7 @@ impl PageTables {
     pub fn open() -> Result<Self> {
         match rustix::fs::open(NODE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => Ok(Self(fd)),
-            Err(Errno::NOENT) => skip(format!(
-                "no {NODE}: the module dmabuf_memtype is not loaded"
-            )),
+            Err(Errno::NOENT) => skip(format!("no {NODE}: load the module dmabuf_memtype")),
             Err(errno) => bail!("opening {NODE}: {}", outcome::<()>(&Err(errno))),
         }
     }
@@ -70,7 +68,7 @@ impl PageTables {
         Ok(query)
     }
 
-    /// What this process has mapped at an address: the page frame, and how.
+    /// The page frame that this process has mapped at an address, and its memory type.
     pub fn user(&self, address: usize) -> Result<(u64, MemoryType), Errno> {
         let location = address as u64;
         let query = self.ask::<USER>(Query {
@@ -80,7 +78,7 @@ impl PageTables {
         Ok((query.frame, query.memory_type()))
     }
 
-    /// How the kernel's direct mapping has a page frame.
+    /// The memory type of a page frame in the kernel's direct mapping.
     pub fn direct(&self, frame: u64) -> Result<MemoryType, Errno> {
         let location = frame;
         let query = self.ask::<FRAME>(Query {
@@ -90,7 +88,7 @@ impl PageTables {
         Ok(query.memory_type())
     }
 
-    /// How the kernel maps a buffer at an offset when somebody asks it to.
+    /// The memory type of the kernel's vmap of a buffer, at an offset.
     pub fn vmap(&self, buffer: &Buffer, offset: usize) -> Result<MemoryType, Errno> {
         let query = self.ask::<VMAP>(Query {
             location: offset as u64,

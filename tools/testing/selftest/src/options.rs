@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What tests are told from outside.
+//! The options of the tests.
 
 use crate::expect::{outcome, skip};
 use crate::heap::Heap;
@@ -9,31 +9,30 @@ use clap::{ArgAction, Args};
 use rustix::io::Errno;
 use std::path::PathBuf;
 
-/// The heap whose buffers every device takes, to compare with.
+/// The in-tree heap, which refuses no device. Tests compare with it.
 pub const CONTROL: &str = "system";
 
 /// The in-tree heap of the default contiguous area.
 pub const CONTIGUOUS_CONTROL: &str = "default_cma_region";
 
-/// Whether a heap of this name is one of the module's, by the suffix that says
-/// how it keeps buffers coherent.
+/// Whether a heap of this name is one of the module's. The suffix for its mode shows it.
 pub fn is_ours(heap: &str) -> bool {
     region(heap) != heap
 }
 
-/// The region that a heap of this name takes from.
+/// The region of memory that a heap of this name uses.
 fn region(heap: &str) -> &str {
     let modes = ["-coherent", "-noncoherent", "-uncached"];
     let region = modes.iter().find_map(|mode| heap.strip_suffix(mode));
     region.unwrap_or(heap)
 }
 
-/// Whether a heap of this name takes from all memory, not from a region of its own.
+/// Whether a heap of this name uses all memory, and not a region.
 pub fn is_of_system_region(heap: &str) -> bool {
     region(heap) == "system"
 }
 
-/// Whether a heap of this name has each of its buffers in one block.
+/// Whether each buffer of a heap of this name is one block.
 pub fn is_contiguous(heap: &str) -> bool {
     !["system", "system-dma32"].contains(&region(heap))
 }
@@ -48,19 +47,19 @@ pub struct Options {
     #[arg(long, global = true, env = "DMABUF_COHERENCY_KO")]
     pub module: Option<PathBuf>,
 
-    /// The module has been told not to charge buffers to control groups.
+    /// Expect the module not to charge buffers to control groups (accounting=0).
     #[arg(long = "uncharged", global = true, action = ArgAction::SetFalse)]
     pub charged: bool,
 
-    /// The module has been told to keep no memory for new buffers.
+    /// Expect the module to keep no memory for new buffers (pool_percent=0).
     #[arg(long = "unpooled", global = true, action = ArgAction::SetFalse)]
     pub pooled: bool,
-    /// Where the test that loads the module begins, in faults. A fault that does not
-    /// keep it from loading ends the test, so that it takes several to try all.
+    /// How many faults the test fail_nth.load skips at first. A fault that does not keep
+    /// the module from loading ends the test, so several runs are needed for all faults.
     #[arg(long, global = true, default_value_t = 0, value_name = "COUNT")]
     pub skip_faults: usize,
 
-    /// How often the tests that repeat something do it.
+    /// How many rounds the tests make that repeat something.
     #[arg(long, global = true, default_value_t = 50, value_name = "COUNT")]
     pub rounds: usize,
 }
@@ -83,7 +82,7 @@ impl Options {
         arguments
     }
 
-    /// Opens the heap under test. There being none is a failure.
+    /// Opens the heap under test. It is a failure if there is none.
     pub fn heap(&self) -> Result<Heap> {
         match Heap::open(&self.heap) {
             Ok(heap) => Ok(heap),
@@ -95,11 +94,13 @@ impl Options {
         }
     }
 
-    /// Opens the in-tree heap that refuses nobody.
+    /// Opens the in-tree heap that refuses no device.
     pub fn control(&self) -> Result<Heap> {
         match Heap::open(CONTROL) {
             Ok(heap) => Ok(heap),
-            Err(Errno::NOENT) => skip(format!("no heap `{CONTROL}` to compare with")),
+            Err(Errno::NOENT) => skip(format!(
+                "no heap `{CONTROL}` to compare with: try a kernel with CONFIG_DMABUF_HEAPS_SYSTEM"
+            )),
             Err(errno) => bail!("opening the heap {CONTROL}: {}", outcome::<()>(&Err(errno))),
         }
     }
@@ -128,14 +129,17 @@ impl Options {
         if is_of_system_region(&self.heap) {
             return Ok(());
         }
-        skip(format!("{} takes from a region of its own", self.heap))
+        skip(format!(
+            "{} does not use all memory: try --heap system-coherent",
+            self.heap
+        ))
     }
 
-    /// Skips a test whose rule holds for heaps that refuse.
+    /// Skips a test whose rule holds only for strict heaps.
     pub fn need_strict_heap(&self) -> Result<()> {
         if self.heap_is_strict() {
             return Ok(());
         }
-        skip(format!("{} is a heap that refuses no device", self.heap))
+        skip(format!("{} is not a strict heap (*-coherent)", self.heap))
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pages that the module holds, as the kernel knows who has allocated each
-//! page: with CONFIG_PAGE_OWNER and the parameter `page_owner=on`.
+//! The pages that the module holds. A kernel with CONFIG_PAGE_OWNER and the parameter
+//! `page_owner=on` knows who allocated each page.
 //!
-//! Slab caches, page tables and the like take pages on the module's behalf too
-//! and keep them for later users. kmemleak looks after those.
+//! Slab caches, page tables and the like also allocate pages on the module's behalf, and
+//! keep them for later users. kmemleak checks those.
 //!
-//! The kernel's shorter list, `page_owner_stacks`, lacks all that was allocated
-//! without reclaim, as large blocks are.
+//! The kernel's shorter list, `page_owner_stacks`, does not have pages that were
+//! allocated without reclaim, and large blocks are.
 
 use crate::ktap;
 use crate::lost::lost;
@@ -20,7 +20,7 @@ use std::io::{self, Read as _};
 
 const OWNERS: &str = "/sys/kernel/debug/page_owner";
 
-/// How the page allocator's own functions begin, and those by which Rust calls it.
+/// How the names of the page allocator's functions begin, and of those by which Rust calls it.
 const ALLOCATOR: &[&str] = &[
     "rust_helper_alloc_",
     "post_alloc_hook",
@@ -32,12 +32,12 @@ const ALLOCATOR: &[&str] = &[
     "split_",
 ];
 
-/// Whether the kernel knows.
+/// Whether the kernel knows who allocated each page.
 pub fn are_known() -> Result<bool> {
     Ok(fs::exists(OWNERS)?)
 }
 
-/// Reads the list. The kernel allocates as much as it is asked for, and gives one
+/// Reads the list. The kernel allocates a buffer of the size of each read, and returns one
 /// entry at a time.
 fn read() -> io::Result<String> {
     let mut file = File::open(OWNERS)?;
@@ -51,8 +51,8 @@ fn read() -> io::Result<String> {
     }
 }
 
-/// Reads one entry: the order of a block and the module's function that has
-/// allocated it, if the module has.
+/// Parses one entry: the order of a block, and the module's function that allocated it.
+/// Returns nothing if the module did not.
 fn parse(entry: &str) -> Option<(u32, &str)> {
     let mut lines = entry.lines();
     let order = lines.next()?.strip_prefix("Page allocated via order ")?;
@@ -64,14 +64,14 @@ fn parse(entry: &str) -> Option<(u32, &str)> {
     Some((order.parse().ok()?, caller)).filter(|_| ours)
 }
 
-/// Prints what the module has allocated and nobody has freed, buffers included that importers
-/// have lost (see [`lost`]); returns the exit status.
+/// Prints the pages that the module has allocated and nobody has freed. They include buffers that
+/// importers have lost: see [`lost`]. Returns the exit status.
 pub fn print() -> Result<u8> {
     if !are_known()? {
-        println!("there is no {OWNERS}: boot a kernel that has it, with page_owner=on");
+        println!("there is no {OWNERS}: boot a kernel with CONFIG_PAGE_OWNER, with page_owner=on");
         return Ok(ktap::SKIPPED);
     }
-    // What heaps keep for new buffers goes when memory is short.
+    // This empties the pool.
     settled_free()?;
     let owners = read().context(OWNERS)?;
     let mut held = BTreeMap::<&str, u64>::new();

@@ -15,10 +15,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// The program that runs.
+/// The program that is running.
 const SELF: &str = "/proc/self/exe";
 
-/// Starts a fork of this process, which runs `body` and ends with 0 if that returned true.
+/// Starts a fork of this process. It runs `body`, and exits with status 0 if that returned true.
 pub fn fork(body: impl FnOnce() -> bool) -> Result<Pid> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     ensure!(
@@ -37,40 +37,40 @@ pub fn fork(body: impl FnOnce() -> bool) -> Result<Pid> {
     }
 }
 
-/// Runs `body` in a fork of this process; says whether it returned true.
+/// Runs `body` in a fork of this process. Returns whether it returned true.
 pub fn in_fork(body: impl FnOnce() -> bool) -> Result<bool> {
     let child = fork(body)?;
     let waited = rustix::process::waitpid(Some(child), WaitOptions::empty())?;
     let Some((_, status)) = waited else {
-        bail!("waiting for the fork: nothing came");
+        bail!("waiting for the fork returned no status");
     };
     Ok(status.exit_status() == Some(0))
 }
 
-/// The size of a small buffer: far more than what the kernel needs to know about it.
+/// The size of a small buffer. It is far more than the kernel allocates to manage the buffer.
 const SMALL: usize = 256 << 10;
 
 /// What a helper process does.
 #[derive(Subcommand)]
 pub enum Helper {
-    /// Uses a little memory, asks to be the first to die when it runs out, and waits.
+    /// Uses a little memory, asks the kernel to be killed first when memory runs out, and waits.
     Victim,
-    /// Lets buffers of a heap come and go in a control group, then fills it with memory of
-    /// its own.
+    /// Allocates and frees buffers of a heap in a control group, and then fills the group with
+    /// memory of its own.
     Press {
         heap: String,
         group: PathBuf,
-        /// How many bytes of either.
+        /// How many bytes of buffers, and of its own memory.
         len: usize,
     },
-    /// Allocates one buffer, says how that ended, and waits.
+    /// Allocates one buffer, prints how that ended, and waits.
     Allocate {
         heap: String,
         len: u64,
         /// The control group to do it in.
         group: Option<PathBuf>,
     },
-    /// Allocates buffers of [`SMALL`] bytes until there are so many bytes, and then as above.
+    /// Allocates buffers of [`SMALL`] bytes, `len` bytes in total, prints how that ended, and waits.
     AllocateSmall {
         heap: String,
         len: u64,
@@ -80,7 +80,7 @@ pub enum Helper {
 }
 
 impl Helper {
-    /// Does it. The helper's process is this one.
+    /// Does the helper's work in this process.
     pub fn run(&self) -> Result<()> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         match self {
@@ -123,7 +123,7 @@ impl Helper {
         }
     }
 
-    /// Starts a process that does it.
+    /// Starts a process that does the helper's work.
     pub fn spawn(&self) -> Result<Running> {
         let mut command = Command::new(SELF);
         command.arg("helper");
@@ -151,7 +151,7 @@ impl Helper {
     }
 }
 
-/// A running helper, killed when dropped.
+/// A running helper. Dropping this kills it.
 pub struct Running(Child);
 
 impl Running {
@@ -159,7 +159,7 @@ impl Running {
         self.0.id()
     }
 
-    /// Waits for what the helper says.
+    /// Waits for a line of the helper's output.
     pub fn answer(&mut self) -> Result<String> {
         let mut line = String::new();
         let stdout = self
@@ -167,7 +167,7 @@ impl Running {
             .stdout
             .as_mut()
             .context("the helper's output is gone")?;
-        // Nothing comes after the line, so nothing of it is lost with the reader.
+        // The helper prints only this line, so dropping the reader loses nothing.
         BufReader::new(stdout)
             .read_line(&mut line)
             .context("waiting for the helper")?;
@@ -186,7 +186,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if it has ended and been waited for.
+        // Both fail only if the helper has ended already, and somebody has waited for it.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

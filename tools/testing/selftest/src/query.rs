@@ -30,7 +30,7 @@ pub struct Query {
 
 const _: () = assert!(size_of::<Query>() == 96);
 
-/// What the caller says stands in every field that the kernel is to fill in.
+/// The value of each byte that the kernel has to fill in, before the call.
 const JUNK: u8 = 0xa5;
 
 impl Query {

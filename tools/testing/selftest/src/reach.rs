@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How the DMA of a device gets at memory, by what is known without asking a
-//! heap; and what the design says of each heap and each such device.
+//! How the DMA of a device reaches memory, as known without asking a heap. And the
+//! design: the answer of each heap to each kind of device.
 
 use crate::device::{Device, Snooping, last_ram_address};
 use crate::expect::skip;
@@ -14,15 +14,15 @@ use std::fs;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reach {
-    /// It sees the CPU caches.
+    /// The DMA sees the CPU caches.
     Snooping,
-    /// It does not.
+    /// The DMA does not see the CPU caches.
     NotSnooping,
-    /// It works on a copy, at least of some memory.
+    /// The DMA uses a bounce buffer, at least for some memory.
     Bouncing,
 }
 
-/// What a heap says to a device.
+/// A heap's answer to a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Answer {
     Refused,
@@ -32,16 +32,16 @@ pub enum Answer {
     Bracketed,
 }
 
-/// Bounce buffers are filled by the CPU through its caches, which on arm64
-/// uncached memory must not be in.
+/// The CPU copies between bounce buffers and memory through its caches. On arm64 uncached
+/// memory must not be in the caches.
 const UNCACHED_BOUNCING: Answer = if cfg!(target_arch = "x86_64") {
     Answer::Bracketed
 } else {
     Answer::Refused
 };
 
-/// Whether a device that snoops reads what is in uncached memory. Where the kernel
-/// has a cacheable mapping of it as well, that may be in the caches, and old.
+/// Whether a device that snoops reads uncached memory correctly. If the kernel also has a
+/// cacheable mapping of it, the caches may have old data.
 pub const SNOOPED_UNCACHED_IS_RIGHT: bool = cfg!(target_arch = "x86_64");
 
 const UNCACHED_SNOOPED: Answer = if SNOOPED_UNCACHED_IS_RIGHT {
@@ -62,7 +62,7 @@ const DESIGN: [(&str, [Answer; 3]); 4] = {
     ]
 };
 
-/// What the heap of that name must say to a device.
+/// The answer that the heap of this name must give to a device.
 pub fn answer(heap: &str, reach: Reach) -> Answer {
     let mode = DESIGN.iter().find(|(suffix, _)| heap.ends_with(suffix));
     let (_, answers) = mode.unwrap_or(&DESIGN[3]);
@@ -73,14 +73,14 @@ pub fn answer(heap: &str, reach: Reach) -> Answer {
     }
 }
 
-/// Whether the heap can allocate at all. On arm64 the caches of uncached memory
-/// are cleaned by mapping it for a device, which must not bounce.
+/// Whether the heap can allocate at all. On arm64 the module cleans the caches of uncached
+/// memory by mapping it for a device, and that mapping must not bounce.
 pub fn allocates(heap: &str) -> Result<bool> {
     let cleans = cfg!(target_arch = "aarch64") && heap.ends_with("-uncached");
     Ok(!(cleans && bouncing_is_forced()?))
 }
 
-/// Whether DMA through bounce buffers was asked for on the kernel's command line.
+/// Whether the kernel's command line makes all DMA bounce.
 pub fn bouncing_is_forced() -> Result<bool> {
     let line = fs::read_to_string("/proc/cmdline")?;
     let values = line
@@ -91,10 +91,10 @@ pub fn bouncing_is_forced() -> Result<bool> {
         .any(|part| part == "force"))
 }
 
-/// What the kernel's bounce buffers take in one piece.
+/// The largest piece that the kernel's bounce buffers take.
 const BOUNCED_AT_ONCE: usize = 256 << 10;
 
-/// How many segments a block of `len` bytes is to a device that states no limits.
+/// How many segments a block of `len` bytes has for a device without limits.
 pub fn segments(len: usize) -> Result<usize> {
     Ok(if bouncing_is_forced()? {
         len.div_ceil(BOUNCED_AT_ONCE)
@@ -103,27 +103,28 @@ pub fn segments(len: usize) -> Result<usize> {
     })
 }
 
-/// Whether some memory needs more address bits than that.
+/// Whether some memory needs more address bits than `bits`.
 pub fn memory_is_beyond(bits: u32) -> Result<bool> {
     Ok(last_ram_address()?.checked_shr(bits).unwrap_or(0) > 0)
 }
 
-/// A device that bounces. Skips the test if there is no memory that one could
-/// not reach.
+/// A device that bounces. Skips the test if every device reaches all memory.
 pub fn bouncing() -> Result<Setup> {
     match (bouncing_is_forced()?, memory_is_beyond(32)?) {
         (true, _) => Ok(Setup::SNOOPING),
         (false, true) => Ok(Setup::with_mask(32)),
-        _ => skip("nothing bounces here: try a guest with --append swiotlb=force, or --mem 5G"),
+        _ => skip(
+            "no device bounces here: try a guest with --append swiotlb=force, or with --mem 5G",
+        ),
     }
 }
 
-/// How such a device gets at all memory, if it does DMA.
+/// How a device reaches memory in general, if it does DMA.
 pub fn reach(setup: &Setup) -> Result<Reach> {
     reach_bits(setup, 64 - last_ram_address()?.leading_zeros())
 }
 
-/// How it gets at the memory of a buffer.
+/// How a device reaches the memory of a buffer.
 pub fn reach_buffer(setup: &Setup, heap: &str, buffer: &Buffer) -> Result<Reach> {
     match setup.mask_bits {
         Some(bits) if memory_is_beyond(bits)? => reach_bits(setup, bits_of(heap, buffer)?),
@@ -131,8 +132,8 @@ pub fn reach_buffer(setup: &Setup, heap: &str, buffer: &Buffer) -> Result<Reach>
     }
 }
 
-/// How many address bits the memory of a buffer needs, as the kernel tells when it is mapped for
-/// a device that reaches all of it. Where everything bounces it does not come to that.
+/// How many address bits the memory of a buffer needs. A trace event shows the addresses when the
+/// buffer is mapped for a device that reaches all memory. If everything bounces, that is not needed.
 pub fn bits_of(heap: &str, buffer: &Buffer) -> Result<u32> {
     if bouncing_is_forced()? {
         return Ok(64);
@@ -148,11 +149,13 @@ pub fn bits_of(heap: &str, buffer: &Buffer) -> Result<u32> {
         .iter()
         .zip(&sizes)
         .map(|(start, size)| start + size - 1);
-    let last = last.max().context("expected addresses, there were none")?;
+    let last = last
+        .max()
+        .context("expected addresses in the trace event, got none")?;
     Ok(64 - last.leading_zeros())
 }
 
-/// A device that this heap takes, and reaches all memory.
+/// A device that this heap accepts, and that reaches all memory.
 pub fn accepted_by(heap: &str) -> Setup {
     match answer(heap, Reach::Snooping) {
         Answer::Refused => Setup::NOT_SNOOPING,
@@ -175,7 +178,7 @@ fn reach_bits(setup: &Setup, needed: u32) -> Result<Reach> {
     })
 }
 
-/// How the device behind a node gets at all memory; skips the test where nobody knows.
+/// How the device behind a node reaches memory in general. Skips the test if that is not known.
 pub fn device_reach(device: &Device) -> Result<Reach> {
     let bits = device.mask_bits()?.unwrap_or(64);
     if bouncing_is_forced()? || !device.is_behind_iommu() && memory_is_beyond(bits)? {
@@ -200,10 +203,10 @@ pub fn suitable(options: &Options) -> Result<Importer> {
         options.heap_is_strict(),
         options.heap_is_ours(),
     ) {
-        (true, true, _) => skip("every device bounces here, and this heap refuses them all"),
-        (true, _, false) => {
-            skip("every device bounces here, and this heap has blocks too large for that")
-        }
+        (true, true, _) => skip("every device bounces here, so this heap refuses them all"),
+        (true, _, false) => skip(
+            "every device bounces here, and this heap's blocks are too large for bounce buffers",
+        ),
         _ => Ok(importer),
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How often the kernel refers to objects of its own: to heaps, by the module dmabuf_references, and
-//! to modules.
+//! Reference counts of the kernel's objects: of heaps, by the module dmabuf_references, and of
+//! modules.
 
 use crate::device::base_name;
 use crate::kernel_module::{loaded, modprobe};
@@ -12,15 +12,15 @@ use std::path::Path;
 
 const MODULE: &str = "dmabuf_references";
 
-/// How many references there are to what, of each kind that is counted.
+/// The reference counts of each object, by the object's name.
 pub type References = BTreeMap<String, Vec<usize>>;
 
-/// References to the device of each heap, and to its directory in sysfs; nothing where there is no
+/// References to the device of each heap, and to its directory in sysfs. It is empty if there is no
 /// such module.
 pub fn of_heaps() -> Result<References> {
     let mut found = BTreeMap::new();
     if !loaded(MODULE) && modprobe(MODULE, &[]).is_err() {
-        println!("there is no module {MODULE}: references to heaps are not looked at");
+        println!("there is no module {MODULE}, so references to heaps are not checked");
         return Ok(found);
     }
     for entry in fs::read_dir("/sys/class/dma_heap")? {

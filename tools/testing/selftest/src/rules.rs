@@ -8,7 +8,7 @@ use std::fs;
 
 const PARAMETER: &str = "/sys/module/dmabuf_coherency/parameters/links";
 
-/// The rules, put back to what they were when this is dropped.
+/// The rules. Dropping this restores those of before.
 pub struct Rules {
     saved: String,
 }
@@ -38,7 +38,7 @@ impl Rules {
 impl Drop for Rules {
     fn drop(&mut self) {
         if let Err(errno) = self.try_set(&self.saved) {
-            println!("the rules could not be put back: {errno}");
+            println!("cannot restore the rules: {errno}");
         }
     }
 }

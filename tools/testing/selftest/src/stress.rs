@@ -2,11 +2,11 @@
 
 //! Random sequences over all heaps, by several processes at once.
 //!
-//! A run is a number of rounds. In each, some workers carry out actions that follow from the seed,
-//! the round and the worker's number alone; one of them may be killed in the midst of it. They keep
-//! a model of which buffers there must be and what is in them. When all are through, the sum of
-//! their models must be what sysfs says of each heap; when they have gone, so must all buffers. A
-//! failing round can be had again by itself.
+//! A run is a number of rounds. In each round, some workers carry out actions. The actions depend
+//! only on the seed, the round and the worker's number. One worker may be killed in the middle.
+//! Workers keep a model of the buffers that must exist, and of their content. When all workers are
+//! done, the sum of their models must be what sysfs shows for each heap. When the workers are gone,
+//! all buffers must be gone too. A round that failed can be repeated by itself.
 
 mod access;
 mod action;
@@ -51,30 +51,30 @@ const ROUND_LIMIT: i64 = 600;
 
 #[derive(Args, Clone, Debug)]
 pub struct Stress {
-    /// What all random numbers follow from; another one each time by default
+    /// The seed of all random numbers. By default each run has another one
     #[arg(long)]
     seed: Option<u64>,
     /// The number of the first round
     #[arg(long, default_value_t = 0, value_name = "ROUND")]
     from: u64,
-    /// Begins no round after so many seconds, however many rounds there were
+    /// Begins no new round after this many seconds, and ignores --rounds
     #[arg(long)]
     seconds: Option<u64>,
-    /// How many processes use buffers at once; as many as there are CPUs by default
+    /// How many processes use buffers at once. By default as many as there are CPUs
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=64))]
     workers: Option<u64>,
-    /// How many things each does in a round
+    /// How many actions each process does in a round
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     actions: u32,
 }
 
-/// What the buffer that all share is filled with.
+/// The tag that fills the shared buffer.
 fn shared_tag(seed: u64, round: u64) -> u64 {
     action::rng(seed, round, u64::MAX - 1).u64(1..)
 }
 
 impl Stress {
-    /// Runs it, as one test; returns the exit status.
+    /// Runs all rounds as one test. Returns the exit status.
     pub fn run(&self, options: &Options) -> Result<u8> {
         let mut report = Report::start(1);
         let verdict = match self.all(options, &report) {
@@ -93,7 +93,7 @@ impl Stress {
 
     fn all(&self, options: &Options, report: &Report) -> Result<()> {
         if bouncing_is_forced()? {
-            return skip("bounce buffers keep devices from seeing what others write");
+            return skip("everything bounces here, so devices do not see what others write");
         }
         let seed = self.seed.unwrap_or_else(|| fastrand::Rng::new().u64(..));
         let workers = match self.workers {
@@ -124,7 +124,7 @@ impl Stress {
                 let elapsed = start.elapsed().as_secs_f32();
                 report.diagnose(&format!("{rounds} rounds in {elapsed:.0} s"));
             }
-            // What is allocated only once is there after the first round.
+            // After the first round, everything that is allocated only once is there.
             if before.is_none() {
                 before = Some(Before::look(&options.heap)?);
             }
@@ -138,7 +138,7 @@ impl Stress {
             let left = before.compare()?;
             ensure!(left.is_empty(), "left behind: {}", left.join(", "));
         }
-        // Of a few rounds nothing can be expected.
+        // A few rounds need not have each kind of action.
         if rounds >= 20 {
             tally.expect_all()?;
         }
@@ -153,14 +153,14 @@ struct Round {
     actions: u32,
 }
 
-/// A worker, or the weather. Killed when dropped.
+/// A worker, or the weather. Dropping this kills it.
 struct Process {
     child: Child,
     output: BufReader<ChildStdout>,
 }
 
 impl Round {
-    /// How to have this round again.
+    /// The command that repeats this round.
     fn repeat(&self) -> String {
         format!(
             "round {} failed; to repeat it: dmabuf_coherency_selftest stress --seed {} --from {} \
@@ -229,8 +229,7 @@ fn share(heap: &str, pages: usize, tag: u64) -> Result<Buffer> {
     Ok(buffer)
 }
 
-/// Waits for the heaps to count just these buffers: those of processes that were killed take a
-/// while to go.
+/// Waits until the heaps count exactly these buffers. Buffers of killed processes take a while to go.
 fn expect_usage(what: &str, expected: &Usage) -> Result<()> {
     for heap in heap_names()?.iter().filter(|heap| is_ours(heap)) {
         let expected = expected.get(heap).copied().unwrap_or_default();
@@ -241,7 +240,7 @@ fn expect_usage(what: &str, expected: &Usage) -> Result<()> {
         })?;
         ensure!(
             seen == expected,
-            "{what}, {heap}: expected {} buffers and {} bytes, sysfs counts {} and {}",
+            "{what}, {heap}: expected {} buffers and {} bytes, got {} and {} from sysfs",
             expected.0,
             expected.1,
             seen.0,
@@ -286,7 +285,7 @@ impl Process {
         })
     }
 
-    /// Waits for what it has come to. Passes on whatever else it says.
+    /// Waits for the result of a process. Passes on its other output.
     fn report(&mut self, deadline: Instant, report: &Report) -> Result<Said> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -294,10 +293,10 @@ impl Process {
             let mut fds = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
             let ready = !self.output.buffer().is_empty()
                 || rustix::event::poll(&mut fds, Some(&limit))? > 0;
-            ensure!(ready, "a process is not through after {ROUND_LIMIT} s");
+            ensure!(ready, "a process is not done after {ROUND_LIMIT} s");
             let mut line = String::new();
             if self.output.read_line(&mut line)? == 0 {
-                bail!("a process ended in the midst of it: {}", self.child.wait()?);
+                bail!("a process ended before it was done: {}", self.child.wait()?);
             }
             match serde_json::from_str(&line) {
                 Ok(said) => return Ok(said),
@@ -312,7 +311,7 @@ impl Process {
         Ok(())
     }
 
-    /// Lets it go.
+    /// Ends the process.
     fn end(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         let status = self.child.wait()?;
@@ -323,7 +322,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only if it has ended and been waited for.
+        // Both fail only if the process has ended already, and somebody has waited for it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which heaps suit a device: what the module publishes of both, and what the
-//! design makes of it.
+//! Which heaps suit a device, according to what the module publishes of both, and to the
+//! design.
 
 use crate::device::{base_name, last_ram_address};
 use crate::heap::Heap;
@@ -18,7 +18,7 @@ pub enum Pieces {
     Unknown,
 }
 
-/// What is published of a device, beside its links.
+/// What the module publishes of a device, beside its links.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Constraints {
     pub snoops: bool,
@@ -29,7 +29,7 @@ pub struct Constraints {
 }
 
 impl Constraints {
-    /// Of a driver that lets the CPU do all the work.
+    /// The constraints for a driver that lets the CPU do all the work.
     pub const CPU_ONLY: Self = Self {
         snoops: true,
         address_bits: 64,
@@ -37,7 +37,7 @@ impl Constraints {
         pieces: Pieces::Any,
     };
 
-    /// Reads those of the device whose directory this is. Each file has one value and a line's end.
+    /// Reads the constraints of the device with this directory. Each file has one line with one value.
     pub fn of(device: &Path) -> Result<Self> {
         let text = |name: &str| -> Result<String> {
             let path = device.join("dma_heaps").join(name);
@@ -77,9 +77,9 @@ impl Constraints {
 /// What a driver does with a buffer that it imports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Use {
-    /// It has the CPU work on it, and attaches nothing.
+    /// The CPU works on the buffer, and no device attaches.
     Cpu,
-    /// It attaches its device, and never maps.
+    /// The device attaches, and never maps.
     Attach,
     Map,
 }
@@ -92,7 +92,7 @@ enum Mode {
     Uncached,
 }
 
-/// A heap that links may point at without being told to.
+/// A heap that links point at without any rule.
 #[derive(Debug)]
 pub struct Known {
     pub name: String,
@@ -100,20 +100,20 @@ pub struct Known {
     pub is_contiguous: bool,
     in_tree: bool,
     region: String,
-    /// How many address bits all of its region needs.
+    /// How many address bits its region needs.
     bits: u32,
 }
 
 const CLASS: &str = "/sys/class/dma_heap";
 
-/// Of the suffix for each mode.
+/// The suffix for each mode.
 const MODES: [(&str, Mode); 3] = [
     ("-coherent", Mode::Strict),
     ("-noncoherent", Mode::Maintained),
     ("-uncached", Mode::Uncached),
 ];
 
-/// What a heap says of itself, if the module has it and no other driver of the same name.
+/// An attribute of a heap. Only the module's heaps have attributes, not those of other drivers.
 fn attribute(heap: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(Path::new(CLASS).join(heap).join(name)).ok()?;
     Some(text.trim_end().to_owned())
@@ -123,8 +123,8 @@ fn bits(last: u64) -> u32 {
     64 - last.leading_zeros()
 }
 
-/// How many address bits a region needs. Where a contiguous area lies a buffer tells: on one side
-/// of 4 GiB or on the other.
+/// How many address bits a region needs. A buffer shows whether a contiguous area lies below or above
+/// 4 GiB.
 fn region_bits(region: &str) -> Result<u32> {
     let all = bits(last_ram_address()?);
     if all <= 32 {
@@ -147,7 +147,7 @@ fn region_bits(region: &str) -> Result<u32> {
     })
 }
 
-/// The contiguous area that firmware has set apart for a device, by its name.
+/// The name of the contiguous area that firmware has reserved for a device.
 pub fn own_area(device: &Path) -> Result<Option<String>> {
     let Ok(wanted) = fs::read(device.join("of_node/memory-region")) else {
         return Ok(None);
@@ -158,11 +158,14 @@ pub fn own_area(device: &Path) -> Result<Option<String>> {
             return Ok(Some(base_name(&area)));
         }
     }
-    bail!("{}: its memory-region is no area", device.display())
+    bail!(
+        "{}: its memory-region names no area in the device tree",
+        device.display()
+    )
 }
 
 impl Known {
-    /// All that there are.
+    /// All such heaps of this machine.
     pub fn all() -> Result<Vec<Self>> {
         let mut names: Vec<_> = fs::read_dir(CLASS)
             .context(CLASS)?
@@ -182,7 +185,7 @@ impl Known {
             ensure!(
                 (says.0.as_deref() == Some("1")) == (mode == Mode::Strict)
                     && (says.1 == "write-combining") == (mode == Mode::Uncached),
-                "{name}: not what its name says: {says:?}"
+                "{name}: expected its attributes to agree with its name, got {says:?}"
             );
             let region = name.trim_end_matches(suffix).to_owned();
             known.push(Self {
@@ -208,7 +211,7 @@ impl Known {
         Ok(known)
     }
 
-    /// Why a device that does this with its buffers is not linked to the heap, if it is not.
+    /// The reason why a device with this use of buffers must not be linked to the heap, if there is one.
     pub fn reason(&self, device: &Constraints, does: Use) -> Result<Option<&'static str>> {
         if does == Use::Cpu {
             return Ok(None);
@@ -227,8 +230,8 @@ impl Known {
         })
     }
 
-    /// Where it stands among those that suit the device: the smaller, the better. `own` is the
-    /// region that is the device's own.
+    /// Its rank among the heaps that suit the device. A smaller rank is better. `own` is the device's own
+    /// region.
     pub fn rank(&self, device: &Constraints, does: Use, own: Option<&str>) -> (usize, usize) {
         let mode = match self.mode {
             Mode::Strict if device.snoops && does != Use::Cpu => 0,

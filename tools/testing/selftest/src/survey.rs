@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A machine-readable account of which device imports what.
+//! A machine-readable survey of the devices that import, and of their results.
 
 use crate::device::Snooping;
 use crate::expect::outcome;
@@ -10,22 +10,22 @@ use crate::options::Options;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// One importer, as seen.
+/// What was observed of one importer.
 #[derive(Serialize)]
 struct Finding {
     device: String,
     node: String,
     bus: String,
     driver: String,
-    /// What was called to attach.
+    /// The call that imports.
     call: &'static str,
     /// Whether the device snoops, if known.
     snoops: Option<bool>,
     /// How that is known.
     evidence: String,
-    /// Whether the device was attached, for however short a while.
+    /// Whether the device was attached, even for a short while.
     attached: bool,
-    /// Whether the device attaches at all, as seen with a heap that refuses nobody.
+    /// Whether the device attaches to buffers of a heap that refuses no device.
     attaches: bool,
     /// How the call ended.
     result: String,

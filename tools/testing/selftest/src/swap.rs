@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Somewhere for anonymous memory to go.
+//! Swap space.
 
 use crate::expect::skip;
 use crate::kernel_module::modprobe;
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A compressed swap device, which is taken away when dropped.
+/// A compressed swap device. Dropping this removes it.
 pub struct Swap;
 
 impl Swap {
@@ -19,7 +19,8 @@ impl Swap {
         if modprobe("zram", &[]).is_err() || !Path::new(Self::DEVICE).exists() {
             return skip("no zram to swap to: try a kernel with CONFIG_ZRAM");
         }
-        fs::write("/sys/block/zram0/disksize", bytes.to_string()).context("its size")?;
+        fs::write("/sys/block/zram0/disksize", bytes.to_string())
+            .context("setting the size of zram0")?;
         let swap = Self;
         for command in ["mkswap", "swapon"] {
             swap.run(command)?;

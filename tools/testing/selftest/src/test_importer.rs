@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Importing devices of our own making: the test module `dmabuf_importer`.
+//! The importing devices of the test module `dmabuf_importer`.
 //!
 //! Numbers and structures are those of `tools/testing/modules/dmabuf_importer.h`.
 
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 const NODE: &str = "/dev/dmabuf_importer";
 
-/// The size of a buffer that only heaps of contiguous memory have in one block.
+/// A size of buffers that are one block only in heaps of contiguous memory.
 pub const SCATTERED: usize = (9 << 20) + 4096;
 
 const MAGIC: u8 = 0xf7;
@@ -134,20 +134,20 @@ const _: () = {
     assert!(size_of::<RawAccess>() == 32);
 };
 
-/// What a driver says of its device.
+/// The properties of a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Whether it is QEMU's edu, which snoops as the firmware says and has the
-    /// limits of its bus.
+    /// Whether it is QEMU's edu. The firmware says whether edu snoops, and its bus sets
+    /// its limits.
     pub edu: bool,
     pub snoops: bool,
-    /// How many address bits it has; none if it does no DMA.
+    /// How many address bits it has. There are none if it does no DMA.
     pub mask_bits: Option<u32>,
-    /// The largest segment that it takes, if it says.
+    /// The largest segment that it takes, or 0 if the driver sets no limit.
     pub max_segment_size: u32,
-    /// The boundary that its segments must not cross, less one, if it says.
+    /// The boundary that its segments must not cross, minus one, or 0 if there is none.
     pub segment_boundary: u64,
-    /// By how much its addresses are less than those of the CPU.
+    /// How much smaller its addresses are than the CPU's.
     pub offset: u64,
 }
 
@@ -162,7 +162,7 @@ impl Setup {
         offset: 0,
     };
 
-    /// The same, but for the caches.
+    /// The same, but it does not snoop.
     pub const NOT_SNOOPING: Self = Self {
         snoops: false,
         ..Self::SNOOPING
@@ -192,7 +192,7 @@ impl Setup {
     }
 }
 
-/// Whether an importer takes part in the decision where a buffer lies.
+/// Whether an importer lets the exporter move the buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Static,
@@ -203,7 +203,7 @@ impl Kind {
     pub const ALL: [Self; 2] = [Self::Static, Self::Dynamic];
 }
 
-/// The way that data takes.
+/// The direction of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Direction {
     Bidirectional,
@@ -232,13 +232,13 @@ pub struct Attachment(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mapped {
     pub handle: u32,
-    /// How many pieces the device sees.
+    /// How many segments the mapping has.
     pub segments: u32,
     /// How many of these cross its segment boundary.
     pub crossing: u32,
-    /// The bytes of all together.
+    /// The size of all segments together, in bytes.
     pub length: u64,
-    /// The bytes of the largest.
+    /// The size of the largest segment, in bytes.
     pub largest: u64,
 }
 
@@ -265,8 +265,7 @@ pub struct KernelMapping {
     pub in_vmalloc_area: bool,
 }
 
-/// An importing device of our own making. All that it does is undone when it
-/// is dropped.
+/// An importing device of the test module. Dropping this undoes all that it did.
 pub struct Importer {
     fd: OwnedFd,
 }
@@ -278,26 +277,23 @@ impl AsFd for Importer {
 }
 
 impl Importer {
-    /// A device about which nothing has been said. Skips the test if the module
-    /// is not loaded.
+    /// A device that is not set up yet. Skips the test if the module is not loaded.
     pub fn open() -> Result<Self> {
         match rustix::fs::open(NODE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => Ok(Self { fd }),
-            Err(Errno::NOENT) => skip(format!(
-                "no {NODE}: the module dmabuf_importer is not loaded"
-            )),
+            Err(Errno::NOENT) => skip(format!("no {NODE}: load the module dmabuf_importer")),
             Err(errno) => bail!("opening {NODE}: {}", outcome::<()>(&Err(errno))),
         }
     }
 
-    /// A device of this kind.
+    /// A device with these properties.
     pub fn new(setup: &Setup) -> Result<Self> {
         let importer = Self::open()?;
         importer.setup(setup)?;
         Ok(importer)
     }
 
-    /// Says what the device is like; tells its name.
+    /// Sets the device up, and returns its name.
     pub fn setup(&self, setup: &Setup) -> Result<String, Errno> {
         let flag = |value: bool, flag| if value { flag } else { 0 };
         let number = self.raw_setup(&RawSetup {
@@ -321,7 +317,7 @@ impl Importer {
         })
     }
 
-    /// Says whatever `setup` has, right or wrong.
+    /// Sets the device up by `setup`, which may be wrong.
     pub fn raw_setup(&self, setup: &RawSetup) -> Result<u32, Errno> {
         let mut setup = *setup;
         // SAFETY: The argument is of the type that the ioctl is for.
@@ -329,7 +325,7 @@ impl Importer {
         Ok(setup.number)
     }
 
-    /// Says something new of the device's mask.
+    /// Changes the device's DMA mask.
     pub fn set_mask(&self, mask_bits: u32) -> Result<(), Errno> {
         let mut mask = RawMask {
             flags: 0,
@@ -359,7 +355,7 @@ impl Importer {
         self.raw_map(attachment, direction as u32)
     }
 
-    /// Maps and nothing else: of its segments nothing is told.
+    /// Maps, without counting the segments.
     pub fn map_uncounted(
         &self,
         attachment: Attachment,
@@ -368,7 +364,7 @@ impl Importer {
         self.map_with(attachment, direction as u32, UNCOUNTED)
     }
 
-    /// Maps in any direction, right or wrong.
+    /// Maps in a direction that may be wrong.
     pub fn raw_map(&self, attachment: Attachment, direction: u32) -> Result<Mapped, Errno> {
         self.map_with(attachment, direction, 0)
     }
@@ -400,7 +396,7 @@ impl Importer {
         self.with_handle::<UNMAP>(mapped.handle)
     }
 
-    /// What the device reads at `offset`.
+    /// Lets the device read at `offset`.
     pub fn read(&self, mapped: &Mapped, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
         self.read_by::<READ>(mapped.handle, offset, len)
     }
@@ -429,7 +425,7 @@ impl Importer {
         self.with_handle::<VUNMAP>(vmap.handle)
     }
 
-    /// What the kernel reads at `offset`.
+    /// Lets the kernel read at `offset`.
     pub fn kread(&self, vmap: &KernelMapping, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
         self.read_by::<KREAD>(vmap.handle, offset, len)
     }
@@ -447,7 +443,7 @@ impl Importer {
         self.cpu_access::<END_CPU_ACCESS>(buffer, direction)
     }
 
-    /// What `dmabuf_is_dma_coherent()` says, called from Rust and called from C.
+    /// The result of `dmabuf_is_dma_coherent()`, called from Rust and from C.
     pub fn query(&self, buffer: impl AsFd) -> Result<(bool, bool), Errno> {
         let mut query = RawQuery {
             fd: buffer.as_fd().as_raw_fd(),
@@ -516,11 +512,11 @@ impl Importer {
     }
 }
 
-/// Where sysfs shows QEMU's edu. Skips the test if there is none.
+/// The directory in sysfs of QEMU's edu. Skips the test if there is none.
 pub fn edu() -> Result<PathBuf> {
     let driver = Path::new("/sys/bus/pci/drivers/dmabuf_importer");
     let Ok(entries) = fs::read_dir(driver) else {
-        return skip("the module dmabuf_importer is not loaded");
+        return skip("no driver for edu: load the module dmabuf_importer");
     };
     for entry in entries {
         let path = entry?.path();
@@ -528,10 +524,10 @@ pub fn edu() -> Result<PathBuf> {
             return fs::canonicalize(&path).with_context(|| path.display().to_string());
         }
     }
-    skip("no edu: QEMU has it as -device edu")
+    skip("no edu: start QEMU with -device edu")
 }
 
-/// Where sysfs shows a device of this name that is made up.
+/// The directory in sysfs of a made-up device.
 pub fn sysfs(name: &str) -> PathBuf {
     PathBuf::from("/sys/devices/faux").join(name)
 }

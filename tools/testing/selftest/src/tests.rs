@@ -58,7 +58,7 @@ impl Test {
     }
 }
 
-/// All tests, those that disturb the system most at the end.
+/// All tests. Those that disturb the system most come last.
 pub fn all() -> impl Iterator<Item = &'static Test> {
     let subjects = [
         alloc::TESTS,

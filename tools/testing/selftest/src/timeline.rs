@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fences that signal when we say so: the kernel's debugging aid `sw_sync`.
+//! Fences that signal when a test wants it, by the kernel's debugging aid `sw_sync`.
 
 use crate::expect::skip;
 use crate::ioctl;
@@ -31,7 +31,7 @@ impl Timeline {
         match File::options().read(true).write(true).open(path) {
             Ok(file) => Ok(Self(file)),
             Err(error) => skip(format!(
-                "{path}: {error}: a kernel with CONFIG_SW_SYNC has it"
+                "{path}: {error}: it takes a kernel with CONFIG_SW_SYNC"
             )),
         }
     }
@@ -49,7 +49,7 @@ impl Timeline {
         Ok(unsafe { OwnedFd::from_raw_fd(data.fd) })
     }
 
-    /// Lets it advance by one.
+    /// Advances the timeline by one.
     pub fn advance(&self) -> Result<()> {
         // SAFETY: The argument is of the type that the ioctl is for.
         unsafe { ioctl::update::<INCREMENT, u32>(&self.0, &mut 1) }.context("advancing a timeline")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's trace events, recorded in a tracefs instance of our own so
-//! that nobody else's tracing is disturbed.
+//! The kernel's trace events. They are recorded in a separate tracefs instance, so that
+//! other tracing is not disturbed.
 
 use crate::expect::skip;
 use anyhow::{Context as _, Result};
@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Attaching a device to a dma-buf; told only when it has succeeded.
+/// A device was attached to a dma-buf. There is no event if that failed.
 pub const ATTACH: &str = "dma_buf/dma_buf_dynamic_attach";
-/// Detaching it.
+/// A device was detached.
 pub const DETACH: &str = "dma_buf/dma_buf_detach";
 /// A new dma-buf.
 pub const EXPORT: &str = "dma_buf/dma_buf_export";
@@ -23,10 +23,10 @@ pub const UNMAP: &str = "dma/dma_unmap_sg";
 pub const SYNC_FOR_CPU: &str = "dma/dma_sync_sg_for_cpu";
 /// Making what the CPU wrote visible to a device.
 pub const SYNC_FOR_DEVICE: &str = "dma/dma_sync_sg_for_device";
-/// Both for a part of the memory.
+/// Both calls for a part of the memory.
 pub const SYNC_PART_FOR_CPU: &str = "dma/dma_sync_single_for_cpu";
 pub const SYNC_PART_FOR_DEVICE: &str = "dma/dma_sync_single_for_device";
-/// What one of our own heaps says to a device that wants to attach.
+/// The answer of one of our heaps to a device that tries to attach.
 pub const VERDICT: &str = "dmabuf_coherency/dmabuf_coherency_attach";
 
 /// A recorded event.
@@ -34,7 +34,7 @@ pub const VERDICT: &str = "dmabuf_coherency/dmabuf_coherency_attach";
 pub struct Event {
     pub pid: u32,
     pub name: String,
-    /// What stands before the fields: for some events, the device.
+    /// The text before the fields. For some events it is the device.
     pub subject: String,
     pub fields: HashMap<String, String>,
 }
@@ -86,7 +86,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts to record those of `events` that the kernel has.
+    /// Starts recording those of `events` that the kernel has.
     pub fn start(events: &[&str]) -> Result<Self> {
         let Some(tracefs) = tracefs() else {
             return skip(
@@ -111,12 +111,12 @@ impl Recording {
         fs::write(&path, value).with_context(|| format!("writing {value} to {}", path.display()))
     }
 
-    /// How memory has been mapped for a device, where that is recorded.
+    /// The event of a mapping for a device, if it was recorded.
     pub fn mapped(&self, device: &str) -> Result<Event> {
         let mut events = self.events()?.into_iter();
         events
             .find(|event| event.is(MAP) && event.subject == device)
-            .context("expected the event dma_map_sg, there was none")
+            .context("expected the event dma_map_sg, got none")
     }
 
     /// Everything recorded so far.
@@ -131,12 +131,12 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir(&self.instance) {
-            println!("leaving {} behind: {error}", self.instance.display());
+            println!("cannot remove {}: {error}", self.instance.display());
         }
     }
 }
 
-/// Where tracefs is mounted; mounts it where the kernel has a place for it.
+/// The directory of tracefs. Mounts it if the kernel has a directory for it.
 fn tracefs() -> Option<PathBuf> {
     let places = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].map(Path::new);
     let mounted = || places.iter().find(|place| place.join("instances").exists());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! dma-bufs that lie in a process's memory, from `/dev/udmabuf`.
+//! dma-bufs over a process's memory, from `/dev/udmabuf`.
 //!
 //! Numbers and structures are those of the kernel's `linux/udmabuf.h`.
 
@@ -46,12 +46,12 @@ unsafe impl Ioctl for Create {
     }
 }
 
-/// Makes a dma-buf of memory that is zeroed and belongs to nobody else. Skips
-/// the test where that cannot be done.
+/// Makes a dma-buf of zeroed memory that has no other user. Skips the test if the kernel
+/// has no udmabuf.
 pub fn alloc(len: usize) -> Result<Buffer> {
     let device = match rustix::fs::open(NODE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT) => {
-            return skip(format!("no {NODE}: a kernel with CONFIG_UDMABUF has it"));
+            return skip(format!("no {NODE}: it takes a kernel with CONFIG_UDMABUF"));
         }
         device => device.with_context(|| format!("opening {NODE}"))?,
     };

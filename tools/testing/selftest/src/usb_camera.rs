@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The USB camera without hardware, as a process that is killed to unplug it.
+//! The USB camera without hardware. It is a process, and ending the process unplugs it.
 
 use crate::expect::skip;
 use crate::kernel_module::modprobe;
@@ -11,30 +11,35 @@ use rustix::process::{Pid, Signal};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The camera, and what captures from it.
+/// The camera, and the program that captures from it.
 const CAMERA: &str = "dmabuf_coherency_camera";
 const CAPTURE: &str = "capture";
 
-/// What it plugs into, and its driver.
+/// The modules for the USB port, and the camera's driver.
 const MODULES: [&str; 3] = ["dummy_hcd", "raw_gadget", "uvcvideo"];
 
-/// Loads the modules that it takes, or skips the test.
+/// Loads the modules that the camera needs, or skips the test.
 pub fn need() -> Result<()> {
     for program in [CAMERA, CAPTURE] {
         let path = beside(program)?;
         if !path.exists() {
-            return skip(format!("there is no {}", path.display()));
+            return skip(format!(
+                "there is no {}: install it beside this program",
+                path.display()
+            ));
         }
     }
     for module in MODULES {
         if modprobe(module, &[]).is_err() {
-            return skip(format!("there is no module {module}"));
+            return skip(format!(
+                "cannot load the module {module}: does the kernel have it?"
+            ));
         }
     }
     Ok(())
 }
 
-/// Where a program is that comes with this one.
+/// The path of a program in the same directory as this one.
 fn beside(program: &str) -> Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(program))
 }
@@ -63,14 +68,14 @@ impl Plugged {
             path = find()?;
             Ok(path.is_some())
         })?;
-        let path = path.context("the camera is plugged, and uvcvideo has no node for it")?;
+        let path = path.context("the camera is plugged, but uvcvideo has no node for it")?;
         let mut links = None;
         eventually(|| {
             // The link to the first choice is made last.
             links = Links::of(&path)?.filter(|links| links.first.is_some());
             Ok(links.is_some())
         })?;
-        let links = links.context("uvcvideo has a node for the camera, and it has no links")?;
+        let links = links.context("uvcvideo has a node for the camera, but it has no links")?;
         Ok((Self { process, path }, links))
     }
 
@@ -79,25 +84,25 @@ impl Plugged {
         &self.path
     }
 
-    /// What captures from it into a heap.
+    /// A command that captures from the camera into buffers of a heap.
     pub fn capture(&self, heap: &Path, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(beside(CAPTURE)?);
         command.args(arguments).arg("--heap").arg(heap);
         Ok(command)
     }
 
-    /// Unplugs it, and waits for it and its links to go.
+    /// Unplugs the camera, and waits until it and its links are gone.
     pub fn remove(mut self) -> Result<()> {
         let pid = Pid::from_child(&self.process);
         rustix::process::kill_process(pid, Signal::TERM)?;
         self.process.wait()?;
         let gone = eventually(|| Ok(find()?.is_none()))?;
-        ensure!(gone, "the camera is unplugged, and still there");
-        // The class forgets the node first, then we the device.
+        ensure!(gone, "the camera is unplugged, but still there");
+        // The class removes the node first, and then our module removes the links.
         let unlinked = eventually(|| Ok(Links::of(&self.path)?.is_none()))?;
         ensure!(
             unlinked,
-            "the camera is unplugged, and its links are still there"
+            "the camera is unplugged, but its links are still there"
         );
         Ok(())
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Access to a buffer by the CPU of this process.
+//! Access to a buffer by this process.
 
 use super::action::Action;
 use super::state::{Live, View};
@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 
 impl Live {
-    /// One of its descriptors, of which there is one.
+    /// One of its descriptors. There must be one.
     pub fn descriptor(&self, pick: usize) -> &Buffer {
         &self.descriptors[pick % self.descriptors.len()]
     }
 
-    /// Whether the CPU may access it: where there is no descriptor to bracket by, only
-    /// as long as no device uses the buffer.
+    /// Whether the CPU may access it. Without a descriptor there are no brackets, so then
+    /// no device may use the buffer.
     pub fn is_readable(&self) -> bool {
         let used = self.queued > 0 || self.attached.iter().any(|one| !one.mapped.is_empty());
         self.is_open() || (!self.views.is_empty() && !used)
@@ -27,7 +27,7 @@ impl Live {
         Ok(self.descriptor(pick).map_window(&window)?)
     }
 
-    /// A range that the CPU can get at.
+    /// A range that the CPU can access.
     pub fn reachable(&self, action: &Action) -> Result<(usize, usize)> {
         if self.is_open() {
             return Ok(self.range(action.page, action.pages));
@@ -38,8 +38,8 @@ impl Live {
         Ok((view.page + page, action.pages.min(pages - page)))
     }
 
-    /// Accesses a range through the first mapping that has all of it, or one that is made for
-    /// it, in a bracket where there is a descriptor.
+    /// Accesses a range through the first mapping that has all of it, or through a new one. If there
+    /// is a descriptor, that happens in a bracket.
     pub fn access(
         &self,
         pick: usize,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a worker does: a random sequence that follows from its seed alone. It
-//! does not depend on what the actions come to, so that it can be had again.
+//! The actions of a worker: a random sequence that depends only on its seed. It does not
+//! depend on the results of actions, so that it can be repeated.
 
 use fastrand::Rng;
 
-/// What can be done with a buffer, or with a device that imports it: one of the test importer, or
-/// of an in-tree driver.
+/// The kinds of actions on a buffer, or on a device that imports it. The device is one of the test
+/// importer or of an in-tree driver.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     Allocate,
@@ -55,7 +55,7 @@ pub enum Kind {
     Fuzz,
 }
 
-/// Each kind, and how often it comes.
+/// Each kind, and its weight.
 const WEIGHTS: &[(Kind, u32)] = &[
     (Kind::Allocate, 12),
     (Kind::Release, 3),
@@ -103,26 +103,26 @@ const WEIGHTS: &[(Kind, u32)] = &[
     (Kind::Fuzz, 8),
 ];
 
-/// How many buffers of its own a worker has at most. Behind them stands one that all workers share.
+/// How many buffers of its own a worker has at most. The slot after them has the shared buffer.
 pub const SLOTS: usize = 10;
 
-/// Pages that an access is of, at most.
+/// How many pages an access has at most.
 pub const RUN: usize = 8;
 
-/// One action. What does not fit the state that it meets, it brings into range: the next slot
-/// where it can be done, an offset within the buffer.
+/// One action. Values that do not fit the state are brought into range: it takes the next slot where
+/// the action is possible, and an offset within the buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Action {
     pub kind: Kind,
     /// Which buffer.
     pub slot: usize,
-    /// Which of several: descriptors, mappings, heaps, devices, directions.
+    /// Which of several descriptors, mappings, heaps, devices or directions.
     pub pick: usize,
     /// Where in the buffer, in pages.
     pub page: usize,
     /// How long, in pages.
     pub pages: usize,
-    /// What is written; the seed of whatever else is to be random.
+    /// The tag to write, and the seed of other random values.
     pub tag: u64,
 }
 
@@ -136,7 +136,7 @@ impl Action {
             page: rng.usize(..1 << 16),
             pages: match kind {
                 Kind::Allocate => size(rng),
-                // A window of any length, that does not have to start at the start.
+                // A window of any length, at any offset.
                 Kind::Map | Kind::Resize | Kind::Hole => {
                     let bits = rng.u32(..12);
                     rng.usize(1..=1 << bits)
@@ -160,8 +160,8 @@ fn kind(rng: &mut Rng) -> Kind {
     unreachable!("the number is below the sum of all weights")
 }
 
-/// The size of a new buffer in pages: mostly small, at times in blocks that huge entries map, at
-/// times more than one block of the largest kind.
+/// The size of a new buffer in pages. It is mostly small, sometimes so large that huge entries map it,
+/// and sometimes larger than the largest block.
 fn size(rng: &mut Rng) -> usize {
     match rng.u32(..100) {
         0..70 => rng.usize(1..=16),
@@ -180,12 +180,12 @@ pub fn rng(seed: u64, round: u64, part: u64) -> Rng {
         })
 }
 
-/// What a worker does in a round.
+/// The actions of a worker in a round.
 pub fn script(rng: &mut Rng, actions: usize) -> Vec<Action> {
     (0..actions).map(|_| Action::random(rng)).collect()
 }
 
-/// All kinds, for who wants to know whether there is one that never came about.
+/// All kinds, to find those that never succeeded.
 pub fn kinds() -> impl Iterator<Item = Kind> {
     WEIGHTS.iter().map(|(kind, _)| *kind)
 }
@@ -202,7 +202,7 @@ mod tests {
         words.fold(0, |sum, word| sum.rotate_left(7) ^ word)
     }
 
-    /// A seed is worth keeping only as long as it gives the same numbers.
+    /// A seed is only useful if it always gives the same numbers.
     #[test]
     fn a_seed_stays_what_it_is() {
         assert_eq!(rng(1, 2, 3).u64(..), 15_247_452_600_988_469_591);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Forked processes that hold one buffer of a worker, by what they have inherited, and access it
-//! when they are told to.
+//! Forked processes. Each holds one inherited buffer of a worker, and accesses it on request.
 
 use super::content::{Content, bytes};
 use super::state::{Live, State};
@@ -13,25 +12,25 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-/// What a child is asked to do: `READ` or `WRITE`, a page, and the tag that it is filled with.
+/// The size of a request to a child: `READ` or `WRITE`, a page, and the tag that fills it.
 const REQUEST: usize = 24;
 
-/// A child that runs. It ends with its parent at the latest.
+/// A running child. It ends when its parent ends, if not before.
 pub struct Child {
     pid: Pid,
     socket: UnixStream,
-    /// Whose buffer it holds.
+    /// The slot of the buffer that it holds.
     pub slot: usize,
 }
 
 impl Child {
-    /// Starts one that holds the buffer in `slot`, of which it has a descriptor.
+    /// Starts a child that holds the buffer in `slot`. The worker must have a descriptor of that.
     pub fn fork(state: &mut State, slot: usize) -> Result<Self> {
         let (socket, other) = UnixStream::pair()?;
         let parent = rustix::process::getpid();
         let pid = process::fork(|| serve(state, slot, other, parent).is_ok())?;
         let mut child = Self { pid, socket, slot };
-        // It has let go of everything else.
+        // The answer means that the child has closed everything else.
         child.answer()?;
         Ok(child)
     }
@@ -39,8 +38,8 @@ impl Child {
     fn answer(&mut self) -> Result<()> {
         let mut good = [0];
         let got = self.socket.read_exact(&mut good);
-        got.context("a child ended unasked")?;
-        ensure!(good == [1], "a child sees wrong bytes");
+        got.context("a child ended before it was told to")?;
+        ensure!(good == [1], "a child has read wrong bytes");
         Ok(())
     }
 
@@ -60,7 +59,7 @@ impl Child {
         self.ask(READ, page, tag)
     }
 
-    /// Ends it, by SIGKILL or because its socket is closed.
+    /// Ends the child, by SIGKILL or by closing its socket.
     pub fn end(self, kill: bool) -> Result<()> {
         if kill {
             rustix::process::kill_process(self.pid, Signal::KILL)?;
@@ -69,7 +68,7 @@ impl Child {
         }
         let waited = rustix::process::waitpid(Some(self.pid), WaitOptions::empty())?;
         let Some((_, status)) = waited else {
-            bail!("waiting for a child: nothing came");
+            bail!("waiting for a child returned no status");
         };
         ensure!(
             kill || status.exit_status() == Some(0),
@@ -79,7 +78,7 @@ impl Child {
     }
 }
 
-/// What a child does, until nobody wants anything of it any more.
+/// The work of a child: it serves requests until its socket is closed.
 fn serve(state: &mut State, slot: usize, mut socket: UnixStream, parent: Pid) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     ensure!(rustix::process::getppid() == Some(parent), "orphaned");
@@ -99,14 +98,14 @@ fn serve(state: &mut State, slot: usize, mut socket: UnixStream, parent: Pid) ->
     Ok(())
 }
 
-/// Keeps one buffer's descriptors and mappings, and closes all else.
+/// Keeps one buffer's descriptors and mappings, and closes everything else.
 fn hold(state: &mut State, slot: usize) -> Live {
     let held = state.lives[slot].take();
     state.lives.clear();
     state.devices.clear();
     state.cards.clear();
     state.streams.clear();
-    // The children are the parent's.
+    // The other children belong to the parent.
     state.children.drain(..).for_each(std::mem::forget);
     held.expect("a child is made of a buffer")
 }

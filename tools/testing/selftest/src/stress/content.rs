@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a buffer has in it: for each page, what it was last filled with.
+//! The content of a buffer: the tag that last filled each page.
 
 use crate::mapping::page_size;
 use anyhow::{Result, ensure};
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 /// The tag of a page that nobody has written to.
 const ZEROED: u64 = 0;
 
-/// That of a page of which nobody knows what it was filled with.
+/// The tag of a page whose content is not known.
 const UNKNOWN: u64 = u64::MAX;
 
 #[derive(Clone)]
@@ -23,27 +23,27 @@ impl Content {
         self.0.len()
     }
 
-    /// What a page was last filled with.
+    /// The tag that last filled a page.
     pub fn tag(&self, page: usize) -> u64 {
         self.0[page]
     }
 
-    /// Says that `pages` from `page` on were filled by [`bytes()`].
+    /// Notes that `pages` pages from `page` on were filled by [`bytes()`].
     pub fn fill(&mut self, page: usize, pages: usize, tag: u64) {
         self.0[page..page + pages].fill(tag);
     }
 
-    /// Says that somebody has, or may have, written to the first `pages` what nobody can foretell.
+    /// Notes that something unknown was, or may have been, written to the first `pages` pages.
     pub fn forget(&mut self, pages: usize) {
         self.0[..pages].fill(UNKNOWN);
     }
 
-    /// Says that the first `pages` were copied from another buffer.
+    /// Notes that the first `pages` pages were copied from another buffer.
     pub fn copy(&mut self, pages: usize, from: &Self) {
         self.0[..pages].copy_from_slice(&from.0[..pages]);
     }
 
-    /// Fails unless these are the bytes from the start of `page` on.
+    /// Fails unless `seen` is the content from the start of `page` on.
     pub fn expect(&self, who: &str, page: usize, seen: &[u8]) -> Result<()> {
         for (number, seen) in seen.chunks(page_size()).enumerate() {
             let page = page + number;
@@ -57,8 +57,8 @@ impl Content {
                 .position(|(seen, expected)| *seen != expected.to_le_bytes());
             ensure!(
                 wrong.is_none(),
-                "{who} reads wrong bytes: page {page} of {} was last filled with {tag:#x}, and at \
-                 byte {:#x} of it there are {:02x?}",
+                "{who} reads wrong bytes: page {page} of {} was last filled with {tag:#x}, but at \
+                 its byte {:#x} there are {:02x?}",
                 self.pages(),
                 wrong.unwrap_or_default() * 8,
                 &seen[wrong.unwrap_or_default() * 8..][..8]
@@ -68,7 +68,7 @@ impl Content {
     }
 }
 
-/// The words of a page that is filled with `tag`, none of which is on another page.
+/// The words of a page that is filled with `tag`. Other pages have other words.
 fn words(page: usize, tag: u64) -> impl Iterator<Item = u64> {
     let (start, step) = match tag {
         ZEROED => (0, 0),
@@ -77,7 +77,7 @@ fn words(page: usize, tag: u64) -> impl Iterator<Item = u64> {
     (0..).map(move |word: u64| start.wrapping_add(word.wrapping_mul(step)))
 }
 
-/// What `pages` from `page` on are to be filled with.
+/// The bytes that fill `pages` pages from `page` on.
 pub fn bytes(page: usize, pages: usize, tag: u64) -> Vec<u8> {
     (page..page + pages)
         .flat_map(|page| words(page, tag).take(page_size() / 8))

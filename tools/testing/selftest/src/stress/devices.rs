@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What devices and the kernel do with buffers.
+//! Actions of devices and of the kernel on buffers.
 
 use super::action::{Action, Kind, RUN};
 use super::content::bytes;
@@ -15,8 +15,8 @@ use crate::test_importer::{Direction, Importer, Kind as Way, Setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
 
-/// The devices that there are. Those that have limits use the module's heaps only: the in-tree
-/// ones do not look at them.
+/// The kinds of devices. Those with limits use only the module's heaps, as the in-tree heaps ignore
+/// limits.
 const SETUPS: [Setup; 6] = [
     Setup::SNOOPING,
     Setup::NOT_SNOOPING,
@@ -36,7 +36,7 @@ fn is_limited(setup: &Setup) -> bool {
     setup.max_segment_size != u32::MAX || setup.segment_boundary != 0
 }
 
-/// Whether a heap must refuse a device. Without DMA there is no reach to speak of.
+/// Whether a heap must refuse a device. A device without DMA reaches no memory.
 fn is_refused(heap: &str, setup: &Setup) -> Result<bool> {
     if setup.mask_bits.is_none() {
         return Ok(is_strict(heap) || answer(heap, Reach::Snooping) == Answer::Refused);
@@ -44,7 +44,7 @@ fn is_refused(heap: &str, setup: &Setup) -> Result<bool> {
     Ok(answer(heap, reach(setup)?) == Answer::Refused)
 }
 
-/// Fails unless a call ended as it had to; says how that was.
+/// Fails unless a call ended as it had to. Returns its value, if it succeeded.
 pub fn expect<T>(what: &str, seen: Result<T, Errno>, expected: Option<Errno>) -> Result<Option<T>> {
     match (seen, expected) {
         (Ok(value), None) => Ok(Some(value)),
@@ -57,14 +57,14 @@ pub fn expect<T>(what: &str, seen: Result<T, Errno>, expected: Option<Errno>) ->
     }
 }
 
-/// Which errno something has failed with, if it has.
+/// The errno of an error, if it has one.
 pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
     let by_io = || Errno::from_io_error(error.downcast_ref::<std::io::Error>()?);
     error.downcast_ref::<Errno>().copied().or_else(by_io)
 }
 
-/// What was found of a device that may be going; nothing either where nobody knows how it gets at
-/// memory.
+/// A result about a device that may be going away. It is nothing if the device is gone, or if it is
+/// not known how the device reaches memory.
 pub fn there<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(value) => Ok(Some(value)),
@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// Takes away one device, whatever it is doing, and brings another one.
+    /// Removes one device, whatever it is doing, and makes another one.
     fn device(&mut self, action: &Action) -> Result<Outcome> {
         let which = action.pick % DEVICES;
         self.devices[which] = None;
@@ -104,7 +104,7 @@ impl State {
             live.vmaps.retain(|(device, _)| *device != which);
         });
         let mut setup = SETUPS[action.tag as usize % SETUPS.len()];
-        // Where memory is beyond its reach, each buffer would have to be asked.
+        // If the device did not reach all memory, the answer would depend on each buffer.
         if setup.mask_bits.is_some_and(|bits| bits < 64) && memory_is_beyond(32)? {
             setup = Setup::SNOOPING;
         }
@@ -165,8 +165,8 @@ impl State {
 
     fn device_map(&mut self, action: &Action) -> Result<Outcome> {
         const MANY: usize = 4;
-        // An in-tree heap maintains, in a bracket, whatever the direction: the DMA API's own checks
-        // report that.
+        // In a bracket, an in-tree heap syncs mappings whatever their direction is, and the DMA API's own
+        // checks report that.
         let fits = |live: &Live| {
             is_ours(&self.heaps[live.heap].0)
                 && live.attached.iter().any(|one| one.mapped.len() < MANY)
@@ -300,7 +300,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Undoes what devices have of a buffer.
+    /// Undoes all mappings and attachments of a buffer.
     pub fn let_devices_go(&mut self, slot: usize) -> Result<()> {
         let (Some(live), devices) = (&mut self.lives[slot], &self.devices) else {
             return Ok(());
@@ -335,7 +335,7 @@ impl State {
     }
 }
 
-/// The device that has attached or mapped something.
+/// The device that has attached or mapped a buffer.
 fn importer(devices: &[Option<Device>], number: usize) -> Result<&Importer> {
     let device = devices[number].as_ref();
     Ok(&device
@@ -348,7 +348,7 @@ impl Live {
         self.attached.iter().any(|one| !one.mapped.is_empty())
     }
 
-    /// Which attachment is mapped; there is one.
+    /// Picks an attachment that is mapped. There must be one.
     fn mapped(&self, pick: usize) -> usize {
         let mapped = self.attached.iter().enumerate();
         let mapped: Vec<_> = mapped

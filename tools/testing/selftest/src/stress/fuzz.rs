@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! System calls with random arguments, on whatever of the module's a process can open. They may
-//! fail, in the ways that are written down here; they must not change anything.
+//! System calls with random arguments, on everything of the module that a process can open. They may
+//! fail with the errors that are listed here. They must not change anything.
 
 use super::action::Action;
 use super::state::{Live, State};
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::ioctl::Opcode;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
-/// How a call with random arguments may fail.
+/// The errors that a call with random arguments may end with.
 const ERRORS: [Errno; 14] = [
     Errno::ACCESS,
     Errno::BADF,
@@ -53,7 +53,7 @@ const EDGES: [u64; 12] = [
     u64::MAX,
 ];
 
-/// A page for arguments, and one behind it that cannot be accessed.
+/// A page for arguments, and after it a page that cannot be accessed.
 struct Scratch(Mapping);
 
 impl Scratch {
@@ -93,7 +93,7 @@ fn number(rng: &mut Rng) -> u64 {
     }
 }
 
-/// What a call is made on.
+/// The kind of file that a call is made on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Target {
     Heap,
@@ -128,7 +128,7 @@ impl State {
             };
             if let Some(errno) = result.err().filter(|errno| !ERRORS.contains(errno)) {
                 bail!(
-                    "{said} on {target:?}: {} is no answer",
+                    "{said} on {target:?}: {} is not one of the expected errors",
                     crate::expect::name(errno)
                 );
             }
@@ -151,7 +151,7 @@ fn call_ioctl(
     // SAFETY: What the kernel writes there is the scratch memory, the page without access behind
     // it, or no memory of a process.
     unsafe { ioctl::at_address(fd, opcode, address)? };
-    // Some give a descriptor, of which only the number is known.
+    // Some return a descriptor, as a number in their argument.
     let given = match (target, opcode & 0xff) {
         (Target::Heap, 0) => Some(8),
         (Target::Buffer, 2) => Some(4),
@@ -167,7 +167,7 @@ fn call_ioctl(
     Ok(())
 }
 
-/// The number of an ioctl, most often that of one that exists, with any size and direction.
+/// The code of an ioctl. It is most often one that exists, with any size and direction.
 fn opcode(rng: &mut Rng, target: Target) -> Opcode {
     let known = match target {
         Target::Heap => ALLOC,
@@ -181,8 +181,8 @@ fn opcode(rng: &mut Rng, target: Target) -> Opcode {
         _ if target == Target::Buffer => buffer_opcode(rng),
         _ => known,
     };
-    // A heap allocates whatever the direction and the size. Only if both fit does it tell the
-    // descriptor, which is to be closed again.
+    // A heap allocates whatever the code's direction and size are. It returns the descriptor, which
+    // has to be closed again, only if both are right.
     if target == Target::Heap {
         opcode & 0xc0ff_ffff | 0xc010_0000
     } else {
@@ -200,7 +200,7 @@ fn buffer_opcode(rng: &mut Rng) -> Opcode {
     }
 }
 
-/// Lets the argument be right in some parts, so that not all ends at the first check.
+/// Makes some parts of the argument right, so that not every call fails at the first check.
 fn prepare(rng: &mut Rng, scratch: &Scratch, address: usize, target: Target, own: RawFd) {
     let mut argument: Vec<u8> = match target {
         Target::Heap => {
@@ -249,14 +249,14 @@ fn pair(first: u32, second: u32) -> [u8; 8] {
     bytes
 }
 
-/// Any other call that reaches a file.
+/// Makes another system call on a file.
 fn call_other(rng: &mut Rng, fd: BorrowedFd<'_>, said: &mut String) -> Result<(), Errno> {
     let (one, two) = (number(rng), number(rng));
     let mut note = |call: &str| *said = format!("{call}({one:#x}, {two:#x})");
     match rng.u32(..7) {
         0 => {
             note("mmap");
-            // What can be had is never accessed, and goes at once.
+            // A mapping that succeeds is never accessed, and goes at once.
             let window = Window {
                 offset: one & !0xfff,
                 len: (two as usize).max(1),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What processes do with buffers: descriptors, mappings, access by the CPU.
+//! Actions of processes on buffers: descriptors, mappings, access by the CPU.
 
 use super::action::{Action, Kind, SLOTS};
 use super::child::Child;
@@ -18,10 +18,10 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
-/// As many descriptors may be on their way through a socket.
+/// How many descriptors may be on their way through the socket.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// As many children may a worker have.
+/// How many children a worker may have.
 const MAX_CHILDREN: usize = 3;
 
 impl State {
@@ -54,7 +54,7 @@ impl State {
             return Ok(Outcome::Idle);
         };
         let number = action.pick % self.heaps.len();
-        // The kernel rounds it up to whole pages.
+        // The kernel rounds the length up to whole pages.
         let len = pages * page_size() - action.tag as usize % page_size();
         let buffer = match self.heaps[number].1.alloc(len) {
             Ok(buffer) => buffer,
@@ -69,7 +69,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Lets a buffer go, and at once asks its heap for as much memory.
+    /// Releases a buffer, and at once allocates as much memory from its heap.
     fn again(&mut self, action: &Action) -> Result<Outcome> {
         let own = self.slots(action.slot);
         let mut own = own.filter(|slot| *slot != SHARED && self.lives[*slot].is_some());
@@ -148,7 +148,7 @@ impl State {
         let live = self.live(slot);
         ensure!(
             buffer.inode() == live.inode,
-            "another buffer came than was sent"
+            "expected the buffer that was sent, got another one"
         );
         live.in_flight -= 1;
         live.descriptors.push(buffer);
@@ -176,7 +176,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Lets a mapping become smaller, which may move it.
+    /// Makes a mapping smaller, which may move it.
     fn resize(&mut self, action: &Action) -> Result<Outcome> {
         let Some(slot) = self.find(action.slot, |live| !live.views.is_empty()) else {
             return Ok(Outcome::Idle);
@@ -189,7 +189,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Unmaps something in the midst of a mapping.
+    /// Unmaps a part in the middle of a mapping.
     fn hole(&mut self, action: &Action) -> Result<Outcome> {
         let large = |view: &View| view.mapping.pages() > 2;
         let Some(slot) = self.find(action.slot, |live| live.views.iter().any(large)) else {
@@ -285,7 +285,7 @@ impl State {
         Ok(())
     }
 
-    /// Lets go of everything that holds a buffer, each thing in an order of its own.
+    /// Releases everything that holds a buffer. The order depends on `tag`.
     pub fn release(&mut self, slot: usize, tag: u64) -> Result<Outcome> {
         if self.lives[slot].is_none() {
             return Ok(Outcome::Idle);

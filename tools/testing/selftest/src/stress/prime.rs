@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What DRM devices do with buffers: PRIME import and export. Some may be taken away in the midst
-//! of it.
+//! Actions of DRM devices on buffers: PRIME import and export. Some devices may be removed in the
+//! middle.
 
 use super::action::{Action, Kind};
 use super::devices::{expect, outcome, there};
@@ -27,8 +27,8 @@ impl Node {
         Ok(Self { card, reach })
     }
 
-    /// Whether a call says that the device has gone, which only those on PCI do. A virtio GPU says
-    /// so of all that it does not refuse.
+    /// Whether a call's error means that the device is gone. Only PCI devices can go. A virtio GPU
+    /// returns this error for every buffer that the heap does not refuse.
     fn has_gone<T>(&self, seen: &Result<T, Errno>) -> bool {
         matches!(seen, Err(Errno::NODEV)) && self.card.device().bus == "pci"
     }
@@ -64,7 +64,7 @@ impl State {
         self.take_away(|live| live.imported.retain(|(card, _)| *card != which));
     }
 
-    /// Closes a node whose device has gone.
+    /// Closes a node whose device is gone.
     fn lose_card(&mut self, which: usize) -> Result<Outcome> {
         self.close_card(which);
         Ok(Outcome::Refused(Errno::NODEV))
@@ -98,8 +98,7 @@ impl State {
         Ok(outcome(refused))
     }
 
-    /// Gets a descriptor back of what a device has imported, even if that was the last one who has
-    /// the buffer.
+    /// Exports a buffer that a device has imported, even if the device is the last that holds it.
     fn export(&mut self, action: &Action) -> Result<Outcome> {
         let Some(slot) = self.find(action.slot, |live| !live.imported.is_empty()) else {
             return Ok(Outcome::Idle);
@@ -144,7 +143,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Closes all that DRM devices have of a buffer.
+    /// Closes all handles that DRM devices have for a buffer.
     pub fn close_handles(&mut self, slot: usize) -> Result<()> {
         while self.lives[slot]
             .as_ref()
@@ -157,7 +156,7 @@ impl State {
     }
 }
 
-/// The node that has imported something.
+/// The node that has imported a buffer.
 fn node(cards: &[Option<Node>], which: usize) -> Result<&Node> {
     let node = cards[which].as_ref();
     node.context("a node that has something is open")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Brackets, fences, and what there is to know about buffers, heaps and devices.
+//! Brackets, fences, and questions about buffers, heaps and devices.
 
 use super::action::{Action, Kind};
 use super::state::{Live, State};
@@ -38,7 +38,7 @@ impl State {
         }
     }
 
-    /// Half a bracket, right or wrong.
+    /// Half a bracket, with flags that may be wrong.
     fn bracket(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
         let flags = action.tag % 16;
         let buffer = self.live(slot).descriptor(action.pick);
@@ -52,7 +52,7 @@ impl State {
         self.part(slot, action, flags as u32)
     }
 
-    /// The same for a part that may be in the buffer.
+    /// The same for a part, which may be outside of the buffer.
     fn part(&mut self, slot: usize, action: &Action, flags: u32) -> Result<Outcome> {
         let live = self.lives[slot].as_ref().context("it was found")?;
         let buffer = live.descriptor(action.pick);
@@ -72,7 +72,7 @@ impl State {
         Ok(Outcome::Refused(expected))
     }
 
-    /// Passes what one buffer's users have still to do on to another one.
+    /// Exports a fence of one buffer, and imports it into another one.
     fn fence(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
         let flags = action.tag as u32 % 4;
         let fence = self
@@ -90,7 +90,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Gives a buffer a user that is not done for a while. Others may wait for it, too.
+    /// Gives a buffer a pending fence for a while. Other users may also wait for it.
     fn pending(&mut self, slot: usize, action: &Action) -> Result<Outcome> {
         let Ok(timeline) = Timeline::open() else {
             return Ok(Outcome::Idle);
@@ -103,14 +103,17 @@ impl State {
             let mut fds = [PollFd::new(&fence, PollFlags::IN)];
             Ok(rustix::event::poll(&mut fds, Some(&Timespec::default()))? > 0)
         };
-        ensure!(!is_signalled()?, "a writer need not wait for a user");
+        ensure!(
+            !is_signalled()?,
+            "expected a writer to wait for a user, but its fence has signalled"
+        );
         if action.tag % 2 == 0 {
             timeline.advance()?;
         }
-        // Its end is that of all its fences.
+        // Closing the timeline signals all its fences.
         drop(timeline);
         let done = eventually(is_signalled)?;
-        ensure!(done, "a writer waits for ever");
+        ensure!(done, "a writer's fence does not signal");
         Ok(Outcome::Done)
     }
 
@@ -145,7 +148,7 @@ impl State {
     }
 }
 
-/// The links of a device that may be going or coming.
+/// Reads the links of a device, which may be going or coming.
 fn links(action: &Action) -> Result<Outcome> {
     let devices = links::devices()?;
     let Some(device) = devices.iter().nth(action.pick % devices.len().max(1)) else {

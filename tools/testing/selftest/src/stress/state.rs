@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The model: which buffers there must be, who holds them, and what is in them.
+//! The model: which buffers must exist, who holds them, and their content.
 
 use super::action::SLOTS;
 use super::child::Child;
@@ -22,7 +22,7 @@ use std::fs;
 /// The slot of the buffer that all workers share.
 pub const SHARED: usize = SLOTS;
 
-/// How many pages all buffers of a worker have together, at most.
+/// How many pages all buffers of a worker have at most.
 pub const MAX_PAGES: usize = 3072;
 
 /// How many devices a worker has.
@@ -46,22 +46,22 @@ pub struct Attached {
 
 /// A buffer that exists.
 pub struct Live {
-    /// Which heap it comes from.
+    /// The index of its heap.
     pub heap: usize,
     pub content: Content,
-    /// The number that tells it apart.
+    /// The inode number, which identifies it.
     pub inode: u64,
     pub descriptors: Vec<Buffer>,
     pub views: Vec<View>,
     pub attached: Vec<Attached>,
     pub vmaps: Vec<(usize, KernelMapping)>,
-    /// Which of the worker's DRM nodes have imported it, and as what. Each does so once.
+    /// The worker's DRM nodes that have imported it, and their handles. Each node has one handle.
     pub imported: Vec<(usize, Handle)>,
     /// How often it is queued for video.
     pub queued: usize,
     /// How many descriptors are on their way through the socket.
     pub in_flight: usize,
-    /// How many children have it.
+    /// How many children hold it.
     pub children: usize,
 }
 
@@ -97,14 +97,14 @@ impl Live {
             || self.queued + self.in_flight + self.children > 0
     }
 
-    /// Brings a range of pages into the buffer.
+    /// Changes a range of pages so that it is inside the buffer.
     pub fn range(&self, page: usize, pages: usize) -> (usize, usize) {
         let page = page % self.content.pages();
         (page, pages.min(self.content.pages() - page))
     }
 }
 
-/// A device of the worker's own.
+/// A device that belongs to this worker.
 pub struct Device {
     pub importer: Importer,
     pub setup: Setup,
@@ -113,7 +113,7 @@ pub struct Device {
 /// How many buffers of each of the module's heaps exist, and how many bytes they have.
 pub type Usage = BTreeMap<String, (usize, usize)>;
 
-/// What a worker knows and has.
+/// The state of a worker.
 pub struct State {
     pub heaps: Vec<(String, Heap)>,
     pub lives: Vec<Option<Live>>,
@@ -121,8 +121,9 @@ pub struct State {
     pub cards: Vec<Option<Node>>,
     pub streams: Vec<Stream>,
     pub children: Vec<Child>,
-    /// A socket that leads to itself, and the slots whose descriptors are in it.
+    /// A pair of connected sockets.
     pub socket: (OwnedFd, OwnedFd),
+    /// The slots whose descriptors are on their way through the sockets.
     pub in_flight: VecDeque<usize>,
     pub query: OwnedFd,
 }
@@ -132,7 +133,7 @@ pub fn heap_names() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir("/dev/dma_heap").context("/dev/dma_heap")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        // Another name of the default region.
+        // This is another name of the default region.
         if name != "reserved" {
             names.push(name);
         }
@@ -172,14 +173,14 @@ impl State {
             .find(|slot| self.lives[*slot].as_ref().is_some_and(&fits))
     }
 
-    /// The same, without the buffer that others have, too.
+    /// The same, without the shared buffer.
     pub fn find_own(&self, from: usize, fits: impl Fn(&Live) -> bool) -> Option<usize> {
         self.slots(from)
             .filter(|slot| *slot != SHARED)
             .find(|slot| self.lives[*slot].as_ref().is_some_and(&fits))
     }
 
-    /// Lets all buffers lose something, and forgets those that nobody holds any more.
+    /// Runs `lose` on all buffers, and forgets those that nobody holds any more.
     pub fn take_away(&mut self, lose: impl Fn(&mut Live)) {
         for slot in self.slots(0) {
             if let Some(live) = &mut self.lives[slot] {
@@ -189,13 +190,13 @@ impl State {
         }
     }
 
-    /// All slots, from one on.
+    /// All slots, starting at `from`.
     pub fn slots(&self, from: usize) -> impl Iterator<Item = usize> + use<> {
         let count = self.lives.len();
         (0..count).map(move |number| (from + number) % count)
     }
 
-    /// A buffer that [`find()`](Self::find) has found.
+    /// The buffer in a slot that [`find()`](Self::find) has returned.
     pub fn live(&mut self, slot: usize) -> &mut Live {
         self.lives[slot]
             .as_mut()
@@ -218,7 +219,7 @@ impl State {
         own.map(|live| live.content.pages()).sum()
     }
 
-    /// What the module's heaps must count on behalf of this worker.
+    /// What the module's heaps must count for this worker's buffers.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::new();
         for live in self.lives[..SHARED].iter().flatten() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What came of actions, and how often.
+//! The outcomes of actions, and how often each came.
 
 use super::action::{self, Kind};
 use super::video::{can_capture, can_convert};
@@ -15,35 +15,35 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-/// What came of an action.
+/// The outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
     Done,
-    /// The kernel said no.
+    /// The kernel refused it.
     Refused(Errno),
-    /// There was nothing to do it with.
+    /// There was nothing to do the action with.
     Idle,
 }
 
-/// How an action may be refused. Where it is done, more is known, and checked.
+/// The errors that may refuse an action. The actions themselves know more, and check that.
 fn may_be_refused(kind: Kind, errno: Errno) -> bool {
     let errors: &[Errno] = match kind {
         // The limit of the heap, its region, or memory.
         Kind::Allocate | Kind::Again => &[Errno::NOMEM],
         Kind::Attach => &[Errno::OPNOTSUPP],
-        // While it is mapped.
+        // The attachment is mapped.
         Kind::Detach => &[Errno::BUSY],
         // A device without a DMA mask.
         Kind::DeviceMap => &[Errno::OPNOTSUPP],
-        // Against the direction.
+        // The mapping's direction does not allow it.
         Kind::DeviceRead | Kind::DeviceWrite => &[Errno::ACCESS],
-        // A device that has gone, or a virtio GPU, which imports nothing in the end.
+        // The device is gone, or it is a virtio GPU, which attaches but never completes an import.
         Kind::Prime => &[Errno::OPNOTSUPP, Errno::NODEV],
         Kind::Export | Kind::CloseHandle => &[Errno::NODEV],
         Kind::Converter | Kind::Stream | Kind::Unqueue => &[Errno::NODEV],
-        // It has gone, somebody else uses it, or memory is not in one piece.
+        // The camera is gone, somebody else uses it, or memory is not in one piece.
         Kind::Camera => &[Errno::NODEV, Errno::BUSY, Errno::FAULT],
-        // No direction, a part that is not there, or a part of another exporter's buffer.
+        // No direction, a part outside of the buffer, or a part of another exporter's buffer.
         Kind::Bracket => &[Errno::INVAL, Errno::OPNOTSUPP],
         // No direction.
         Kind::Fence => &[Errno::INVAL],
@@ -66,7 +66,7 @@ impl Outcome {
     }
 }
 
-/// How often what had which outcome.
+/// How often each action had each outcome.
 #[derive(Default, Deserialize, Serialize)]
 pub struct Tally(BTreeMap<String, BTreeMap<String, u64>>);
 
@@ -100,7 +100,7 @@ impl Tally {
         }
     }
 
-    /// Fails if there is an action that never did what it is there for, and could on this machine.
+    /// Fails if an action that is possible on this machine has never succeeded.
     pub fn expect_all(&self) -> Result<()> {
         let can = |kind: &Kind| match kind {
             Kind::Pending => Timeline::open().is_ok(),
@@ -120,7 +120,10 @@ impl Tally {
         let never: Vec<_> = action::kinds()
             .filter(|kind| can(kind) && !done(kind))
             .collect();
-        ensure!(never.is_empty(), "in all these rounds nobody did {never:?}");
+        ensure!(
+            never.is_empty(),
+            "in all these rounds {never:?} never succeeded"
+        );
         Ok(())
     }
 }

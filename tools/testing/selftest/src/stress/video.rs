@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What video devices do with buffers: they hold those that are queued, capture a frame into one,
-//! or convert what is in another. They may be taken away in the midst of it.
+//! Actions of video devices on buffers: they hold queued buffers, capture a frame into one, or convert
+//! the content of another. They may be removed in the middle.
 
 use super::action::{Action, Kind};
 use super::devices::{errno_of, there};
@@ -17,30 +17,30 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::io::Errno;
 use v4l2::{PixelFormat, Video, fourcc};
 
-/// As many devices may a worker have buffers queued for.
+/// For how many devices a worker may have queued buffers.
 const MAX_STREAMS: usize = 3;
 
 /// How wide frames can be that are converted, of 2 bytes per pixel, and how high at most.
 const WIDTHS: [u32; 4] = [64, 128, 256, 512];
 const HIGHEST: u32 = 480;
 
-/// Buffers that a device holds, and has not been let loose on.
+/// Buffers that are queued for a device that has not started yet.
 pub struct Stream {
-    /// What it is to write.
+    /// The buffer that it will write.
     target: Queue,
-    /// What it is to read, if it converts.
+    /// The buffer that it will read, if it converts.
     source: Option<Queue>,
     format: PixelFormat,
 }
 
-/// One queue of a device, and whose buffer is in it.
+/// One queue of a device, and the slot of the buffer in it.
 struct Queue {
     video: Video,
     slot: usize,
 }
 
 impl Queue {
-    /// Hands a buffer to the device that has room for a frame.
+    /// Queues a buffer that has room for a frame.
     fn new(video: Video, state: &State, slot: usize, size: u32, pick: usize) -> Result<Self> {
         let live = state.lives[slot].as_ref().context("it was found")?;
         video.request_buffers(1)?;
@@ -57,7 +57,7 @@ impl Stream {
         [&self.target].into_iter().chain(&self.source)
     }
 
-    /// Lets the device do one frame.
+    /// Lets the device work on one frame.
     fn run(&self) -> Result<(), Errno> {
         for queue in self.queues() {
             queue.video.start()?;
@@ -77,7 +77,7 @@ impl Stream {
         pages(&self.format)
     }
 
-    /// Fails unless all rows of a frame were written, and nothing behind it.
+    /// Fails unless all rows of a frame were written, and nothing after it.
     fn expect_captured(&self, before: &[u8], seen: &[u8]) -> Result<()> {
         let (frame, behind) = seen.split_at(self.format.size as usize);
         let row = self.format.bytes_per_line as usize;
@@ -88,19 +88,19 @@ impl Stream {
         );
         ensure!(
             behind == &before[frame.len()..],
-            "something was written behind a frame"
+            "something was written after a frame"
         );
         Ok(())
     }
 }
 
-/// How many pages of a buffer a frame is on.
+/// How many pages of a buffer a frame takes.
 fn pages(format: &PixelFormat) -> usize {
     (format.size as usize).div_ceil(page_size())
 }
 
-/// Opens the first device that can do this, and is there. Fails with EBUSY if it has to have the
-/// same format as for somebody else, who uses it.
+/// Opens the first device that can do this. Fails with EBUSY if somebody else uses the device, as its
+/// format cannot be changed then.
 fn open(driver: fn(&Video) -> Result<Option<String>, Errno>) -> Result<Option<Camera>> {
     for node in v4l2::nodes()? {
         if let Some(camera) = there(Camera::open(node, driver))?.flatten() {
@@ -110,9 +110,9 @@ fn open(driver: fn(&Video) -> Result<Option<String>, Errno>) -> Result<Option<Ca
     Ok(None)
 }
 
-/// A camera of which is known how it gets at memory, and how that is.
+/// A camera, and how it reaches memory, if that is known.
 fn known_camera() -> Result<Option<(Camera, Reach)>> {
-    // One without hardware gets no farther, and no file says so.
+    // A camera without hardware reaches no more than 32 bits, and no file shows that.
     if memory_is_beyond(32)? {
         return Ok(None);
     }
@@ -123,7 +123,7 @@ fn known_camera() -> Result<Option<(Camera, Reach)>> {
     Ok(reach.map(|reach| (camera, reach)))
 }
 
-/// Whether this machine can do that at all.
+/// Whether this machine has a camera whose reach is known.
 pub fn can_capture() -> bool {
     known_camera().is_ok_and(|camera| camera.is_some())
 }
@@ -167,7 +167,7 @@ impl State {
         }
     }
 
-    /// Queues two buffers of which one is to become what the other one is.
+    /// Queues two buffers for a converter, which will copy one to the other.
     fn converter(&self, action: &Action) -> Result<Option<Stream>> {
         let fits = |live: &Live| live.is_open() && live.content.pages() >= action.pages;
         let target = self.find_own(action.slot, fits);
@@ -199,7 +199,7 @@ impl State {
         }))
     }
 
-    /// Queues a buffer that a camera is to write to. One that it refuses is never tried, as
+    /// Queues a buffer for a camera to write to. It never tries a buffer that the heap would refuse, as
     /// videobuf2 would lose it: see [`LOST`](crate::lost::LOST).
     fn camera(&self, action: &Action) -> Result<Option<Stream>> {
         let Some((camera, reach)) = known_camera()? else {
@@ -207,7 +207,7 @@ impl State {
         };
         let format = camera.format();
         let heap = |live: &Live| self.heaps[live.heap].0.as_str();
-        // As for other devices, an in-tree heap maintains whatever the direction.
+        // As with other devices, an in-tree heap syncs mappings whatever their direction is.
         let target = self.find_own(action.slot, |live| {
             live.is_open()
                 && live.content.pages() >= pages(&format)
@@ -223,7 +223,7 @@ impl State {
         let in_pieces = |error| errno_of(error) == Some(Errno::FAULT);
         ensure!(
             pieces || !queue.as_ref().is_err_and(in_pieces),
-            "a camera does not find a buffer of {heap} in one piece"
+            "expected a buffer of {heap} to be one piece for a camera, got EFAULT"
         );
         Ok(Some(Stream {
             target: queue?,
@@ -232,7 +232,7 @@ impl State {
         }))
     }
 
-    /// Takes a stream, and leaves the buffers that are queued for it held.
+    /// Takes a stream out of the list. Its queued buffers stay held.
     fn take_stream(&mut self, pick: usize) -> Option<Stream> {
         let count = self.streams.len();
         (count > 0).then(|| self.streams.swap_remove(pick % count))
@@ -256,7 +256,7 @@ impl State {
             None => self.capture(&stream, action),
         };
         let mut outcome = gone_or_done(seen)?;
-        // Else closing the node lets go.
+        // Otherwise closing the node releases the buffers.
         if outcome == Outcome::Done && action.tag % 2 == 0 {
             outcome = gone_or_done(stream.let_go().context("letting go of buffers"))?;
         }
@@ -273,8 +273,8 @@ impl State {
         Ok(())
     }
 
-    /// What is captured nobody can foretell, but that it is something else than there was. The CPU
-    /// needs a descriptor to see that.
+    /// Captures a frame. Its content is not known, but it must differ from what was there before. The
+    /// CPU needs a descriptor to check that.
     fn capture(&mut self, stream: &Stream, action: &Action) -> Result<()> {
         let pages = stream.pages();
         let live = self.live(stream.target.slot);
@@ -313,7 +313,7 @@ impl State {
     }
 }
 
-/// A device that has gone is no mistake.
+/// Counts a device that is gone as a refusal, not as a mistake.
 fn gone_or_done(seen: Result<()>) -> Result<Outcome> {
     match seen {
         Ok(()) => Ok(Outcome::Done),

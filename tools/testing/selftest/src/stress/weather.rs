@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What goes on around the workers: devices that come and go, rules for links, limits, pressure on
-//! memory.
+//! The weather: changes around the workers. Devices come and go, rules for links and limits change,
+//! and memory gets short.
 
 use super::action;
 use super::state::{Usage, heap_names};
@@ -73,7 +73,7 @@ const BAD_RULES: [&str; 6] = [
     "vivid=system,vivid=system",
     "vivid=no such heap",
     "vivid=system::system",
-    // It takes one piece.
+    // That heap does not give one piece.
     "vivid=pieces/one:system",
 ];
 
@@ -101,7 +101,7 @@ impl Weather {
                 tally,
             },
             Err(error) => Said::Failed {
-                why: format!("what goes on around them: {error:#}"),
+                why: format!("the changes around the workers: {error:#}"),
                 recent,
             },
         };
@@ -123,7 +123,7 @@ fn make(change: Change, rng: &mut Rng) -> Result<Outcome> {
         Change::Reclaim => reclaim(),
     };
     match result {
-        // What this machine does not have cannot change.
+        // This machine does not have what would change.
         Err(error) if error.is::<Skip>() => Ok(Outcome::Idle),
         result => result
             .map(|()| Outcome::Done)
@@ -131,7 +131,7 @@ fn make(change: Change, rng: &mut Rng) -> Result<Outcome> {
     }
 }
 
-/// A driver lets go of its device, and takes it again.
+/// Unbinds a driver from its device, and binds it again.
 fn driver(rng: &mut Rng) -> Result<()> {
     let bindings = bindings()?;
     let binding: &Binding = &bindings[rng.usize(..bindings.len())];
@@ -182,7 +182,7 @@ fn our_heap(rng: &mut Rng) -> Result<String> {
     Ok(heaps.swap_remove(rng.usize(..heaps.len())))
 }
 
-/// For a while there is a limit, which all who allocate are up against.
+/// Sets a heap's limit for a while. All workers may hit it.
 fn limit(rng: &mut Rng) -> Result<()> {
     let name = our_heap(rng)?;
     let files = Files::of(&name);
@@ -200,7 +200,7 @@ fn limit(rng: &mut Rng) -> Result<()> {
     expect_errno("allocating more than the limit", seen, Errno::NOMEM)
 }
 
-/// A control group runs short of memory that the module keeps for it.
+/// Fills a control group for which the module keeps memory, up to its limit.
 fn pressure(rng: &mut Rng) -> Result<()> {
     const LIMIT: usize = 12 << 20;
     let group = Group::new("memory")?;
@@ -216,10 +216,10 @@ fn pressure(rng: &mut Rng) -> Result<()> {
         status = helper.ended()?;
         Ok(status.is_some())
     })?;
-    let status = status.context("a process under pressure does not come to its end")?;
+    let status = status.context("a process under memory pressure did not end in time")?;
     ensure!(
         status.success() || status.signal() == Some(Signal::KILL.as_raw()),
-        "a process under pressure ended with {status}"
+        "a process under memory pressure ended with {status}"
     );
     Ok(())
 }

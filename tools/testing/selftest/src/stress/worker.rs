@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A process that carries out a random sequence of actions, and keeps the model of what they must
-//! have come to.
+//! A process that carries out a random sequence of actions, and keeps a model of their results.
 
 use super::action::{self, Action, Kind};
 use super::content::Content;
@@ -14,7 +13,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 
-/// How many actions are told of when something fails.
+/// How many of the last actions are shown when something fails.
 const RECENT: usize = 12;
 
 #[derive(Args, Clone, Debug)]
@@ -27,12 +26,12 @@ pub struct Worker {
     pub worker: u64,
     #[arg(long)]
     pub actions: usize,
-    /// The parent's descriptor of the buffer that all share
+    /// The parent's descriptor of the shared buffer
     #[arg(long)]
     pub shared: i32,
 }
 
-/// What a worker says when it is through, and holds what it has.
+/// The report of a worker that is done. It keeps its buffers until it is told to end.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Said {
@@ -67,10 +66,10 @@ impl Worker {
             },
         };
         println!("{}", serde_json::to_string(&said)?);
-        // Nothing changes until all have been counted.
+        // The worker keeps everything until all buffers have been counted.
         std::io::stdin().read_to_end(&mut Vec::new())?;
         if rng.bool() {
-            // What it has is the kernel's to undo.
+            // The kernel has to undo everything.
             std::process::exit(0);
         }
         let tag = rng.u64(..);
@@ -80,7 +79,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Gets at the buffer that all share, which the parent has filled.
+    /// Gets a descriptor of the shared buffer, which the parent has filled.
     fn share(&self, state: &mut State) -> Result<()> {
         let parent = rustix::process::getppid().context("no parent")?;
         let parent = rustix::process::pidfd_open(parent, PidfdFlags::empty())?;

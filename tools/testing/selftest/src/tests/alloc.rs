@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a heap gives to those who ask properly.
+//! Allocation by correct requests.
 
 use super::Test;
 use crate::bufinfo;
@@ -34,17 +34,17 @@ pub const TESTS: &[Test] = &[
     Test::new("alloc.distinct", "two buffers share nothing", distinct),
     Test::new(
         "alloc.fd_flags",
-        "the descriptor has the access mode and flags asked for",
+        "the descriptor has the access mode and the flags of the request",
         fd_flags,
     ),
     Test::new(
         "alloc.seek",
-        "seeking tells the size, and nothing else",
+        "seeking to the end returns the size, and seeking elsewhere fails",
         seek,
     ),
     Test::new(
         "alloc.no_leak",
-        "thousands of buffers leave the memory as it was",
+        "after thousands of buffers as much memory is free as before",
         no_leak,
     ),
     Test::new(
@@ -120,9 +120,8 @@ fn sizes(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Dirties and frees a part of the memory, in all sizes of block, so that the
-/// second round gets what the first had: the kernel hands out first what came
-/// back last.
+/// Dirties and frees a part of the memory, in all sizes of block. The kernel first gives
+/// out the memory that was freed last, so the second round gets the memory of the first.
 fn zeroed_again(options: &Options) -> Result<()> {
     let heap = options.heap()?;
     let portion = 16 * MIB;
@@ -202,8 +201,8 @@ fn seek(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A leak of some 2 KiB for each buffer would exceed what the look at free
-/// memory tolerates afterwards.
+/// The harness compares free memory afterwards. It would notice a leak of about 2 KiB for
+/// each buffer.
 fn no_leak(options: &Options) -> Result<()> {
     let heap = options.heap()?;
     for round in 0..3000 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a heap tells administrators about its answers to devices.
+//! How a heap reports its answers to devices: by trace events and in the log.
 
 use super::Test;
 use super::import::{Case, Expected, cases};
@@ -14,12 +14,12 @@ use rustix::io::Errno;
 pub const TESTS: &[Test] = &[
     Test::new(
         "answer.traced",
-        "each answer is told by a trace event, and truly",
+        "a trace event reports each answer, and is right",
         traced,
     ),
     Test::new(
         "answer.logged",
-        "a refused device is logged once, and quietly",
+        "a refused device is logged once, at level info or less urgent",
         logged,
     ),
 ];
@@ -29,7 +29,7 @@ fn traced(options: &Options) -> Result<()> {
     let mut attaching = Case::all(options)?;
     attaching.retain(|case| case.expected != Expected::Leave);
     if attaching.is_empty() {
-        return skip("no device here that attaches");
+        return skip("no device here attaches: try modprobe vgem");
     }
     for case in attaching {
         let what = case.importer.describe();
@@ -80,7 +80,7 @@ fn messages() -> Result<Vec<Message>> {
         match rustix::io::read(&log, &mut buffer) {
             Ok(len) => messages.extend(parse(&String::from_utf8_lossy(&buffer[..len]))),
             Err(Errno::AGAIN) => return Ok(messages),
-            // Overwritten while it was read: the next read gets the next one.
+            // The record was overwritten meanwhile. The next read gets the next record.
             Err(Errno::PIPE) => (),
             Err(errno) => return Err(errno).context("reading /dev/kmsg"),
         }
@@ -122,7 +122,7 @@ fn logged(options: &Options) -> Result<()> {
         );
         ensure!(
             about.iter().all(|message| message.level >= INFO),
-            "{device}: expected a message of level {INFO} or above, which is less urgent"
+            "{device}: expected a message of level {INFO} or a higher number, which is less urgent"
         );
     }
     Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Wrong requests. None of them may have an effect.
+//! Wrong requests must have no effect.
 
 use super::Test;
 use crate::drm_node::Card;
@@ -21,32 +21,32 @@ use std::fs::File;
 pub const TESTS: &[Test] = &[
     Test::new(
         "bad.len_zero",
-        "a buffer of no bytes is refused, one of one byte is not",
+        "a buffer of 0 bytes is refused, and one of 1 byte is not",
         len_zero,
     ),
     Test::new(
         "bad.flags",
-        "unknown flags, and a descriptor that is not 0, are refused",
+        "unknown flags, and a descriptor other than 0 in the request, are refused",
         flags,
     ),
     Test::new(
         "bad.ioctl",
-        "unknown ioctls are refused by heap and buffer",
+        "heaps and buffers refuse unknown ioctls",
         unknown_ioctl,
     ),
     Test::new(
         "bad.pointer",
-        "a pointer that cannot be written leaves no descriptor behind",
+        "if the answer cannot be written to user space, no descriptor is left",
         pointer,
     ),
     Test::new(
         "bad.no_descriptors",
-        "without a free descriptor the buffer goes again",
+        "without a free descriptor allocating fails, and the buffer is freed",
         no_descriptors,
     ),
     Test::new(
         "bad.closed",
-        "a closed descriptor is no buffer any more",
+        "a closed descriptor no longer names a buffer",
         closed,
     ),
     Test::new(
@@ -59,7 +59,7 @@ pub const TESTS: &[Test] = &[
 fn len_zero(options: &Options) -> Result<()> {
     let heap = options.heap()?;
     expect_errno("allocating 0 bytes", heap.alloc(0), Errno::INVAL)?;
-    // Rounded up to whole pages, these are 0 too.
+    // Rounded up to whole pages, these overflow to 0.
     for len in [u64::MAX, u64::MAX - page_size() as u64 + 2] {
         let seen = heap.request(&Request::new(len));
         expect_errno(&format!("allocating {len} bytes"), seen, Errno::INVAL)?;
@@ -108,10 +108,10 @@ fn unknown_ioctl(options: &Options) -> Result<()> {
     let buffer = heap.alloc(4096)?;
     let mut request = Request::new(4096);
     let argument = (&raw mut request).expose_provenance();
-    // The heap's core knows an ioctl by its number alone, and has only number 0.
+    // The core of DMA heaps looks only at the number of an ioctl, and has only number 0.
     for number in [1, 0x7f, 0xff] {
         let code = opcode::read_write::<Request>(b'H', number);
-        // SAFETY: The argument is writable memory of the size that the number tells.
+        // SAFETY: The argument is writable memory of the size that the ioctl's code has.
         let seen = unsafe { ioctl::at_address(&heap, code, argument) };
         expect_errno(&format!("heap ioctl {code:#x}"), seen, Errno::INVAL)?;
     }
@@ -130,7 +130,7 @@ fn unknown_ioctl(options: &Options) -> Result<()> {
     expect_errno("allocating from /dev/null", seen, Errno::NOTTY)
 }
 
-/// Where the next descriptor will be: the lowest that is free.
+/// The number of the next descriptor: the lowest that is free.
 fn next_descriptor() -> Result<i32> {
     Ok(File::open("/dev/null")?.as_raw_fd())
 }
@@ -142,7 +142,7 @@ fn pointer(options: &Options) -> Result<()> {
     let seen = unsafe { ioctl::at_address(&heap, ALLOC, 0) };
     expect_errno("a request at a null pointer", seen, Errno::FAULT)?;
 
-    // A request that can be read, while the answer cannot be written.
+    // The kernel can read this request, but cannot write the answer.
     let page = Mapping::anonymous(page_size())?;
     page.write(0, &4096u64.to_ne_bytes());
     page.write(12, &(OFlags::RDWR.bits()).to_ne_bytes());
@@ -162,7 +162,7 @@ fn pointer(options: &Options) -> Result<()> {
     let after = next_descriptor()?;
     ensure!(
         before == after,
-        "expected descriptor {before} to be free, the next is {after}"
+        "expected descriptor {before} to be free, but the next one is {after}"
     );
 
     // SAFETY: The page is nobody else's.
@@ -207,7 +207,7 @@ fn closed(options: &Options) -> Result<()> {
     let number = buffer.as_fd().as_raw_fd();
     let inode = buffer.inode();
     drop(buffer);
-    // SAFETY: Nothing is opened in this process meanwhile, so the number names nothing.
+    // SAFETY: This process opens nothing meanwhile, so the number stays closed.
     let stale = unsafe { BorrowedFd::borrow_raw(number) };
     // SAFETY: A null pointer is not written to.
     let seen = unsafe { ioctl::at_address(stale, crate::heap::SYNC, 0) };

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What brackets around CPU access bring about, and that nothing else does.
+//! The effect of brackets around CPU access, and that nothing else has it.
 //!
-//! Emulators have no caches. A bounce buffer stands between CPU and device just
-//! as they do: without the right bracket, either sees stale bytes. So the device
-//! here is one that bounces, and the heaps are those that such a device and
-//! brackets are for, the in-tree `system` among them. Where nothing bounces,
-//! `matrix.maintenance` looks at the calls of the DMA API instead.
+//! Emulators have no caches. A bounce buffer is between CPU and device just as caches
+//! are: without the right bracket, one of the two sees stale bytes. So the device here
+//! is one that bounces. The heaps are those that take such a device, the in-tree heap
+//! `system` among them. If nothing bounces, `matrix.maintenance` checks the calls of
+//! the DMA API instead.
 
 use super::Test;
 use super::matrix::heaps;
@@ -23,67 +23,67 @@ use rustix::io::Errno;
 pub const TESTS: &[Test] = &[
     Test::new(
         "brackets.device_writes",
-        "what a device writes is seen after the start of a bracket, not before",
+        "the CPU sees what a device wrote after the start of a bracket, not before",
         |_| each(device_writes),
     ),
     Test::new(
         "brackets.cpu_writes",
-        "what the CPU writes is seen after the end of a bracket, not before",
+        "a device sees what the CPU wrote after the end of a bracket, not before",
         |_| each(cpu_writes),
     ),
     Test::new(
         "brackets.write_keeps",
-        "a bracket for writing keeps what a device wrote next to it",
+        "a bracket for writing keeps what a device wrote beside the CPU's bytes",
         |_| each(write_keeps),
     ),
     Test::new(
         "brackets.unmapping",
-        "unmapping brings what the device wrote, without a bracket",
+        "after unmapping the CPU sees what the device wrote, without a bracket",
         |_| each(unmapping),
     ),
     Test::new(
         "brackets.several",
-        "a bracket is for all mappings of all attachments",
+        "a bracket works for all mappings of all attachments",
         |_| each(several),
     ),
     Test::new(
         "brackets.pass_on",
-        "what one device writes gets to another by a bracket",
+        "a bracket passes on what one device wrote to another device",
         |_| each(pass_on),
     ),
     Test::new(
         "brackets.one_of_two",
-        "of two devices, the one that bounces and the one that does not are right",
+        "a device that bounces and one that does not both see the right bytes",
         one_of_two,
     ),
     Test::new(
         "brackets.no_room",
-        "mapping fails where there is no room to bounce, and not once there is",
+        "mapping fails while there is no free bounce buffer, and works again afterwards",
         no_room,
     ),
     Test::new(
         "brackets.midway",
-        "a device attaches and maps in the middle of a bracket",
+        "a device may attach and map in the middle of a bracket",
         |_| each(midway),
     ),
     Test::new(
         "brackets.nested",
-        "brackets that are opened before anything is written nest",
+        "brackets nest if all of them are opened before anything is written",
         |_| each(nested),
     ),
     Test::new(
         "brackets.closed",
-        "brackets work without a mapping of the CPU, or of a device",
+        "brackets work if the CPU or a device has no mapping",
         |_| each(closed),
     ),
     Test::new(
         "brackets.descriptors",
-        "a bracket is opened by one descriptor and closed by another",
+        "one descriptor may open a bracket, and another may close it",
         |_| each(descriptors),
     ),
 ];
 
-/// In one block that can bounce, of all heaps.
+/// A size that is one block in every heap, and fits into a bounce buffer.
 const LEN: usize = 64 << 10;
 
 const RW: u32 = READ | WRITE;
@@ -97,8 +97,8 @@ struct Stage {
     is_ours: bool,
 }
 
-/// Runs a test with each heap that takes devices that bounce, and such a device, be it one that
-/// snoops or one that does not.
+/// Runs a test with each heap that takes devices that bounce, once with a device that snoops and
+/// once with one that does not.
 fn each(test: fn(&Stage) -> Result<()>) -> Result<()> {
     let bouncing = bouncing()?;
     let mut tried = Vec::new();
@@ -110,7 +110,7 @@ fn each(test: fn(&Stage) -> Result<()>) -> Result<()> {
             let setup = Setup { snoops, ..bouncing };
             let stage = Stage::new(&heap, &setup)?;
             if reach_buffer(&setup, &heap, &stage.buffer)? != Reach::Bouncing {
-                println!("{heap}: its memory is where the device reaches it");
+                println!("{heap}: the device reaches its memory, so nothing bounces");
                 continue;
             }
             test(&stage).with_context(|| format!("{heap}, {setup:?}"))?;
@@ -179,7 +179,7 @@ fn device_writes(stage: &Stage) -> Result<()> {
         for direction in [Direction::FromDevice, Direction::Bidirectional] {
             let mapped = stage.map(kind, direction)?;
             for flags in [READ, WRITE, RW] {
-                // The in-tree heap goes by the direction of the bracket.
+                // The in-tree heap depends on the direction of the bracket.
                 if flags == WRITE && !stage.is_ours {
                     continue;
                 }
@@ -244,7 +244,7 @@ fn cpu_writes(stage: &Stage) -> Result<()> {
             stage
                 .device_sees("without a bracket: expected stale bytes", &mapped, now)
                 .with_context(context)?;
-            // It takes the end only.
+            // The end alone is enough.
             stage
                 .importer
                 .end_cpu_access(&stage.buffer, Direction::ToDevice)?;
@@ -311,7 +311,7 @@ fn several(stage: &Stage) -> Result<()> {
         let seen = other.read(&others, 0, LEN)?;
         expect_bytes("the other device", &seen, &pattern(LEN, seed))?;
     }
-    // The in-tree heap would let the mappings that only read overwrite it.
+    // In the in-tree heap, the mappings that only read would overwrite what the device wrote.
     if !stage.is_ours {
         return Ok(());
     }
@@ -359,7 +359,7 @@ fn beside_direct(stage: &Stage) -> Result<()> {
     let bounced = stage.map(Kind::Static, Direction::ToDevice)?;
     let mut now = 0;
     for _ in 0..3 {
-        // By the CPU to both.
+        // From the CPU to both devices.
         stage.start(WRITE)?;
         stage.write(now + 1);
         stage.device_sees("in a bracket: expected stale bytes", &bounced, now)?;
@@ -368,11 +368,11 @@ fn beside_direct(stage: &Stage) -> Result<()> {
         stage.device_sees("after a bracket", &bounced, now)?;
         let seen = direct.read(&whole, 0, LEN)?;
         expect_bytes("the other device", &seen, &pattern(LEN, now))?;
-        // The in-tree heap would let the mapping that only reads overwrite it.
+        // In the in-tree heap, the mapping that only reads would overwrite what the device wrote.
         if !stage.is_ours {
             continue;
         }
-        // By one to the CPU and the other.
+        // From one device to the CPU and to the other device.
         direct.write(&whole, 0, &pattern(LEN, now + 1))?;
         stage.start(RW)?;
         now += 1;
@@ -401,7 +401,7 @@ fn midway(stage: &Stage) -> Result<()> {
                 stage.end(RW)?;
                 stage.importer.unmap(&mapped)?;
             } else {
-                // What only reads may go at any time.
+                // A mapping that only reads may be undone at any time.
                 stage.start(RW)?;
                 stage.write(4);
                 stage.importer.unmap(&mapped)?;
@@ -432,7 +432,7 @@ fn nested(stage: &Stage) -> Result<()> {
         stage.end(RW)?;
         now += 2;
         stage.device_sees("after both brackets", &mapped, now)?;
-        // Nobody checks that they come in pairs.
+        // The kernel does not check that starts and ends come in pairs.
         stage.end(RW)?;
         stage.device_sees("after an end too much", &mapped, now)?;
     }
@@ -461,7 +461,7 @@ fn no_room(options: &Options) -> Result<()> {
         "expected mappings, and then EIO or ENOMEM, got {} and {errno}",
         all.len()
     );
-    // What has failed is in nobody's way.
+    // A failed mapping blocks nothing else.
     buffer.bracketed(|| ())?;
     for mapped in &all {
         importer.unmap(mapped)?;
@@ -471,7 +471,7 @@ fn no_room(options: &Options) -> Result<()> {
 }
 
 fn closed(stage: &Stage) -> Result<()> {
-    // The CPU unmaps before it says that it has finished.
+    // The process unmaps before it ends the bracket.
     let mapped = stage.map(Kind::Static, Direction::Bidirectional)?;
     let mapping = stage.buffer.map()?;
     stage.start(RW)?;
@@ -480,7 +480,7 @@ fn closed(stage: &Stage) -> Result<()> {
     stage.device_sees("in a bracket: expected stale bytes", &mapped, 0)?;
     stage.end(RW)?;
     stage.device_sees("after munmap and the end", &mapped, 1)?;
-    // The device's mapping, and then its attachment, go in the middle of one.
+    // The device unmaps, and then detaches, in the middle of a bracket.
     stage.start(READ)?;
     stage.importer.unmap(&mapped)?;
     stage.end(RW)?;
@@ -490,7 +490,7 @@ fn closed(stage: &Stage) -> Result<()> {
     stage.importer.detach(attachment)?;
     stage.write(2);
     stage.end(RW)?;
-    // Nothing is mapped: a bracket has nothing to bring.
+    // No device has a mapping, so a bracket has nothing to do.
     stage.start(RW)?;
     stage.sees("in a bracket without devices", 2)?;
     stage.end(RW)?;

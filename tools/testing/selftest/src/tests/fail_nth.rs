@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What becomes of a call when the kernel has no memory for it, or cannot copy:
-//! the first, the second and each further place in it that may fail is made to
-//! fail, as iommufd's own test does it. What leaks is found afterwards, as with
-//! every test.
+//! Calls for which the kernel has no memory, or cannot copy. Each place in a call that
+//! may fail is made to fail, one after the other, as iommufd's own test does it. The
+//! harness looks for leaks afterwards, as with every test.
 
 use super::Test;
 use crate::expect::{outcome, skip};
@@ -40,7 +39,7 @@ pub const TESTS: &[Test] = &[
     Test::new("fail_nth.load", "loading the module", load),
 ];
 
-/// No memory, or no access to the caller's.
+/// The kernel had no memory, or could not access the caller's memory.
 const EITHER: &[Errno] = &[Errno::NOMEM, Errno::FAULT];
 
 /// Runs `body` for each of the module's heaps.
@@ -57,8 +56,8 @@ fn each_heap(mut body: impl FnMut(&str, &Heap) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// The same with a buffer and two devices that may attach to it, if there are
-/// two: one snoops and one does not.
+/// Runs `body` for each of the module's heaps, with a buffer and each device that may
+/// attach to it. There are two at most: one snoops, and one does not.
 fn each_device(mut body: impl FnMut(&Buffer, &Importer) -> Result<()>) -> Result<()> {
     each_heap(|_, heap| {
         let buffer = heap.alloc(1 << 20)?;
@@ -84,7 +83,11 @@ fn alloc(_: &Options) -> Result<()> {
                 EITHER,
                 || heap.request(&Request::new(size as u64)),
                 |buffer| {
-                    ensure!(buffer.size() == size, "its size is {}", buffer.size());
+                    ensure!(
+                        buffer.size() == size,
+                        "expected {size} bytes, got {}",
+                        buffer.size()
+                    );
                     buffer.map()?.expect_zeroed("its memory")
                 },
             )?;
@@ -97,7 +100,8 @@ fn group(_: &Options) -> Result<()> {
     let faults = Faults::new()?;
     each_heap(|name, heap| {
         for nth in 1..MANY {
-            // The next attempt in a group would not be the first, for which nothing is kept.
+            // Only the first allocation in a group finds nothing in the pool, so each attempt has a
+            // group of its own.
             let group = Group::new("memory")?;
             let member = group.join()?;
             let (seen, hit) = faults.run(nth, || heap.alloc(3 * page_size()))?;
@@ -112,7 +116,7 @@ fn group(_: &Options) -> Result<()> {
                 return Ok(());
             }
         }
-        bail!("more than {MANY} faults")
+        bail!("the call failed at more than {MANY} faults, one after the other")
     })
 }
 
@@ -122,7 +126,7 @@ fn mmap(_: &Options) -> Result<()> {
         let buffer = heap.alloc(4 << 20)?;
         let expected = &[Errno::NOMEM];
         faults.sweep(name, expected, || buffer.map(), |_| Ok(()))?;
-        // A huge entry, where there are such, and pages behind it.
+        // A huge entry, if there are huge entries, and pages after it.
         let address = Mapping::anonymous(3 * buffer.size())?
             .address()
             .next_multiple_of(buffer.size());
@@ -159,7 +163,7 @@ fn map(_: &Options) -> Result<()> {
                 |mapped| Ok(importer.unmap(&mapped)?),
             )?;
         }
-        // Where a mapping's handle could not be told, closing the importer undoes it.
+        // If the kernel could not return the handle of a mapping, closing the importer undoes it.
         Ok(())
     })
 }
@@ -219,10 +223,10 @@ fn links(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let faults = Faults::new()?;
     let rules = Rules::save()?;
-    // To find them takes far longer than to look at their links.
+    // Finding the devices takes far longer than reading their links.
     let devices = linked_devices()?;
     let Some(device) = devices.first() else {
-        return skip("no device has links here: load vgem");
+        return skip("no device here has links: load vgem");
     };
     let driver = crate::links::driver_of(device)?;
     let before = links_of(&devices)?;
@@ -242,7 +246,7 @@ fn links(options: &Options) -> Result<()> {
         if seen.is_err_and(|errno| !(hit && EITHER.contains(&errno))) {
             bail!("fault {nth}: got {}", outcome::<()>(&seen));
         }
-        // Links that could not be made are missing until the next write.
+        // A link that could not be made is missing until the next write.
         set(&rule, &changed).with_context(|| format!("after fault {nth}"))?;
         if !hit {
             println!("{} faults", nth - 1);
@@ -254,12 +258,14 @@ fn links(options: &Options) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("more than {MANY} faults")
+    bail!("the call failed at more than {MANY} faults, one after the other")
 }
 
 fn load(options: &Options) -> Result<()> {
     if fs::exists("/sys/module/dmabuf_coherency")? {
-        return skip("the module is loaded already, and stays");
+        return skip(
+            "the module is loaded already, and cannot be unloaded: boot without loading it",
+        );
     }
     let Some(path) = &options.module else {
         return skip("the module's file is not known: give --module or DMABUF_COHERENCY_KO");
@@ -267,8 +273,8 @@ fn load(options: &Options) -> Result<()> {
     let faults = Faults::new()?;
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let insert = |parameters| rustix::system::finit_module(&file, parameters, 0);
-    // What fails before the module's own code runs is not its business: with parameters that it
-    // does not take, loading comes almost that far.
+    // Faults before the module's own code runs do not concern it. Loading with a parameter that it
+    // refuses counts them, as that comes almost as far.
     let loader = faults.count(|| insert(c"links=?"))?;
     for number in options.skip_faults.. {
         let (seen, hit) = faults.run(loader + number, || insert(c""))?;
@@ -286,6 +292,6 @@ fn load(options: &Options) -> Result<()> {
             }
         }
     }
-    // From the first heap on, the module stays and does what it can.
+    // Once the module has made its first heap, it stays, and works as far as it can.
     each_heap(|_, heap| heap.alloc(1 << 20)?.map()?.expect_zeroed("after all that"))
 }

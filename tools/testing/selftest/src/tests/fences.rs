@@ -26,7 +26,7 @@ use std::sync::mpsc;
 pub const TESTS: &[Test] = &[
     Test::new(
         "fence.idle",
-        "a buffer that nobody uses is ready, and so is its fence",
+        "an unused buffer is ready, and so is its fence",
         idle,
     ),
     Test::new(
@@ -36,7 +36,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "fence.several",
-        "readers and writers at once: all that are in the way are waited for",
+        "with several readers and writers, poll waits for all that are in the way",
         several,
     ),
     Test::new(
@@ -51,7 +51,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "fence.part",
-        "so does a bracket around access to a part of the buffer",
+        "a bracket around a part waits for the fences in its way, and for no others",
         part,
     ),
     Test::new(
@@ -61,22 +61,22 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "fence.before_maintenance",
-        "what a device writes before its fence signals is seen in the bracket",
+        "in a bracket the CPU sees what a device wrote before its fence signalled",
         before_maintenance,
     ),
     Test::new(
         "fence.never",
-        "a fence that never signals keeps no buffer, and is in nobody else's way",
+        "a fence that never signals keeps no buffer alive, and blocks no other buffer",
         never,
     ),
     Test::new(
         "fence.unload",
-        "nor does it keep the importer's driver from being unloaded",
+        "an importer's driver can be unloaded while a fence is pending",
         unload,
     ),
     Test::new(
         "fence.bad_flags",
-        "fences without direction, or that are none, are refused",
+        "fences without a direction, and files that are no fences, are refused",
         bad_flags,
     ),
 ];
@@ -84,9 +84,9 @@ pub const TESTS: &[Test] = &[
 const BOTH: PollFlags = PollFlags::IN.union(PollFlags::OUT);
 const NONE: PollFlags = PollFlags::empty();
 
-/// Fails unless just `expected` of `events` is ready.
+/// Fails unless exactly `expected` of `events` is ready.
 fn expect_ready(what: &str, fd: impl AsFd, events: PollFlags, expected: PollFlags) -> Result<()> {
-    // What is to be ready may take a moment; what is not cannot be waited for.
+    // An expected event may take a moment. For an event that must not come there is no waiting.
     let limit = Timespec {
         tv_sec: if expected.is_empty() { 0 } else { 10 },
         tv_nsec: 0,
@@ -101,7 +101,7 @@ fn expect_ready(what: &str, fd: impl AsFd, events: PollFlags, expected: PollFlag
     Ok(())
 }
 
-/// Fails unless a buffer is ready for just these: `IN` for readers, `OUT` for writers.
+/// Fails unless a buffer is ready for exactly these: `IN` for readers, `OUT` for writers.
 fn expect_buffer(what: &str, buffer: &Buffer, expected: PollFlags) -> Result<()> {
     for (events, expected) in [
         (PollFlags::IN, expected & PollFlags::IN),
@@ -157,7 +157,7 @@ fn several(options: &Options) -> Result<()> {
     let (one, other) = (Timeline::open()?, Timeline::open()?);
     let buffer = options.heap()?.alloc(4096)?;
 
-    // Two readers are in the way of a writer, both of them, and in no reader's.
+    // A writer has to wait for both readers. Another reader does not have to wait.
     buffer.import_fence(one.fence(1)?, READ)?;
     buffer.import_fence(other.fence(1)?, READ)?;
     let (to_read, to_write) = (buffer.export_fence(READ)?, buffer.export_fence(WRITE)?);
@@ -171,7 +171,7 @@ fn several(options: &Options) -> Result<()> {
     expect_buffer("two readers are done", &buffer, BOTH)?;
     expect_signalled("their fence", &to_write)?;
 
-    // A writer beside a reader is in everybody's way.
+    // Everybody has to wait for a writer, even if there is a reader too.
     buffer.import_fence(one.fence(2)?, READ)?;
     buffer.import_fence(other.fence(2)?, WRITE)?;
     let (to_read, to_write) = (buffer.export_fence(READ)?, buffer.export_fence(WRITE)?);
@@ -182,7 +182,7 @@ fn several(options: &Options) -> Result<()> {
     expect_signalled("a fence for reading", &to_read)?;
     expect_pending("a fence for writing", &to_write)?;
 
-    // A fence is of the moment of its export: a writer that comes later is not in it.
+    // An exported fence stands for the users at that moment. A later writer does not count.
     buffer.import_fence(other.fence(3)?, WRITE)?;
     one.advance()?;
     expect_signalled("a fence for writing, exported before", &to_write)?;
@@ -203,9 +203,9 @@ fn passed_on(options: &Options) -> Result<()> {
     expect_buffer("the other's writer is done", &second, BOTH)
 }
 
-/// Opens a bracket in another thread, and runs `meanwhile` when that waits in the
-/// kernel; it gets the thread's number, and a way to ask whether it has come
-/// back. Then advances `timeline`. Returns how the bracket ended.
+/// Opens a bracket in another thread, and runs `meanwhile` while that thread waits in the
+/// kernel. `meanwhile` gets the thread's number, and a function that says whether the
+/// thread has returned. Then advances `timeline`. Returns how the bracket ended.
 fn while_waiting(
     buffer: &Buffer,
     direction: u32,
@@ -216,7 +216,7 @@ fn while_waiting(
         .with_context(|| format!("a bracket of direction {direction}"))
 }
 
-/// The same for whatever `open` does.
+/// The same with a bracket that `open` opens.
 fn while_open_waits(
     open: impl FnOnce() -> Result<(), Errno> + Send,
     timeline: &Timeline,
@@ -225,21 +225,23 @@ fn while_open_waits(
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let thread = scope.spawn(move || {
-            // SAFETY: This only tells the thread's number.
+            // SAFETY: This only returns the thread's number.
             let _ = sender.send(unsafe { libc::gettid() });
             open()
         });
         let number = receiver.recv()?;
-        // In the kernel and asleep, the number of the system call comes first.
+        // While the thread sleeps in the kernel, the file begins with the number of the system call.
         let path = format!("/proc/self/task/{number}/syscall");
         let ioctl = format!("{} ", libc::SYS_ioctl);
         let waits = || fs::read_to_string(&path).is_ok_and(|call| call.starts_with(&ioctl));
         let waiting = eventually(|| Ok(thread.is_finished() || waits()));
         let seen = match waiting {
             Ok(true) if !thread.is_finished() => meanwhile(number, &|| thread.is_finished()),
-            _ => Err(anyhow::anyhow!("did not wait")),
+            _ => Err(anyhow::anyhow!(
+                "expected it to wait for the fence, but it did not"
+            )),
         };
-        // Whatever was seen, the thread has to end.
+        // The thread has to end in any case.
         timeline.advance()?;
         let end = thread.join();
         seen?;
@@ -280,7 +282,7 @@ fn waits(
 ) -> Result<()> {
     let timeline = Timeline::open()?;
     let mut fences = 1..;
-    // Without maintenance it is the core that waits, with it the exporter too.
+    // Without maintenance only the core of dma-bufs waits. With it the exporter waits, too.
     for maintained in [None, maintained(options, buffer)?] {
         let what = if maintained.is_some() {
             "with a device that does not snoop"
@@ -323,7 +325,10 @@ fn interrupted(options: &Options) -> Result<()> {
             // SAFETY: The signal is for a thread of this process, and is handled.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR1) };
             let ended = eventually(|| Ok(ended()))?;
-            ensure!(ended, "expected it to end by a signal, it went on waiting");
+            ensure!(
+                ended,
+                "expected the signal to end the wait, but the bracket went on waiting"
+            );
             expect_buffer("after the signal", &buffer, NONE)
         })?;
         let what = format!("a bracket ({}) and a signal", maintained.is_some());
@@ -334,8 +339,8 @@ fn interrupted(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The device's data has to be fetched when it is complete, not before. Only a
-/// bounce buffer shows when that was.
+/// The bracket has to fetch the device's data after the fence, when it is complete. Only a
+/// bounce buffer shows when it was fetched.
 fn before_maintenance(options: &Options) -> Result<()> {
     if !bouncing_is_forced()? {
         return skip("devices need not bounce here: try a guest with --append swiotlb=force");
@@ -368,31 +373,36 @@ fn never(options: &Options) -> Result<()> {
     let mapping = first.map()?;
     first.import_fence(&fence, WRITE)?;
 
-    // Nobody else is kept waiting.
+    // No other buffer has to wait.
     other.bracketed(|| other.map().map(|mapping| mapping.stamp(1)))??;
     expect_buffer("another buffer", &other, BOTH)?;
     heap.alloc(1 << 20)?.map()?.expect_zeroed("a new buffer")?;
 
-    // Neither descriptor nor mapping wait for it when they are closed. (Who has polled leaves a
-    // reference with the fence, which is the core's doing.)
+    // Closing the descriptor and unmapping do not wait for the fence. (This buffer was never polled:
+    // after a poll the core of dma-bufs holds a reference until the fence signals.)
     let inode = first.inode();
     drop((first, mapping));
     let gone = eventually(|| Ok(bufinfo::list()?.iter().all(|listed| listed.inode != inode)))?;
-    ensure!(gone, "expected a closed buffer to be gone, it is listed");
+    ensure!(
+        gone,
+        "expected a closed buffer to be gone, but it is still listed"
+    );
     expect_pending("the fence, without the buffer", &fence)
 }
 
 fn unload(options: &Options) -> Result<()> {
     const DRIVER: &str = "vgem";
     if !loaded(DRIVER) && modprobe(DRIVER, &[]).is_err() {
-        return skip(format!("no {DRIVER}: a kernel with CONFIG_DRM_VGEM has it"));
+        return skip(format!(
+            "no {DRIVER}: it takes a kernel with CONFIG_DRM_VGEM"
+        ));
     }
     let timeline = Timeline::open()?;
     let fence = timeline.fence(1)?;
     let buffer = options.heap()?.alloc(1 << 20)?;
     buffer.import_fence(&fence, WRITE)?;
     for card in Card::all()? {
-        // A strict heap may refuse it, then it had nothing to hold.
+        // A strict heap may refuse it. Then the driver holds nothing.
         let seen = card.prime(buffer.as_fd()).map(drop);
         println!("{}: {}", card.describe(), outcome(&seen));
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Links as devices, drivers and whole subsystems come and go.
+//! Links while devices, drivers and whole subsystems come and go.
 
 use super::Test;
 use crate::bufinfo;
@@ -20,17 +20,17 @@ use std::time::Duration;
 pub const TESTS: &[Test] = &[
     Test::new(
         "links.unbind",
-        "links go with the driver, and come back with it",
+        "links go when the driver is unbound, and come back when it is bound",
         unbind,
     ),
     Test::new(
         "links.pci_hotplug",
-        "links go with the device, and come back with it",
+        "links go when the device is removed, and come back with the device",
         pci_hotplug,
     ),
     Test::new(
         "links.usb_camera",
-        "a USB camera has links while it is plugged, also while it is used",
+        "a USB camera has links while it is plugged, and may be unplugged while in use",
         usb_camera,
     ),
     Test::new(
@@ -86,7 +86,7 @@ fn usb_camera(options: &Options) -> Result<()> {
     for round in 1..=3 {
         let (camera, links) = Plugged::insert().with_context(|| format!("in round {round}"))?;
         println!("{}: {}", camera.path().display(), links.order.join(" "));
-        // The CPU writes its frames, and the next device has to be able to read them.
+        // The CPU writes its frames, and another device has to be able to read them.
         let first = links.first.context("no heap suits the camera")?;
         ensure!(
             !links::is_strict(&first),
@@ -97,7 +97,7 @@ fn usb_camera(options: &Options) -> Result<()> {
         let frames = camera.capture(&heap, &["--frames", "20"])?.status()?;
         ensure!(frames.success(), "capturing into {first}: {frames}");
 
-        // Unplugged while its buffers are in use.
+        // The camera is unplugged while its buffers are in use.
         let mut capture = camera.capture(&heap, &["--until-unplugged"])?.spawn()?;
         let used = || {
             let mut buffers = bufinfo::list()?.into_iter();
@@ -134,7 +134,7 @@ const STACKS: &[(&str, &[&str], &str)] = &[
     ("vgem", &["vgem", "drm_shmem_helper", "drm"], "drm"),
 ];
 
-/// Unloads those of the modules that no other needs any more.
+/// Unloads those of the modules that no other module needs any more.
 fn unload(modules: &[&str]) -> Result<()> {
     for module in modules.iter().filter(|module| unneeded(module)) {
         rmmod(module)?;
@@ -146,8 +146,8 @@ fn unload(modules: &[&str]) -> Result<()> {
 fn need_prompt_release() -> Result<()> {
     if releases_late() {
         return skip(
-            "with CONFIG_DEBUG_KOBJECT_RELEASE, unloading vim2m or usbcore is reported, also \
-             where this module is not loaded",
+            "with CONFIG_DEBUG_KOBJECT_RELEASE the kernel reports the unloading of vim2m or usbcore, \
+             even if this module is not loaded",
         );
     }
     Ok(())
@@ -171,13 +171,13 @@ fn subsystems(options: &Options) -> Result<()> {
             };
             ensure!(
                 eventually(linked)?,
-                "{driver} is loaded ({round}), and its device has no links"
+                "round {round}: {driver} is loaded, but its device has no links"
             );
             let alone = links::devices_of(class)?.len() == 1;
             unload(modules)?;
             ensure!(
                 !alone || !class_exists(),
-                "{driver} had the only device of class {class}, and the class cannot go"
+                "{driver} had the only device of class {class}, but the class did not go"
             );
             println!(
                 "{driver}: class {class} {}",
@@ -189,7 +189,7 @@ fn subsystems(options: &Options) -> Result<()> {
             );
             ensure!(
                 !linked()?,
-                "{driver} is not loaded, and there are links for it"
+                "{driver} is not loaded, but its device has links"
             );
             modprobe(driver, &[])?;
         }
@@ -200,7 +200,7 @@ fn subsystems(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What there is between the camera and the kernel, from the outside in.
+/// The modules between the camera and the kernel, from the outside in.
 const USB: &[&str] = &[
     "uvcvideo",
     "uvc",
@@ -222,7 +222,7 @@ fn subsystems_usb(options: &Options) -> Result<()> {
         let (camera, links) = Plugged::insert().with_context(|| format!("in round {round}"))?;
         orders.push(links.order);
         camera.remove()?;
-        // The last program that has opened the node may not be done with it.
+        // The last program that opened the node may still hold it.
         let mut result = Ok(());
         eventually(|| {
             result = unload(USB);
@@ -231,7 +231,7 @@ fn subsystems_usb(options: &Options) -> Result<()> {
         result?;
         ensure!(
             !loaded("usbcore") && !Path::new("/sys/bus/usb").exists(),
-            "nothing uses usbcore ({round}), and it is still there"
+            "round {round}: nothing uses usbcore, but it is still there"
         );
     }
     ensure!(

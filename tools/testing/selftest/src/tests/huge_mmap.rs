@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings whose memory and addresses are aligned alike, so that one entry of
-//! the second level maps what otherwise takes a page table.
+//! Mappings whose memory and addresses have the same alignment. One entry of the second
+//! level of page tables, a huge entry, maps what otherwise takes a whole page table.
 
 use super::Test;
 use super::memory_type::{expected, frames, protected};
@@ -26,17 +26,17 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "mmap.huge_one_fault",
-        "the first access maps all of it",
+        "the first access to an aligned mapping maps all of it",
         one_fault,
     ),
     Test::new(
         "mmap.huge_memory_type",
-        "large entries map memory as the heap's mode says",
+        "huge entries map memory as the heap's mode says",
         memory_type,
     ),
     Test::new(
         "mmap.huge_offset",
-        "a window from the middle of a huge entry on has the right pages",
+        "a window that begins in the middle of a huge entry has the right pages",
         offset,
     ),
     Test::new(
@@ -46,41 +46,45 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "mmap.huge_split",
-        "holes, and parts that are read-only, leave the rest as it is",
+        "making a hole or a read-only part leaves the rest as it is",
         split,
     ),
     Test::new(
         "mmap.huge_moved",
-        "a mapping can move to where it is not aligned, touched or not",
+        "a mapping can move to an address that is not aligned, touched or not",
         moved,
     ),
     Test::new(
         "mmap.huge_fork",
-        "parent and child share it, whichever has touched it first",
+        "parent and child share the mapping, whichever touches it first",
         fork,
     ),
-    Test::new("mmap.huge_pinned", "nobody can pin its pages", pinned),
+    Test::new(
+        "mmap.huge_pinned",
+        "the pages of a huge entry cannot be pinned",
+        pinned,
+    ),
     Test::new(
         "mmap.huge_race",
-        "threads may touch it while huge entries are forbidden and allowed",
+        "threads may touch the mapping while huge entries are forbidden and allowed",
         race,
     ),
 ];
 
 const PATTERN: u32 = 0x0b16_b10c;
 
-/// What an entry of the second level maps, with pages of 4 KiB. Larger pages have larger entries,
-/// and no block of memory fills one.
+/// How many bytes an entry of the second level maps, with pages of 4 KiB. With larger pages an
+/// entry maps more than any block of memory has.
 const HUGE: usize = 2 << 20;
 
 /// The size of the buffer.
 const SIZE: usize = 8 * HUGE;
 
-/// What page tables take at most that a mapping needs anyway, in bytes: one at either end if these
-/// are not aligned, and those of higher levels.
+/// The largest size, in bytes, of the page tables that a mapping needs anyway: one at either end that
+/// is not aligned, and those of higher levels.
 const FEW_TABLES: usize = 5 * 4096;
 
-/// A buffer, and where its memory begins between multiples of [`HUGE`].
+/// A buffer, and by how many bytes its memory begins after a multiple of [`HUGE`].
 struct Huge {
     buffer: Buffer,
     phase: usize,
@@ -115,7 +119,7 @@ impl Huge {
         bail!("expected that a mapping needs no page tables wherever the memory is aligned")
     }
 
-    /// Maps all of it, so that memory and addresses are aligned alike but for `shift` bytes.
+    /// Maps all of it. Memory and addresses have the same alignment, except for `shift` bytes.
     fn map(&self, shift: usize) -> Result<Mapping> {
         self.map_from(0, shift)
     }
@@ -129,10 +133,10 @@ impl Huge {
     }
 }
 
-/// Memory to be replaced, that begins so many bytes behind a multiple of [`HUGE`].
+/// Memory to be replaced, which begins `phase` bytes after a multiple of [`HUGE`].
 fn place(len: usize, phase: usize) -> Result<Mapping> {
     let room = Mapping::anonymous(len + 2 * HUGE)?;
-    // Something on either side, as nothing cannot be unmapped.
+    // There are bytes left on either side, as an empty range cannot be unmapped.
     let skip = phase.wrapping_sub(room.address() + 1) % HUGE + 1;
     let (_, room) = room.without(0..skip)?;
     let behind = room.len();
@@ -151,7 +155,7 @@ fn page_tables() -> Result<usize> {
     Ok(kib << 10)
 }
 
-/// Fails unless `what` has got page tables, or has not got any.
+/// Fails unless `what` has taken page tables, or none if `tables` is false.
 fn expect_page_tables(what: &str, before: usize, tables: bool) -> Result<()> {
     let taken = page_tables()?.saturating_sub(before);
     ensure!(
@@ -199,7 +203,7 @@ fn one_fault(options: &Options) -> Result<()> {
         }
         Ok(minor_faults()? - before)
     };
-    // The code that reads may not be in memory itself before it has run once.
+    // The first run may also fault on the code that reads.
     read(&mapping)?;
     let mapping = huge.map(0)?;
     let faults = read(&mapping)?;
@@ -208,7 +212,7 @@ fn one_fault(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Large entries have the bits of attributes elsewhere.
+/// Huge entries have the attribute bits in other places than entries of single pages.
 fn memory_type(options: &Options) -> Result<()> {
     let tables = PageTables::open()?;
     let expected = expected(options);
@@ -290,7 +294,7 @@ fn split(options: &Options) -> Result<()> {
         )?;
         mapping.stamp(PATTERN);
 
-        // A whole entry as well, which then is made writable again.
+        // Whole entries become read-only, and then writable again.
         let (from, len) = (0, mapping.len());
         protect(&mapping, from, len, MprotectFlags::READ)?;
         mapping.expect_stamped("read-only", PATTERN, 0)?;
@@ -345,8 +349,8 @@ fn fork(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Pages that somebody has pinned would be freed under his hands. So they
-/// cannot become part of a pipe.
+/// A pinned page would be freed while somebody still uses it. So the kernel must not pin
+/// pages of the mapping for a pipe.
 fn pinned(options: &Options) -> Result<()> {
     let huge = Huge::new(options)?;
     let mapping = huge.map(0)?;
@@ -366,11 +370,11 @@ fn pinned(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// How often the process changes its mind.
+/// How often the process forbids or allows huge entries.
 const CHANGES: usize = 200;
 
-/// A task that forbids huge entries by prctl() does not wait for page faults that
-/// are under way: two at the same place may come to different conclusions.
+/// prctl() that forbids huge entries does not wait for page faults that are under way. So
+/// of two faults at the same place, one may make a huge entry and the other not.
 fn race(options: &Options) -> Result<()> {
     let huge = Huge::new(options)?;
     let done = AtomicBool::new(false);

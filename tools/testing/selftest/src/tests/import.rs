@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which devices a heap accepts. What to expect of a device comes from other
-//! evidence than the heap's word: what its firmware says, and what the in-tree
-//! heap sees it do.
+//! Which devices a heap accepts. The expected answer does not come from the heap. It comes
+//! from the firmware's description of the device, and from what the device does with the
+//! in-tree heap.
 
 use super::Test;
 use crate::bufinfo;
@@ -21,7 +21,7 @@ use rustix::io::Errno;
 pub const TESTS: &[Test] = &[
     Test::new(
         "import.accepted",
-        "a device that the heap suits attaches, and lets go",
+        "a device that the heap suits attaches, and detaches",
         accepted,
     ),
     Test::new(
@@ -51,20 +51,20 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// What the heap under test has to do with a device.
+/// The answer that the heap under test must give to a device.
 #[derive(Debug, PartialEq)]
 pub enum Expected {
     Accept,
     Refuse,
     /// The device never attaches, so there is nothing to refuse.
     Leave,
-    /// Nobody knows whether it snoops.
+    /// It is not known whether the device snoops.
     Unknown,
 }
 
 impl Expected {
-    /// Judges by what the device did with a buffer of the in-tree heap, and by
-    /// what is known of it.
+    /// Decides by what the device did with a buffer of the in-tree heap, and by what is
+    /// known of the device.
     fn of(options: &Options, importer: &dyn Importer, control: &Observation) -> Result<Self> {
         let device = importer.device();
         let what = importer.describe();
@@ -80,7 +80,7 @@ impl Expected {
             let expected = |accepted| if accepted { Self::Accept } else { Self::Refuse };
             let (snooping, not) = (of_mode(Reach::Snooping), of_mode(Reach::NotSnooping));
             if snooping && not && of_mode(Reach::Bouncing) {
-                (Self::Accept, "this heap takes all".into())
+                (Self::Accept, "this heap takes every device".into())
             } else if let Some(why) = bounces(options, importer)? {
                 (expected(of_mode(Reach::Bouncing)), why)
             } else {
@@ -96,8 +96,8 @@ impl Expected {
     }
 }
 
-/// Why the device's DMA would go through bounce buffers, if it is known to: what counts is where
-/// a buffer of the heap under test lies.
+/// The reason why the device's DMA would bounce, if it would. It depends on where a buffer of the
+/// heap under test lies.
 fn bounces(options: &Options, importer: &dyn Importer) -> Result<Option<String>> {
     let device = importer.device();
     if device.is_behind_iommu() {
@@ -114,10 +114,11 @@ fn bounces(options: &Options, importer: &dyn Importer) -> Result<Option<String>>
     }
     let buffer = options.heap()?.alloc(importer.buffer_size())?;
     let needed = bits_of(&options.heap, &buffer)?;
-    Ok((bits < needed).then(|| format!("it reaches {bits} bits far, and a buffer needs {needed}")))
+    Ok((bits < needed)
+        .then(|| format!("it reaches {bits} address bits, and a buffer needs {needed}")))
 }
 
-/// A device, what the in-tree heap saw it do, and what is to be expected.
+/// A device, what it did with the in-tree heap, and the answer that it must get.
 pub struct Case {
     pub importer: Box<dyn Importer>,
     control: Observation,
@@ -145,8 +146,8 @@ impl Case {
     }
 }
 
-/// Whether the heap under test has to serve this device, by letting it attach
-/// or by letting its driver use the CPU.
+/// Whether the heap under test must serve this device: the device may attach, or its
+/// driver may use the CPU.
 pub fn may_use(options: &Options, importer: &dyn Importer) -> Result<bool> {
     let control = observe(importer, &options.control()?)?;
     let expected = Expected::of(options, importer, &control)?;
@@ -159,7 +160,7 @@ pub fn may_attach(options: &Options, importer: &dyn Importer) -> Result<bool> {
     Ok(Expected::of(options, importer, &control)? == Expected::Accept)
 }
 
-/// The devices of one kind, or the reason why the test is skipped.
+/// The devices that must get this answer. Skips the test if there are none.
 pub fn cases(options: &Options, expected: &Expected, needed: &str) -> Result<Vec<Case>> {
     let mut all = Case::all(options)?;
     all.retain(|case| case.expected == *expected);
@@ -214,13 +215,11 @@ fn refused(options: &Options) -> Result<()> {
         );
         ensure!(
             seen.attached.is_empty() && seen.detached == 0,
-            "{what}: refused, and yet {:?} was attached",
+            "{what}: it was refused, but {:?} was attached",
             seen.attached
         );
         if seen.lost {
-            println!(
-                "{what}: the kernel has lost a reference to the buffer, as it does for others"
-            );
+            println!("{what}: the kernel lost a reference to the buffer, as with other exporters");
         }
     }
     Ok(())
@@ -249,12 +248,12 @@ fn keepers(options: &Options) -> Result<Vec<Box<dyn Importer>>> {
     let cases = cases(options, &Expected::Accept, "that the heap must accept")?.into_iter();
     let keepers: Vec<_> = cases.filter(|case| !case.control.held.is_empty()).collect();
     if keepers.is_empty() {
-        return skip("no device here keeps a buffer that it has imported");
+        return skip("no device here keeps a buffer that it imported");
     }
     Ok(keepers.into_iter().map(|case| case.importer).collect())
 }
 
-/// Fails unless the devices attached to a buffer are these, sooner or later.
+/// Fails unless exactly these devices are attached to a buffer after a while.
 fn expect_attached(inode: u64, mut expected: Vec<String>, when: &str) -> Result<()> {
     let mut seen = Vec::new();
     expected.sort();
@@ -270,13 +269,13 @@ fn expect_attached(inode: u64, mut expected: Vec<String>, when: &str) -> Result<
     Ok(())
 }
 
-/// The DRM devices among them.
+/// The DRM devices that the heap must accept and that keep what they import.
 fn cards(options: &Options) -> Result<Vec<Card>> {
     let keepers = keepers(options)?;
     let mut cards = Card::all()?;
     cards.retain(|card| keepers.iter().any(|keeper| keeper.node() == card.node()));
     if cards.is_empty() {
-        return skip("no DRM device here keeps a buffer that it has imported");
+        return skip("no DRM device here keeps a buffer that it imported");
     }
     Ok(cards)
 }
@@ -289,7 +288,7 @@ fn twice(options: &Options) -> Result<()> {
         let name = card.attaches();
         let other = card.reopen()?;
         let first = card.import(&buffer).with_context(|| what.clone())?;
-        // One open file has one handle, and so one attachment, for a buffer. It is closed once.
+        // An open file has one handle for a buffer, and so one attachment. The handle is closed once.
         let again = card
             .import(&buffer)
             .with_context(|| format!("{what}, again"))?;
@@ -323,7 +322,7 @@ fn together(options: &Options) -> Result<()> {
         names.push(keeper.attaches());
         expect_attached(buffer.inode(), names.clone(), "one more device")?;
     }
-    // In the order in which they came, not the reverse of it.
+    // They detach in the order in which they attached, not in reverse.
     while !held.is_empty() {
         held.remove(0);
         names.remove(0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which devices may attach and map, how often, and in which order they undo it.
+//! Which devices may attach and map, how often, and in which order they may undo it.
 //! The devices are those of the module `dmabuf_importer`.
 
 use super::Test;
@@ -39,7 +39,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "importer.mask_changed",
-        "a mask that is too narrow when mapping is noticed",
+        "mapping fails if the DMA mask has become too narrow since attaching",
         mask_changed,
     ),
     Test::new(
@@ -56,14 +56,14 @@ pub const TESTS: &[Test] = &[
 
 const MIB: usize = 1 << 20;
 
-/// Lets a device attach to a buffer in both ways, once to the heap under test
-/// and once to the in-tree heap, which refuses nobody.
+/// Lets a device attach in both ways to a buffer of the heap under test, and to one of the
+/// in-tree heap, which refuses no device.
 fn check_attach(options: &Options, setup: &Setup) -> Result<()> {
     let importer = Importer::open()?;
     let name = importer.setup(setup)?;
     for kind in Kind::ALL {
         let buffer = options.heap()?.alloc(MIB)?;
-        // Without DMA there is no reach to speak of.
+        // A device without DMA reaches no memory.
         let (refused, capable) = match setup.mask_bits {
             Some(_) => {
                 let reach = reach_buffer(setup, &options.heap, &buffer)?;
@@ -91,7 +91,7 @@ fn check_attach(options: &Options, setup: &Setup) -> Result<()> {
             attached == listed,
             "{setup:?}, {kind:?}: expected {listed:?} to be attached, got {attached:?}"
         );
-        // Others may have no room to bounce in.
+        // For other devices there may be no free bounce buffers.
         if let (Ok(attachment), true) = (seen, capable) {
             let mapped = importer.map(attachment, Direction::Bidirectional)?;
             mapped.expect_whole(&buffer)?;
@@ -106,7 +106,7 @@ fn check_attach(options: &Options, setup: &Setup) -> Result<()> {
 
 fn snooping(options: &Options) -> Result<()> {
     check_attach(options, &Setup::SNOOPING)?;
-    // What the driver leaves unsaid must not matter either.
+    // A driver may leave its largest segment unset.
     check_attach(
         options,
         &Setup {
@@ -126,7 +126,7 @@ fn no_mask(options: &Options) -> Result<()> {
         ..Setup::NO_MASK
     };
     check_attach(options, &setup)?;
-    // A driver that maps nevertheless has a bug; the heap sees to it that nobody is warned.
+    // A driver that maps without a mask has a bug. The heap must keep the kernel from warning.
     let importer = Importer::new(&setup)?;
     let buffer = options.control()?.alloc(4096)?;
     let attachment = importer.attach(&buffer, Kind::Static)?;
@@ -152,7 +152,7 @@ fn no_mask(options: &Options) -> Result<()> {
 fn masks(options: &Options) -> Result<()> {
     let mut tried = 0;
     for bits in [24, 28, 30, 31, 32, 33, 36, 40, 48, 63] {
-        // Of what is too narrow for any memory, the DMA API itself says so.
+        // The DMA API itself refuses a mask that is too narrow for any memory.
         match Importer::open()?.setup(&Setup::with_mask(bits)) {
             Err(Errno::IO) if bits < 32 => continue,
             seen => seen.with_context(|| format!("a mask of {bits} bits"))?,
@@ -175,7 +175,7 @@ fn mask_changed(options: &Options) -> Result<()> {
     }
     let buffer = options.heap()?.alloc(MIB)?;
     if bits_of(&options.heap, &buffer)? <= 32 {
-        return skip("the memory of this heap lies below 4 GiB");
+        return skip("the memory of this heap lies below 4 GiB: try --heap system-coherent");
     }
     for kind in Kind::ALL {
         importer.set_mask(64)?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What counts of a buffer is where its blocks lie, and how its heap maps them:
-//! not where all memory ends. The devices are those of the module
-//! `dmabuf_importer`, and the heaps all that the module has.
+//! Whether a device suits a buffer depends on where the buffer's blocks lie, and on how
+//! its heap maps them. It does not depend on where all memory ends. The devices are those
+//! of the module `dmabuf_importer`. The heaps are all heaps of our module.
 
 use super::Test;
 use super::matrix::heaps;
@@ -24,22 +24,22 @@ use rustix::io::Errno;
 pub const TESTS: &[Test] = &[
     Test::new(
         "importer.narrow_block",
-        "a 32-bit device gets contiguous memory that it reaches in one segment, as it is",
+        "a 32-bit device maps contiguous memory that it reaches in one segment, without bouncing",
         narrow_block,
     ),
     Test::new(
         "importer.uncached",
-        "a device that snoops gets uncached memory only where that is not in the caches",
+        "a snooping device is refused uncached memory if the CPU may have that in its caches",
         uncached,
     ),
     Test::new(
         "importer.segments",
-        "a block is one segment, unless the device's driver has said less",
+        "a block is one segment, unless the driver has set a smaller limit",
         segments,
     ),
     Test::new(
         "importer.boundary",
-        "no segment crosses the device's boundary, whichever addresses the device has for memory",
+        "no segment crosses the device's boundary, whatever addresses memory has for the device",
         boundary,
     ),
 ];
@@ -107,7 +107,9 @@ fn narrow_block(_options: &Options) -> Result<()> {
         tried += 1;
     }
     if tried == 0 {
-        return skip("all contiguous memory lies beyond 4 GiB: try cma=64M@0-4G");
+        return skip(
+            "all contiguous memory lies above 4 GiB: try a guest with --append cma=64M@0-4G",
+        );
     }
     Ok(())
 }
@@ -118,7 +120,7 @@ fn uncached(_options: &Options) -> Result<()> {
     all.retain(|heap| heap.ends_with("-uncached"));
     for heap in all {
         if !allocates(&heap)? {
-            return skip("no uncached heap can allocate where everything bounces");
+            return skip("everything bounces here, so uncached heaps cannot allocate");
         }
         let buffer = Heap::open(&heap)?.alloc(MIB)?;
         let files = Files::of(&heap);
@@ -165,9 +167,9 @@ fn boundary(_options: &Options) -> Result<()> {
     const LEN: usize = 8 * MIB;
     drop(Importer::open()?);
     if bouncing_is_forced()? {
-        return skip("every device bounces here, in pieces of what a bounce buffer takes");
+        return skip("every device bounces here, and a bounce buffer limits the segments");
     }
-    // A page, a multiple of the boundary, and another that is a multiple of a part of it.
+    // None, a page, a multiple of each boundary, and multiples of a part of a boundary.
     let offsets = [0, page_size() as u64, 16 << 20, 0x30_0000, 0xf_0000];
     for heap in heaps()?.iter().filter(|heap| is_ours(heap)) {
         for boundary in [64 << 10, 1 << 20, 2 << 20] {
@@ -188,7 +190,7 @@ fn boundary(_options: &Options) -> Result<()> {
                     mapped.crossing == 0 && mapped.largest <= boundary,
                     "{heap}: {setup:?}: expected no segment to cross the boundary, got {mapped:?}"
                 );
-                // Where all of it is one block, none is cut more than it has to be.
+                // If the buffer is one block, no segment is smaller than it has to be.
                 ensure!(
                     !is_contiguous(heap) || mapped.largest >= most,
                     "{heap}: {setup:?}: expected segments of {most} bytes, got {mapped:?}"
@@ -203,7 +205,7 @@ fn segments(_options: &Options) -> Result<()> {
     const LEN: usize = 8 * MIB;
     drop(Importer::open()?);
     if bouncing_is_forced()? {
-        return skip("every device bounces here, in pieces of what a bounce buffer takes");
+        return skip("every device bounces here, and a bounce buffer limits the segments");
     }
     for heap in contiguous()? {
         // What the driver has said, and as how much it counts.

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What devices, the kernel and processes see of each other's data, and what
-//! modules are told about a buffer. The devices are those of the module
-//! `dmabuf_importer`.
+//! Devices, the kernel and processes read each other's data, and modules ask what a
+//! buffer is. The devices are those of the module `dmabuf_importer`.
 
 use super::Test;
 use crate::expect::{expect_errno, skip};
@@ -27,12 +26,12 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "importer.many_segments",
-        "a device that takes a page at a time gets all of them, in their order",
+        "a device with segments of one page gets all pages in the right order",
         many_segments,
     ),
     Test::new(
         "importer.vmap_place",
-        "the kernel maps a buffer in one block where it is anyway",
+        "vmap of a buffer in one block returns its address in the direct mapping",
         vmap_place,
     ),
     Test::new(
@@ -42,23 +41,23 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "importer.query",
-        "modules are told which buffers are for snooping devices",
+        "modules can ask whether a buffer is only for snooping devices",
         query,
     ),
     Test::new(
         "importer.foreign",
-        "the devices of this test take buffers of other exporters",
+        "the test's devices take buffers of other exporters, too",
         foreign,
     ),
 ];
 
-/// Those who read and write a buffer.
+/// A process, the kernel and devices that read and write one buffer.
 struct Users<'a> {
     buffer: &'a Buffer,
     process: Mapping,
     importer: &'a Importer,
     vmap: KernelMapping,
-    /// Mappings of two attachments, for reading and writing and for one of the two.
+    /// Mappings of three attachments: for reading and writing, for reading, and for writing.
     both: Mapped,
     reads: Mapped,
     writes: Mapped,
@@ -124,7 +123,7 @@ impl<'a> Users<'a> {
     }
 }
 
-/// More segments than a page has room for, so that the table is a chain of pages.
+/// More segments than fit into a page, so that the table is a chain of pages.
 fn many_segments(options: &Options) -> Result<()> {
     drop(suitable(options)?);
     let importer = Importer::new(&Setup {
@@ -149,7 +148,7 @@ fn many_segments(options: &Options) -> Result<()> {
 fn data(options: &Options) -> Result<()> {
     let importer = suitable(options)?;
     if bouncing_is_forced()? {
-        return skip("through bounce buffers, several mappings do not see each other");
+        return skip("everything bounces here, so mappings do not see each other's data");
     }
     for len in [4096, 64 << 10, SCATTERED] {
         expect_agreement(&options.heap()?.alloc(len)?, &importer)?;
@@ -157,9 +156,9 @@ fn data(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Everybody writes the whole buffer, and then a part of it that begins and
-/// ends anywhere; everybody reads it. With bounce buffers a device that does
-/// not know of the other mappings would overwrite them.
+/// Each user writes the whole buffer, and then a part that begins and ends anywhere. All
+/// users read both. With bounce buffers, a device would overwrite what came through
+/// another mapping.
 pub(super) fn expect_agreement(buffer: &Buffer, importer: &Importer) -> Result<()> {
     let len = buffer.size();
     let users = Users::new(buffer, importer)?;
@@ -183,7 +182,7 @@ pub(super) fn expect_agreement(buffer: &Buffer, importer: &Importer) -> Result<(
 
 fn vmap_place(options: &Options) -> Result<()> {
     if options.heap.ends_with("-uncached") {
-        return skip("only cached memory is used at the address that it has anyway");
+        return skip("only cached memory is used at its address in the direct mapping");
     }
     options.need_our_heap()?;
     let importer = Importer::open()?;
@@ -215,7 +214,7 @@ fn vmap_place(options: &Options) -> Result<()> {
                 "{len} bytes in {segments} segments: got {vmap:?}"
             );
         }
-        // The kernel counts its users; the first to go leaves the other a mapping.
+        // The kernel counts the users of the mapping. When the first goes, the second keeps it.
         importer.kwrite(&first, 0, b"first")?;
         importer.vunmap(&first)?;
         ensure!(
@@ -246,7 +245,7 @@ fn cpu_access(options: &Options) -> Result<()> {
         }
         let mut tag = 0;
         for direction in Direction::ALL {
-            // What is written in a bracket for reading is lost through a bounce buffer.
+            // With a bounce buffer, bytes that are written in a bracket for reading are lost.
             let writes = direction != Direction::FromDevice || !bouncing_is_forced()?;
             let begin = || importer.begin_cpu_access(&buffer, direction);
             let end = || importer.end_cpu_access(&buffer, direction);
@@ -257,7 +256,7 @@ fn cpu_access(options: &Options) -> Result<()> {
                 mapping.stamp(tag);
             }
             end()?;
-            // One of a process inside one of the kernel.
+            // A bracket of a process inside a bracket of the kernel.
             buffer.bracketed(|| mapping.expect_stamped("in the outer bracket", tag, 0))??;
             end()?;
             end().context("an end too much")?;
@@ -294,7 +293,7 @@ fn query(options: &Options) -> Result<()> {
 fn foreign(options: &Options) -> Result<()> {
     let importer = Importer::open()?;
     if bouncing_is_forced()? {
-        return skip("not every exporter looks after bounce buffers");
+        return skip("everything bounces here, and not every exporter maintains bounce buffers");
     }
     drop(importer);
     let mut buffers = vec![

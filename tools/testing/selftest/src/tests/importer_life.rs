@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that do wrong, or end in the middle of things. They are those of the
-//! module `dmabuf_importer`.
+//! Devices that make wrong requests, or are closed in the middle of something. They are
+//! those of the module `dmabuf_importer`.
 
 use super::Test;
 use crate::bufinfo;
@@ -33,7 +33,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "importer.left_open",
-        "closing a device undoes what it has left",
+        "closing a device undoes its attachments, mappings and brackets",
         left_open,
     ),
     Test::new(
@@ -87,7 +87,7 @@ fn bad_input(options: &Options) -> Result<()> {
     importer.raw_setup(&good)?;
     expect_errno("a second set-up", importer.raw_setup(&good), Errno::BUSY)?;
 
-    // SAFETY: Nobody owns it. It is passed to be refused.
+    // SAFETY: Nobody owns this number. The kernel must refuse it.
     let closed = unsafe { BorrowedFd::borrow_raw(1_000_000) };
     let file = File::open("/dev/null")?;
     for (fd, errno) in [(closed, Errno::BADF), (file.as_fd(), Errno::INVAL)] {
@@ -133,7 +133,7 @@ fn bad_input(options: &Options) -> Result<()> {
     )
 }
 
-/// Does everything that can be left undone, and names the device.
+/// Does everything that a device can leave behind, and returns the device's name.
 fn leave_open(options: &Options, importer: &Importer, buffer: &Buffer) -> Result<String> {
     let name = importer.setup(&accepted_by(&options.heap))?;
     for kind in Kind::ALL {
@@ -147,7 +147,7 @@ fn leave_open(options: &Options, importer: &Importer, buffer: &Buffer) -> Result
     Ok(name)
 }
 
-/// Fails unless neither the buffer nor the device is there any more.
+/// Fails unless both the buffer and the device are gone.
 fn expect_gone(inode: u64, name: &str, when: &str) -> Result<()> {
     let gone = eventually(|| {
         let listed = bufinfo::list()?.iter().any(|listed| listed.inode == inode);
@@ -169,7 +169,7 @@ fn left_open(options: &Options) -> Result<()> {
             test_importer::sysfs(&name).exists(),
             "there is no device {name}"
         );
-        // Neither has to be the last to go.
+        // Either of the two may go first.
         if round % 2 == 0 {
             drop(buffer);
             let seen = bufinfo::attached(inode)?.len();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The library `dmaheap`, against what these tests find out without it.
+//! The library `dmaheap`, compared with what these tests find out without it.
 
 use super::Test;
 use crate::expect::skip;
@@ -21,17 +21,17 @@ use std::time::Duration;
 pub const TESTS: &[Test] = &[
     Test::new(
         "library.allocate",
-        "buffers have the size, the name and the access mode that were asked for",
+        "buffers have the size, the name and the access mode of the request",
         allocate,
     ),
     Test::new(
         "library.aligned",
-        "a large buffer is mapped where it needs no entry for each page, and leaves nothing mapped",
+        "a large buffer is mapped at an aligned address, and unmapping leaves nothing mapped",
         aligned,
     ),
     Test::new(
         "library.refuse",
-        "wrong requests get an error that tells them apart",
+        "wrong requests get different errors",
         refuse,
     ),
     Test::new(
@@ -41,27 +41,27 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "library.part",
-        "so do brackets around a part, also of buffers that have none of their own",
+        "brackets around a part do so too, even for buffers of other exporters",
         part,
     ),
     Test::new(
         "library.query",
-        "what the module knows of a buffer is what it says of the heap",
+        "the module's answer about a buffer agrees with its heap's attributes",
         ask,
     ),
     Test::new(
         "library.holders",
-        "who holds a buffer, and which devices are attached, is seen",
+        "the library finds who holds a buffer, and which devices are attached",
         holders,
     ),
     Test::new(
         "library.many_buffers",
-        "to look for who holds buffers takes time in proportion to how many there are",
+        "the time to find the holders of buffers grows in proportion to their number",
         many_buffers,
     ),
     Test::new(
         "library.devices",
-        "the node of an open descriptor leads to the device that others find",
+        "the library finds the device of an open node, with its best heap",
         devices,
     ),
 ];
@@ -112,9 +112,9 @@ fn aligned(options: &Options) -> Result<()> {
         || -> Result<usize> { Ok(mapped(false)?.iter().map(|(start, end)| end - start).sum()) };
     let entry = page_size() * page_size() / 8;
     for size in [page_size(), entry, entry + page_size(), 3 * entry] {
-        // With large pages an entry may be a large part of the memory.
+        // With large pages, one entry may map a large part of the memory.
         if size as u64 > meminfo("MemAvailable")? / 2 {
-            println!("{size} bytes are too much here");
+            println!("{size} bytes are too much for this machine");
             continue;
         }
         let buffer = buffer(options, &Request::new(size as u64))?;
@@ -191,7 +191,7 @@ fn refuse(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Where DMA bounces, each byte has to be copied by the brackets.
+/// If DMA bounces, the brackets have to copy each byte.
 fn brackets(options: &Options) -> Result<()> {
     let importer = Importer::new(&accepted_by(&options.heap))?;
     let mut mapped = buffer(options, &Request::new(size() as u64))?.map()?;
@@ -210,7 +210,7 @@ fn brackets(options: &Options) -> Result<()> {
     mapped.read()?.copy_to(8000, &mut seen)?;
     ensure!(&seen == b"by the device", "the CPU saw {seen:x?}");
 
-    // A bracket that is dropped is closed, too.
+    // Dropping a bracket ends it.
     mapped.read_write()?.copy_from(0, b"dropped")?;
     let seen = importer.read(&device, 0, 7)?;
     ensure!(seen == b"dropped", "the device saw {seen:x?}");
@@ -330,8 +330,8 @@ fn holders(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Four times as many buffers take about four times as long. If each had to be looked for among
-/// all, it would be sixteen times.
+/// Four times as many buffers take about four times as long. If each buffer were looked for among all
+/// others, they would take sixteen times as long.
 fn many_buffers(options: &Options) -> Result<()> {
     const FEW: usize = 1000;
     let old = getrlimit(Resource::Nofile);

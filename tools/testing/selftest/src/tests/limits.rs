@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What buffers are counted and charged as, and the limits to it.
+//! How buffers are counted and charged, and the limits for both.
 
 use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
@@ -15,27 +15,27 @@ use rustix::io::Errno;
 pub const TESTS: &[Test] = &[
     Test::new(
         "limits.counted",
-        "a heap says how many buffers and bytes are in use",
+        "a heap's files show how many buffers and bytes are in use",
         counted,
     ),
     Test::new(
         "limits.bytes",
-        "a heap's limit is for new buffers, and for all of their bytes",
+        "a heap's limit holds for new buffers, and for all of their bytes",
         bytes,
     ),
     Test::new(
         "limits.bad_text",
-        "what is no number of bytes is refused, and changes nothing",
+        "a limit that is no number of bytes is refused, and changes nothing",
         bad_text,
     ),
     Test::new(
         "limits.exact",
-        "a limit holds to the byte, however many allocate at once",
+        "a limit holds to the byte, however many threads allocate at once",
         exact,
     ),
     Test::new(
         "limits.accounted",
-        "a control group is charged and held to its limit, unless the module is told not to",
+        "buffers are charged to a control group up to its limit, unless a parameter forbids it",
         accounted,
     ),
 ];
@@ -143,7 +143,7 @@ fn exact(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let files = Files::of(&options.heap);
     let (buffers, bytes) = (files.number("buffers")?, files.number("bytes")?);
-    // A little more room than for whole buffers.
+    // The limit is one byte more than whole buffers need.
     files.set_limit(bytes + ROOM * SIZE + 1)?;
     for round in 0..options.rounds {
         let filled: Vec<Result<Vec<Buffer>>> = std::thread::scope(|scope| {
@@ -171,15 +171,15 @@ fn exact(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// How the heap's memory is charged: the controller, what it says is used, and
-/// how it is told a limit.
+/// How the heap's memory is charged: the controller, and the region that it counts, if it
+/// has regions.
 struct Charging {
     controller: &'static str,
     region: Option<&'static str>,
 }
 
 impl Charging {
-    /// What is charged to the group, in bytes.
+    /// How many bytes are charged to the group.
     fn current(&self, group: &Group) -> Result<u64> {
         let text = group.read(&format!("{}.current", self.controller))?;
         let number = match self.region {
@@ -215,11 +215,11 @@ fn accounted(options: &Options) -> Result<()> {
         },
     };
     if accounting == "none" && options.charged {
-        return skip("nothing charges this heap on this kernel");
+        return skip("this kernel has no controller that charges this heap");
     }
     ensure!(
         (accounting != "none") == options.charged,
-        "expected the heap to be charged: {}, its accounting is {accounting:?}",
+        "expected the heap to charge control groups: {}, but its accounting is {accounting:?}",
         options.charged
     );
     let group = Group::new(charging.controller)?;
@@ -243,7 +243,7 @@ fn accounted(options: &Options) -> Result<()> {
     let charged = charging.current(&group)?;
     ensure!(
         (charged >= LEN) == options.charged,
-        "{} KiB of a buffer of {} KiB are charged",
+        "expected a buffer to be charged as the options say, got {} KiB of {} KiB",
         charged >> 10,
         LEN >> 10
     );

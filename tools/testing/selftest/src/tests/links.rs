@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Links in sysfs from devices to heaps: what they say, and how they follow rules.
+//! Links in sysfs from devices to heaps: their content, and the rules for them.
 
 use super::Test;
 use crate::camera::Camera;
@@ -30,27 +30,27 @@ use std::path::{Path, PathBuf};
 pub const TESTS: &[Test] = &[
     Test::new(
         "links.shape",
-        "directory, order and first choice name the same heaps, and constraints are as known",
+        "directory, order and first choice name the same heaps, and the constraints are right",
         shape,
     ),
     Test::new(
         "links.agree",
-        "a device is linked to a heap if and only if a frame of 4K works in it each time",
+        "a device is linked to a heap if and only if frames up to 4K always work in it",
         |options| agree(options, false),
     ),
     Test::new(
         "links.agree_fragmented",
-        "the same where memory is in single pages",
+        "the same with memory that is fragmented into single pages",
         |options| agree(options, true),
     ),
     Test::new(
         "links.first_works",
-        "the first heap takes a frame of 4K each time, also where memory is in single pages",
+        "the first heap takes a 4K frame each time, even if memory is fragmented",
         first_works,
     ),
     Test::new(
         "links.dma_device",
-        "the links are for the device that importers attach, not for the one with the node",
+        "the links describe the device that does the DMA, not the one with the node",
         dma_device,
     ),
     Test::new(
@@ -60,22 +60,22 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "links.rules",
-        "the parameter changes the links of a driver's devices, and back",
+        "the parameter changes the links of a driver's devices, and changes them back",
         rules,
     ),
     Test::new(
         "links.early_rules",
-        "a rule that comes before its device may name a heap that refuses it, in vain",
+        "if a rule is set before its device exists, heaps that refuse the device get no link",
         early_rules,
     ),
     Test::new(
         "links.bad_rules",
-        "rules that cannot be followed get EINVAL and change nothing",
+        "impossible rules get EINVAL, and change nothing",
         bad_rules,
     ),
     Test::new(
         "links.events",
-        "user space hears of changed links when they are there",
+        "user space gets an event when links have changed",
         events,
     ),
     Test::new(
@@ -92,12 +92,12 @@ fn importers() -> Result<BTreeMap<PathBuf, Box<dyn Importer>>> {
         .map(|importer| (importer.device().path().to_owned(), importer))
         .collect();
     if found.is_empty() {
-        return skip("there is no importer: load vgem, vkms, vivid or the like");
+        return skip("there is no importer here: load vgem, vkms, vivid or a similar driver");
     }
     Ok(found)
 }
 
-/// What the driver does with buffers, as seen with a heap that refuses nobody.
+/// What the driver does with buffers of a heap that refuses no device.
 fn use_of(options: &Options, importer: &dyn Importer) -> Result<Use> {
     let seen = observe(importer, &options.control()?)?;
     Ok(if seen.attached.is_empty() {
@@ -109,7 +109,7 @@ fn use_of(options: &Options, importer: &dyn Importer) -> Result<Use> {
     })
 }
 
-/// In how many pieces the driver takes buffers, as its source says.
+/// In how many pieces the driver takes buffers, according to its source.
 fn known_pieces(importer: &dyn Importer, does: Use) -> Pieces {
     let driver = importer.device().driver.as_str();
     match does {
@@ -118,21 +118,27 @@ fn known_pieces(importer: &dyn Importer, does: Use) -> Pieces {
     }
 }
 
-/// Fails unless the published constraints are those that are known otherwise.
+/// Fails unless the published constraints are those that other evidence gives.
 fn expect_known(importer: &dyn Importer, does: Use, seen: &Constraints) -> Result<()> {
     let what = importer.describe();
     let device = importer.device();
     if does == Use::Cpu {
         ensure!(
             *seen == Constraints::CPU_ONLY,
-            "{what}: the CPU does all the work, and the constraints are {seen:?}"
+            "{what}: the CPU does all the work, but the constraints are {seen:?}"
         );
         return Ok(());
     }
     match device.snooping() {
-        Snooping::Yes(why) => ensure!(seen.snoops, "{what}: snoops, as {why}; got {seen:?}"),
-        Snooping::No(why) => ensure!(!seen.snoops, "{what}: does not, as {why}; got {seen:?}"),
-        Snooping::Unknown(why) => println!("{what}: whether it snoops is not known: {why}"),
+        Snooping::Yes(why) => ensure!(
+            seen.snoops,
+            "{what}: expected it to snoop, as {why}; got {seen:?}"
+        ),
+        Snooping::No(why) => ensure!(
+            !seen.snoops,
+            "{what}: expected it not to snoop, as {why}; got {seen:?}"
+        ),
+        Snooping::Unknown(why) => println!("{what}: it is not known whether it snoops: {why}"),
     }
     if let Some(bits) = device.mask_bits()? {
         ensure!(
@@ -143,12 +149,12 @@ fn expect_known(importer: &dyn Importer, does: Use, seen: &Constraints) -> Resul
     let (iommu, pieces) = (device.is_behind_iommu(), known_pieces(importer, does));
     ensure!(
         seen.iommu == iommu && seen.pieces == pieces,
-        "{what}: expected an IOMMU {iommu}, pieces {pieces:?}; got {seen:?}"
+        "{what}: expected IOMMU {iommu}, pieces {pieces:?}; got {seen:?}"
     );
     Ok(())
 }
 
-/// Fails unless the heaps come in the order that the design has for such a device.
+/// Fails unless the heaps come in the order that the design gives to such a device.
 fn expect_order(
     importer: &dyn Importer,
     does: Use,
@@ -165,7 +171,7 @@ fn expect_order(
     let ranks = heaps.collect::<Result<Vec<_>>>()?;
     ensure!(
         ranks.is_sorted(),
-        "{}: the order {:?} has ranks {ranks:?}",
+        "{}: expected the order {:?} to have rising ranks, got {ranks:?}",
         importer.describe(),
         links.order
     );
@@ -182,13 +188,13 @@ fn shape(options: &Options) -> Result<()> {
         let sorted: BTreeSet<_> = links.order.iter().cloned().collect();
         ensure!(
             sorted == links.heaps.keys().cloned().collect(),
-            "{what}: the order is {:?}, and there are links to {:?}",
+            "{what}: the order is {:?}, but there are links to {:?}",
             links.order,
             links.heaps.keys()
         );
         ensure!(
             links.first.as_ref() == links.order.first(),
-            "{what}: dma_heap is {:?}, and the order begins otherwise: {:?}",
+            "{what}: dma_heap is {:?}, but the order begins with another heap: {:?}",
             links.first,
             links.order
         );
@@ -214,19 +220,19 @@ fn shape(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Devices that are there as long as this is.
+/// Additional devices. They exist as long as this does.
 #[derive(Default)]
 struct Guests {
     _displays: Option<Displays>,
     camera: Option<Plugged>,
 }
 
-/// What can be had, and the reason why something cannot.
+/// Turns a skip into nothing, and prints its reason.
 fn unless_skipped<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is::<Skip>() => {
-            println!("without that: {error}");
+            println!("going on without: {error}");
             Ok(None)
         }
         Err(error) => Err(error),
@@ -234,7 +240,7 @@ fn unless_skipped<T>(result: Result<T>) -> Result<Option<T>> {
 }
 
 impl Guests {
-    /// Whatever devices the test modules and programs can make.
+    /// Makes all devices that the test modules and programs can make.
     fn invite() -> Result<Self> {
         let displays = unless_skipped(Displays::load(&displays::ALL))?;
         let camera = unless_skipped(usb_camera::need().and_then(|()| Plugged::insert()))?;
@@ -281,10 +287,10 @@ fn every_device_agrees(options: &Options) -> Result<()> {
         free_blocks(block / crate::mapping::page_size())?
     );
     let mut all = importers::all()?;
-    // A converter, whose links are of no other device's kind.
+    // A converter, which is a kind of device that the others are not.
     if modprobe("vim2m", &[]).is_ok() {
         let converters = Camera::converters()?;
-        ensure!(!converters.is_empty(), "vim2m is loaded, and has no node");
+        ensure!(!converters.is_empty(), "vim2m is loaded, but has no node");
         all.extend(converters.into_iter().map(|found| Box::new(found) as _));
     }
     ensure!(!all.is_empty(), "there is no importer");
@@ -307,11 +313,11 @@ fn every_device_agrees(options: &Options) -> Result<()> {
                     println!("{name}: not linked: {reason}");
                     continue;
                 }
-                (true, Some(reason)) => wrong.push(format!("{what}: {name}: linked, and {reason}")),
-                (false, None) => wrong.push(format!("{what}: {name}: not linked without a reason")),
+                (true, Some(reason)) => wrong.push(format!("{what}: {name}: linked, but {reason}")),
+                (false, None) => wrong.push(format!("{what}: {name}: not linked, but it suits")),
             }
             if !allocates(name)? {
-                println!("{name}: cannot allocate where everything bounces");
+                println!("{name}: everything bounces here, so it cannot allocate");
                 continue;
             }
             let opened = Heap::open(name).with_context(|| name.clone())?;
@@ -320,7 +326,7 @@ fn every_device_agrees(options: &Options) -> Result<()> {
                 continue;
             };
             let seen = observe_frame(&**importer, &opened, frame)?;
-            // A driver may attach and map, and then refuse for reasons of its own, each time.
+            // A driver may attach and map, and then always fail for reasons of its own.
             let works = seen.result.is_ok()
                 || (seen.result == control.result && seen.mapped.len() == control.mapped.len());
             let pixels = format!("{}x{}", frame.width, frame.height);
@@ -330,7 +336,7 @@ fn every_device_agrees(options: &Options) -> Result<()> {
             );
             if is_linked && !works {
                 wrong.push(format!(
-                    "{what}: {name}: linked, and {pixels} ended with {}",
+                    "{what}: {name}: linked, but {pixels} ended with {}",
                     outcome(&seen.result)
                 ));
             }
@@ -344,7 +350,7 @@ fn first_works(options: &Options) -> Result<()> {
     const ROUNDS: usize = 20;
     options.need_our_heap()?;
     let frame = Frame::ALL[0];
-    // Some devices map nothing but memory in one piece.
+    // Some devices map only memory in one piece.
     let controls: Vec<Heap> = [CONTROL, CONTIGUOUS_CONTROL]
         .into_iter()
         .filter_map(|name| Heap::open(name).ok())
@@ -367,7 +373,7 @@ fn first_works(options: &Options) -> Result<()> {
     for importer in mapping {
         let what = importer.describe();
         let Some(first) = linked(importer.device().path())?.first else {
-            println!("{what}: no heap suits it");
+            println!("{what}: there is no heap that suits it");
             continue;
         };
         let heap = Heap::open(&first).with_context(|| first.clone())?;
@@ -385,11 +391,11 @@ fn first_works(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Both ways round: the device with the node snoops and the one that does the DMA does not.
+/// Tests both cases: either the device with the node snoops, or the device that does the DMA.
 fn dma_device(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     if bouncing_is_forced()? {
-        return skip("every device bounces here, and no strict heap suits any");
+        return skip("every device bounces here, so no strict heap suits any");
     }
     let _displays = Displays::load(&[
         Display::new("shmem", true, Some(false)),
@@ -413,7 +419,7 @@ fn dma_device(options: &Options) -> Result<()> {
             let refused = seen.result == Err(Errno::OPNOTSUPP);
             ensure!(
                 !(is_linked && refused) && (is_linked == snoops || !links::is_strict(name)),
-                "{}: {name}: linked {is_linked}, and PRIME import ended with {}",
+                "{}: {name}: linked {is_linked}, but PRIME import ended with {}",
                 importer.describe(),
                 outcome(&seen.result)
             );
@@ -434,12 +440,12 @@ fn nodes_only(options: &Options) -> Result<()> {
     let seen = links::linked_devices()?;
     ensure!(
         seen == expected,
-        "devices with nodes are {expected:#?}, and devices with links {seen:#?}"
+        "devices with nodes are {expected:#?}, but devices with links are {seen:#?}"
     );
     Ok(())
 }
 
-/// A device that may be linked to the heap to compare with, and so told to be.
+/// A device that is linked to the in-tree heap, so that a rule may name that heap.
 fn linked_to_control(all: &BTreeMap<PathBuf, Box<dyn Importer>>) -> Result<&Path> {
     for path in all.keys() {
         if linked(path)?.heaps.contains_key(CONTROL) {
@@ -492,7 +498,7 @@ fn rules(options: &Options) -> Result<()> {
         "the parameter reads {:?}",
         rules.get()?
     );
-    // More than one heap, in another order than the default one.
+    // More than one heap, in another order than by default.
     if let [.., second, last] = before.order.as_slice() {
         let text = format!("nonesuch={control},{driver}={last}:{second}");
         rules.set(&text)?;
@@ -532,7 +538,7 @@ fn pieces_rules(options: &Options, rules: &Rules, importer: &dyn Importer) -> Re
             links.order
         );
         expect_order(importer, does, &told, &links)?;
-        // With heaps behind it, it is those alone.
+        // If the rule names heaps after that, only these are linked.
         if let Some(last) = links.order.last() {
             let text = format!("{text}:{last}");
             rules.set(&text)?;
@@ -611,7 +617,7 @@ fn early_rules(options: &Options) -> Result<()> {
     if tried {
         return Ok(());
     }
-    skip("no heap refuses a device that can be unbound from its driver")
+    skip("no heap here refuses a device that can be unbound from its driver")
 }
 
 fn bad_rules(options: &Options) -> Result<()> {
@@ -676,12 +682,12 @@ fn bad_rules(options: &Options) -> Result<()> {
         )?;
         ensure!(
             rules.get()? == good,
-            "{text:?} was refused, and the parameter is {:?}",
+            "{text:?} was refused, but the parameter has changed to {:?}",
             rules.get()?
         );
         ensure!(
             state(&all)? == before,
-            "{text:?} was refused, and the links have changed"
+            "{text:?} was refused, but the links have changed"
         );
     }
     Ok(())
@@ -696,7 +702,7 @@ fn events(options: &Options) -> Result<()> {
     let uevents = Uevents::listen()?;
 
     rules.set(&format!("{driver}={}", CONTROL))?;
-    // The links are there when the write returns; the event came before that.
+    // When the write returns, the links are there, and the event has been sent.
     let expected = path
         .strip_prefix("/sys")
         .context("a device outside of sysfs")?;
@@ -725,7 +731,7 @@ fn events(options: &Options) -> Result<()> {
     let seen = uevents.drain()?;
     ensure!(
         !seen.iter().any(|event| event.starts_with("change@")),
-        "nothing changed, and there were events: {seen:#?}"
+        "nothing changed, but there were events: {seen:#?}"
     );
     Ok(())
 }
@@ -740,11 +746,13 @@ fn c_driver(options: &Options) -> Result<()> {
         return skip("KUnit is off: boot with kunit.enable=1 kunit.autorun=1");
     }
     const MODULE: &str = "dmabuf_coherency_link_test";
-    // Some cases let memory run out, where the kernel can be told to.
+    // Some cases make allocations fail, if the kernel can do that on demand.
     let faults = Faults::possible().then(Faults::new).transpose()?;
     let log = links::KernelLog::follow()?;
     if modprobe(MODULE, &[]).is_err() {
-        return skip(format!("there is no module {MODULE}"));
+        return skip(format!(
+            "there is no module {MODULE}: it is in tools/testing/modules"
+        ));
     }
     rmmod(MODULE)?;
     let lines = log.lines()?;
@@ -753,14 +761,14 @@ fn c_driver(options: &Options) -> Result<()> {
         .filter(|line| line.starts_with("    ok ") || line.starts_with("    not ok "))
         .collect();
     println!("{}", lines.join("\n"));
-    ensure!(!results.is_empty(), "the module has run no test");
+    ensure!(!results.is_empty(), "{MODULE} has run no test");
     ensure!(
         results.iter().all(|line| line.starts_with("    ok ")),
         "a test in C has failed"
     );
     ensure!(
         faults.is_none() || !results.iter().any(|line| line.contains("# SKIP")),
-        "a test in C was skipped, on a kernel that has all they need"
+        "a test in C was skipped, although the kernel has all that they need"
     );
     Ok(())
 }

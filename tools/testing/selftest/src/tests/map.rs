@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How buffers are mapped for DMA, as the kernel's own trace events tell it.
+//! How buffers are mapped for DMA. The kernel's own trace events show it.
 
 use super::Test;
 use super::import::may_attach;
@@ -17,12 +17,12 @@ use anyhow::{Result, bail, ensure};
 pub const TESTS: &[Test] = &[
     Test::new(
         "map.one_block",
-        "a buffer of up to 4 MiB is one block where there is one",
+        "a buffer of up to 4 MiB is one block, if a block is free",
         one_block,
     ),
     Test::new(
         "map.large_blocks",
-        "a large buffer has as few blocks as can be",
+        "a large buffer has as few blocks as possible",
         large_blocks,
     ),
     Test::new(
@@ -37,7 +37,7 @@ const MIB: usize = 1 << 20;
 /// A device that the heap must accept, and that maps what it imports.
 fn mapper(options: &Options) -> Result<Box<dyn Importer>> {
     for importer in importers::all()? {
-        // The smallest that a device may have its own reasons not to map.
+        // A device may refuse smaller buffers for reasons of its own.
         let size = importer.buffer_size();
         let maps = |heap| -> Result<bool> {
             Ok(!observe_size(&*importer, &heap, size)?.mapped.is_empty())
@@ -84,8 +84,8 @@ fn large_blocks(options: &Options) -> Result<()> {
     expect_segments(options, &*importer, 9 * BLOCK + MIB, blocks, expected)
 }
 
-/// Fails unless a buffer is mapped in that many segments at most, where so many blocks of so many
-/// pages are free. Somebody else may take one in between, so that it is tried more than once.
+/// Fails unless a buffer is mapped in `expected` segments at most, while `count` blocks of `pages` pages
+/// are free. Somebody else may take a block in between, so there are several attempts.
 fn expect_segments(
     options: &Options,
     importer: &dyn Importer,
@@ -101,8 +101,8 @@ fn expect_segments(
     })?;
     ensure!(
         good,
-        "{len} bytes: expected {expected} segments or fewer where {count} blocks of {pages} pages \
-         are free ({found}), got {seen}"
+        "{len} bytes: expected at most {expected} segments with {count} blocks of {pages} pages \
+         free ({found}), got {seen}"
     );
     Ok(())
 }

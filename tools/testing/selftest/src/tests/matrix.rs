@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every heap with every kind of device: refused or accepted as designed, and
-//! data right in both directions. What the design says is in `reach.rs`.
+//! Every heap with every kind of device. The heap must refuse or accept the device as
+//! designed, and data must be right in both directions. The design is in `reach.rs`.
 //!
-//! These tests take all heaps of the module that there are, and the in-tree
-//! `system` to compare with, whichever heap the others are about.
+//! These tests use all heaps of the module, and the in-tree heap `system` to compare
+//! with, whichever heap is under test.
 
 use super::Test;
 use crate::bufinfo;
@@ -27,32 +27,32 @@ use std::ops::Range;
 pub const TESTS: &[Test] = &[
     Test::new(
         "matrix.snooping",
-        "each heap as designed for a device that snoops",
+        "each heap treats a device that snoops as designed",
         |_| unless_forced(&[Setup::SNOOPING]),
     ),
     Test::new(
         "matrix.not_snooping",
-        "each heap as designed for a device that does not snoop",
+        "each heap treats a device that does not snoop as designed",
         |_| unless_forced(&[Setup::NOT_SNOOPING]),
     ),
     Test::new(
         "matrix.bouncing",
-        "each heap as designed for devices that are made to bounce",
+        "each heap treats devices that are made to bounce as designed",
         bouncing,
     ),
     Test::new(
         "matrix.narrow",
-        "each heap as designed for devices that do not reach all memory",
+        "each heap treats devices that do not reach all memory as designed",
         narrow,
     ),
     Test::new(
         "matrix.edu",
-        "each heap as designed for a device that really does DMA",
+        "each heap treats a device that really does DMA as designed",
         edu,
     ),
     Test::new(
         "matrix.narrow_no_bounce",
-        "a device that does not reach a buffer cannot map it where there are no bounce buffers",
+        "without bounce buffers, a device cannot map a buffer that it does not reach",
         no_bounce,
     ),
     Test::new(
@@ -67,7 +67,7 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// In one block that can bounce, of all heaps.
+/// A size that fits into a bounce buffer, in one block in every heap.
 fn len() -> usize {
     (64 << 10) + page_size()
 }
@@ -93,7 +93,7 @@ pub fn heaps() -> Result<Vec<String>> {
 fn unless_forced(setups: &[Setup]) -> Result<()> {
     drop(Importer::open()?);
     if bouncing_is_forced()? {
-        return skip("every device bounces here: that is matrix.bouncing");
+        return skip("every device bounces here: matrix.bouncing tests that");
     }
     all_heaps(setups)
 }
@@ -128,7 +128,7 @@ fn no_bounce(options: &Options) -> Result<()> {
         return skip("try a guest with --mem 5G --append swiotlb=noforce");
     }
     refused_beyond(BITS)?;
-    // Nobody else is in the way of what it does reach.
+    // A device that reaches all memory can still map a buffer.
     let importer = Importer::new(&Setup::SNOOPING)?;
     let attachment = importer.attach(&options.heap()?.alloc(len())?, Kind::Static)?;
     importer.map(attachment, Direction::Bidirectional)?;
@@ -153,7 +153,7 @@ fn narrower_than_bounce(_options: &Options) -> Result<()> {
     }
 }
 
-/// A device cannot map what it does not reach, of which the kernel would warn.
+/// A device cannot map a buffer that it does not reach. The kernel would warn of that.
 fn refused_beyond(bits: u32) -> Result<()> {
     let narrow = Setup::with_mask(bits);
     let mut tried = false;
@@ -218,7 +218,7 @@ fn all_heaps(setups: &[Setup]) -> Result<()> {
     Ok(())
 }
 
-/// What a device reads and writes: everything, or where that takes long, some
+/// The bytes that a device reads and writes: all of them, or if that takes long, some
 /// bytes on both sides of the end of a page.
 fn range(setup: &Setup) -> Range<usize> {
     if setup.edu {
@@ -240,7 +240,7 @@ struct Cell {
 }
 
 impl Cell {
-    /// The device can neither attach nor keep others from the buffer.
+    /// The device cannot attach, and others can still use the buffer.
     fn refused(&self) -> Result<()> {
         let buffer = &self.buffer;
         for kind in Kind::ALL {
@@ -265,7 +265,7 @@ impl Cell {
         Ok(())
     }
 
-    /// One attachment, mapped once, with data in each direction that there is.
+    /// Maps one attachment once, and transfers data in each direction of the mapping.
     fn transfer(&self, kind: Kind, direction: Direction) -> Result<()> {
         let buffer = &self.buffer;
         let process = buffer.map()?;
@@ -278,7 +278,7 @@ impl Cell {
         self.expect_attached(buffer, 1)?;
         self.expect_reads(&mapped, direction, &expected, "what was there before")?;
 
-        // What the CPU writes is lost upon a device that says it only writes.
+        // A device that only writes does not get what the CPU writes, if it bounces.
         if direction.reads() || !self.bounces {
             expected = pattern(len(), 2);
             self.for_cpu(buffer, || process.write(0, &expected))?;
@@ -311,7 +311,7 @@ impl Cell {
             .context("after unmapping")
     }
 
-    /// Lets the CPU do something, bracketed only where the design asks for it.
+    /// Lets the CPU do something, in a bracket only if the design asks for one.
     fn for_cpu<T>(&self, buffer: &Buffer, access: impl FnOnce() -> T) -> Result<T> {
         Ok(if self.bracketed {
             buffer.bracketed(access)?
@@ -347,7 +347,7 @@ impl Cell {
         }
     }
 
-    /// Both a process and the kernel see these bytes.
+    /// Fails unless both a process and the kernel see these bytes.
     fn expect_cpu_reads(&self, buffer: &Buffer, process: &Mapping, expected: &[u8]) -> Result<()> {
         let vmap = self.importer.vmap(buffer)?;
         if self.bracketed {
@@ -365,10 +365,10 @@ impl Cell {
     }
 }
 
-/// What the DMA API was told in a bracket: event, device, direction.
+/// A call of the DMA API in a bracket: event, device, direction.
 type Call = (&'static str, String, String);
 
-/// What is done for these mappings in a bracket for reading and writing.
+/// The calls for a buffer's mappings in a bracket for reading and writing.
 fn calls(buffer: &Buffer) -> Result<Vec<Call>> {
     let recording = Recording::start(&[SYNC_FOR_CPU, SYNC_FOR_DEVICE])?;
     buffer.bracketed(|| ())?;
@@ -384,8 +384,8 @@ fn calls(buffer: &Buffer) -> Result<Vec<Call>> {
     Ok(calls)
 }
 
-/// Whether the DMA API of this kernel tells what it does for a device that does
-/// not snoop: it skips such calls for all devices of x86, unless it is debugged.
+/// Whether this kernel traces the DMA API's calls for a device that does not snoop. On x86
+/// it skips these calls for all devices, unless the DMA API is debugged.
 pub fn calls_are_told(control: &Heap) -> Result<bool> {
     let buffer = control.alloc(len())?;
     let importer = Importer::new(&Setup::NOT_SNOOPING)?;
@@ -398,15 +398,16 @@ pub fn calls_are_told(control: &Heap) -> Result<bool> {
 struct Maintained {
     importer: Importer,
     mapped: Mapped,
-    /// What the DMA API is told of it: device, direction.
+    /// The device and the direction of its calls.
     call: (String, String),
     writes: bool,
     bracketed: bool,
 }
 
-/// All devices work on the same memory, so whatever the caches need is done once: for one of those
-/// that the heap maintains the buffer for, and for the CPU for one that may have written. Before the
-/// latter, what a device that snoops has written to them is cleaned.
+/// All devices use the same memory, so the caches are maintained once. There is one call before access
+/// by devices, for one of the mappings that need maintenance. There is one call before access by the
+/// CPU, for one of those that may have been written to. If a snooping device may have written to the
+/// caches, one more call cleans them before that.
 fn expect_one_call_each(
     heap: &str,
     devices: &[Maintained],
@@ -446,11 +447,12 @@ fn expect_one_call_each(
 fn maintenance(options: &Options) -> Result<()> {
     drop(Importer::open()?);
     if bouncing_is_forced()? {
-        return skip("every device bounces here: brackets.* see what a bracket does");
+        return skip("every device bounces here: the tests brackets.* see what a bracket does");
     }
     if !calls_are_told(&options.control()?)? {
         return skip("no calls are told of: try a kernel with CONFIG_DMA_API_DEBUG, or arm64");
     }
+    // Each kind alone, and both together.
     for heap in heaps()?.iter().filter(|heap| is_ours(heap)) {
         for setups in [
             &[Setup::SNOOPING][..],
@@ -463,7 +465,7 @@ fn maintenance(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Devices of these kinds, in each direction.
+/// Tests devices of these kinds, with mappings in each direction.
 fn maintenance_of(heap: &str, setups: &[Setup]) -> Result<()> {
     let buffer = Heap::open(heap)?.alloc(len())?;
     let mut devices = Vec::new();
@@ -489,7 +491,7 @@ fn maintenance_of(heap: &str, setups: &[Setup]) -> Result<()> {
             });
         }
     }
-    // What is unmapped is no longer maintained.
+    // Mappings go one by one. Those that are gone must not be maintained any more.
     loop {
         expect_one_call_each(heap, &devices, snooping_writer, &calls(&buffer)?)?;
         let Some(device) = devices.pop() else { break };

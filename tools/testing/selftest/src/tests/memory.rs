@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A heap when memory is short, or asked for in vain.
+//! A heap while memory is short, or is not enough.
 
 use super::Test;
 use crate::expect::{expect_errno, outcome, skip};
@@ -19,38 +19,38 @@ use std::time::{Duration, Instant};
 pub const TESTS: &[Test] = &[
     Test::new(
         "memory.too_long",
-        "more than there is gives ENOMEM at once, and kills nobody",
+        "a buffer larger than all memory gets ENOMEM at once, and no process is killed",
         too_long,
     ),
     Test::new(
         "memory.exhausted",
-        "more than is free gives ENOMEM, and kills nobody",
+        "a buffer larger than free memory gets ENOMEM, and no process is killed",
         exhausted,
     ),
     Test::new(
         "memory.swapped",
-        "memory that programs fill is swapped out for a buffer, if there is swap",
+        "if there is swap, memory of programs is swapped out for a buffer",
         swapped,
     ),
     Test::new(
         "memory.fragmented",
-        "where only single pages are free, single pages are used",
+        "if only single pages are free, a buffer is made of single pages",
         fragmented,
     ),
     Test::new(
         "memory.as_many",
-        "contiguous memory holds as many buffers as the kernel's own heap makes of it",
+        "a contiguous area holds as many buffers as with the kernel's own heap",
         as_many,
     ),
     Test::new(
         "memory.killed",
-        "SIGKILL ends a long allocation, and nothing is left",
+        "SIGKILL ends a long allocation, and no memory is lost",
         killed,
     ),
 ];
 
-/// The memory before something was asked for in vain, and a process that the
-/// kernel would kill first.
+/// The state before an allocation that must fail, and a process that the kernel would kill
+/// first.
 struct Peace {
     victim: Running,
     kills: u64,
@@ -72,7 +72,7 @@ impl Peace {
         })
     }
 
-    /// Fails if somebody was killed.
+    /// Fails if the kernel killed a process.
     fn expect_kept(&mut self, what: &str) -> Result<()> {
         let now = vmstat("oom_kill")?;
         let kills = self.kills;
@@ -82,7 +82,7 @@ impl Peace {
             now - kills
         );
         let ended = self.victim.ended()?;
-        ensure!(ended.is_none(), "{what}: a process was killed: {ended:?}");
+        ensure!(ended.is_none(), "{what}: the victim was killed: {ended:?}");
         Ok(())
     }
 
@@ -115,7 +115,7 @@ fn expect_refusal(options: &Options, len: u64, limit: Duration) -> Result<()> {
     expect_errno(&what, seen, Errno::NOMEM)?;
     ensure!(
         elapsed <= limit,
-        "{what}: expected an answer within {limit:?}, it took {elapsed:?}"
+        "{what}: expected an answer within {limit:?}, but it took {elapsed:?}"
     );
     peace.expect_kept(&what)?;
     peace.expect_back(&what)?;
@@ -146,7 +146,7 @@ fn exhausted(options: &Options) -> Result<()> {
     let available = meminfo("MemAvailable")?;
     expect_refusal(options, available + (32 << 20), Duration::from_secs(60))?;
 
-    // Each of these would fit, together they do not; none of them can know.
+    // Each of these would fit alone, but not all of them together. None of them can know that.
     let mut peace = Peace::now()?;
     let helper = Helper::Allocate {
         heap: options.heap.clone(),
@@ -168,7 +168,7 @@ fn exhausted(options: &Options) -> Result<()> {
     );
     ensure!(
         answers.contains(&"ENOMEM".into()),
-        "{what}: expected somebody to get ENOMEM"
+        "{what}: expected at least one ENOMEM"
     );
     peace.expect_kept(&what)?;
     drop(processes);
@@ -179,13 +179,13 @@ fn swapped(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     options.need_system_region()?;
     let heap = options.heap()?;
-    // More than what the kernel keeps for itself, which is more with large pages.
+    // It has to be more than the kernel's own reserve, which is larger with large pages.
     let wanted = (meminfo("MemTotal")? / 8)
         .max(64 << 20)
         .next_multiple_of(page_size() as u64);
-    // Gone after all that may be in it.
+    // It is dropped last, as everything below may be swapped out to it.
     let _swap = Swap::new(meminfo("MemTotal")? / 2)?;
-    // All but a part of what is wanted.
+    // Fills all memory but a part of what is wanted.
     let filled = meminfo("MemAvailable")?.saturating_sub(wanted / 2) as usize;
     let mapping = Mapping::anonymous(filled)?;
     for page in 0..mapping.pages() {
@@ -194,7 +194,7 @@ fn swapped(options: &Options) -> Result<()> {
     let available = meminfo("MemAvailable")?;
     ensure!(
         available < wanted,
-        "expected less than {wanted} bytes to be available, there are {available}"
+        "expected less than {wanted} bytes to be available, got {available}"
     );
     let mut peace = Peace::now()?;
     let what = format!("allocating {wanted} bytes with {available} available, and swap");
@@ -215,7 +215,7 @@ fn swapped(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// How many buffers of `len` bytes a heap makes until it has no memory.
+/// How many buffers of `len` bytes a heap makes until its memory is used up.
 fn count(heap: &Heap, len: usize) -> Result<usize> {
     let mut buffers = Vec::new();
     loop {
@@ -237,7 +237,7 @@ fn as_many(_options: &Options) -> Result<()> {
     for len in SIZES {
         let len = len.next_multiple_of(page_size());
         let mut seen = (0, 0);
-        // Pages of others may be in the way for a while.
+        // Pages of others may block the area for a while.
         let as_many = eventually(|| {
             seen = (count(&ours, len)?, count(&in_tree, len)?);
             Ok(seen.0 >= seen.1)
@@ -260,8 +260,8 @@ fn fragmented(options: &Options) -> Result<()> {
     let page = page_size();
     let _fragments = Fragments::make()?;
 
-    // Pages on the CPUs' lists may belong to blocks, and are not there for all. They go back to
-    // the allocator after a while. Memory of the CMA region is there for movable pages only.
+    // Pages on the lists of CPUs may belong to blocks, and not everybody can use them. They go back
+    // to the allocator after a while. Only movable pages can use memory of the CMA region.
     let mut wanted = 0;
     let enough = wait_until(Duration::from_secs(20), || {
         let listed = free()? - vmstat("nr_free_pages")? * page as u64;
@@ -281,7 +281,7 @@ fn fragmented(options: &Options) -> Result<()> {
     println!("{what}: {}", outcome(&seen));
     ensure!(
         vmstat("oom_kill")? == kills,
-        "{what}: the kernel killed somebody"
+        "{what}: the kernel killed a process"
     );
     let Ok(buffer) = seen else {
         bail!("{what}: expected success, got {}", outcome(&seen));
@@ -292,7 +292,7 @@ fn fragmented(options: &Options) -> Result<()> {
     mapping.expect_stamped(&what, 4, 0)
 }
 
-/// What a heap takes from.
+/// The memory that a heap takes.
 #[derive(Clone, Copy, PartialEq)]
 enum Region {
     System,
@@ -308,7 +308,7 @@ impl Region {
         }
     }
 
-    /// The bytes that are free.
+    /// How many bytes are free.
     fn free(self) -> Result<u64> {
         match self {
             Self::System => free(),
@@ -316,7 +316,7 @@ impl Region {
         }
     }
 
-    /// How much later each attempt to meet an allocation in its midst comes.
+    /// How much longer each attempt waits before it kills the process.
     fn patience(self) -> Duration {
         match self {
             Self::System => Duration::ZERO,
@@ -324,7 +324,7 @@ impl Region {
         }
     }
 
-    /// The bytes that a buffer could get.
+    /// How many bytes a buffer could get.
     fn available(self) -> Result<u64> {
         match self {
             Self::System => meminfo("MemAvailable"),
@@ -333,8 +333,7 @@ impl Region {
     }
 }
 
-/// A killed process must not go on to the end of its allocation: no buffer
-/// comes to be.
+/// A killed process must not finish its allocation: there must be no buffer.
 fn killed(options: &Options) -> Result<()> {
     const TRIES: u32 = 10;
     let recording = Recording::start(&[EXPORT])?;
@@ -351,11 +350,11 @@ fn killed(options: &Options) -> Result<()> {
         let at_first = region.free()?;
         let mut process = helper.spawn()?;
         let pid = process.pid();
-        // In the midst of it: a part of the memory has gone.
+        // The allocation has begun when a part of the memory is gone.
         let begun =
             eventually(|| Ok(region.free()? + len / 8 < at_first || process.ended()?.is_some()))?;
         ensure!(begun, "expected the allocation to begin");
-        // Contiguous memory goes at once, and is then zeroed for a while.
+        // Contiguous memory is taken all at once, and then zeroed for a while.
         std::thread::sleep(region.patience() * (attempt - 1));
         let midst = recording.events()?.iter().all(|event| event.pid != pid);
         process.kill()?;
@@ -374,7 +373,7 @@ fn killed(options: &Options) -> Result<()> {
         }
         ensure!(
             !exported,
-            "the process was killed, and yet its allocation went on to the end"
+            "the process was killed, but its allocation went on to the end"
         );
         println!("ended {took:?} after SIGKILL");
         expect_back("after SIGKILL", before)?;
@@ -387,7 +386,7 @@ fn killed(options: &Options) -> Result<()> {
         return Ok(());
     }
     skip(format!(
-        "{TRIES} allocations of {} MiB were too quick to be killed",
+        "{TRIES} allocations of {} MiB ended before they could be killed",
         len >> 20
     ))
 }

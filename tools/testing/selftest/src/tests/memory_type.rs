@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether memory is mapped as the mode of the heap says, everywhere.
+//! Whether all mappings of a buffer have the memory type of the heap's mode.
 
 use super::Test;
 use super::mmap::ODD_SIZE;
@@ -18,22 +18,22 @@ use rustix::mm::{MprotectFlags, ProtFlags};
 pub const TESTS: &[Test] = &[
     Test::new(
         "mmap.memory_type",
-        "a process maps memory as the heap's mode says, whatever it does to the mapping",
+        "a process's mapping has the type of the heap's mode, even after mprotect or mremap",
         user,
     ),
     Test::new(
         "mmap.memory_type_kernel",
-        "the kernel maps memory as the heap's mode says",
+        "the kernel's mappings have the type of the heap's mode",
         kernel,
     ),
     Test::new(
         "mmap.memory_type_freed",
-        "memory that was given back is mapped write-back again",
+        "freed memory is mapped write-back again",
         freed,
     ),
 ];
 
-/// How a heap of this name has to map memory for the CPU.
+/// The memory type of the CPU's mappings in the heap under test.
 pub fn expected(options: &Options) -> MemoryType {
     if options.heap.ends_with("-uncached") {
         MemoryType::WriteCombining
@@ -42,8 +42,8 @@ pub fn expected(options: &Options) -> MemoryType {
     }
 }
 
-/// How the kernel's own mapping of that memory has to be: on x86 no two mappings
-/// of a page may differ, on arm64 it cannot be changed.
+/// The memory type that the kernel's direct mapping must have. On x86 all mappings of a
+/// page must have the same type. On arm64 the direct mapping cannot be changed.
 fn expected_directly(options: &Options) -> MemoryType {
     if cfg!(target_arch = "x86_64") {
         expected(options)
@@ -61,22 +61,22 @@ pub fn frames(
 ) -> Result<Vec<u64>> {
     (0..mapping.pages())
         .map(|page| {
-            // What large entries map is there from the first access on.
+            // Huge entries are made at the first access.
             mapping.read_byte(page * page_size());
             let (frame, seen) = tables
                 .user(mapping.address() + page * page_size())
                 .with_context(|| format!("{what}: looking at page {page}"))?;
             ensure!(
                 seen == expected,
-                "{what}: expected page {page} to be {expected:?}, it is {seen:?}"
+                "{what}: expected page {page} to be {expected:?}, got {seen:?}"
             );
             Ok(frame)
         })
         .collect()
 }
 
-/// Changes what may be done with a mapping, and back, as each computes the attributes anew. Fails
-/// unless it keeps its frames, `all`, mapped as `expected`.
+/// Changes the protection of a mapping, and changes it back, as the kernel computes the attributes anew
+/// each time. Fails unless the mapping keeps its frames, `all`, with the type `expected`.
 pub fn protected(
     tables: &PageTables,
     what: &str,
@@ -159,7 +159,7 @@ fn kernel(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// How many bytes the heap keeps for its next buffers.
+/// How many bytes the pool keeps for the heap's next buffers.
 fn kept(options: &Options) -> Result<usize> {
     match options.heap_is_ours() {
         true => Files::of(&options.heap).number("pool"),
@@ -167,9 +167,8 @@ fn kept(options: &Options) -> Result<usize> {
     }
 }
 
-/// Nobody knows beforehand which frames a buffer will have. These are the ones
-/// that it had. The heap may keep them for its next buffers as they are, until
-/// the kernel asks for them.
+/// Looks at the frames that a freed buffer had. The pool may keep them for the next buffers
+/// with their memory type, until the kernel asks for them.
 fn freed(options: &Options) -> Result<()> {
     let tables = PageTables::open()?;
     for len in [page_size(), 64 << 10, ODD_SIZE] {
@@ -177,7 +176,7 @@ fn freed(options: &Options) -> Result<()> {
         let had = frames(&tables, "a mapping", &buffer.map()?, expected(options))?;
         let kept = kept(options)?;
         drop(buffer);
-        // What is kept for the next buffer is kept as it is.
+        // The pool keeps memory with the type that it has.
         if self::kept(options)? > kept {
             for frame in &had {
                 let seen = tables.direct(*frame)?;
@@ -202,7 +201,7 @@ fn freed(options: &Options) -> Result<()> {
         })?;
         ensure!(
             back,
-            "{len} bytes were freed, caches were dropped, and yet {} of {} frames are not mapped {:?}: {:x?}",
+            "{len} bytes were freed and caches dropped, but {} of {} frames are not mapped {:?}: {:x?}",
             others.len(),
             had.len(),
             MemoryType::WriteBack,

@@ -20,17 +20,17 @@ use std::os::unix::fs::FileExt as _;
 pub const TESTS: &[Test] = &[
     Test::new(
         "mmap.offsets",
-        "each page, mapped alone, is the page of that offset",
+        "a mapping of one page at an offset shows the page of that offset",
         offsets,
     ),
     Test::new(
         "mmap.block_borders",
-        "windows across the borders of blocks are right",
+        "windows across the borders of blocks show the right pages",
         block_borders,
     ),
     Test::new(
         "mmap.beyond_end",
-        "nothing beyond the end can be mapped, the last page can",
+        "the last page can be mapped, but nothing beyond the end",
         beyond_end,
     ),
     Test::new(
@@ -40,7 +40,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "mmap.access_mode",
-        "a mapping cannot do more than the descriptor",
+        "a mapping allows no more access than its descriptor",
         access_mode,
     ),
     Test::new(
@@ -55,26 +55,26 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "mmap.mremap",
-        "a mapping can move and shrink, not grow",
+        "a mapping can move and shrink, but not grow",
         mremap,
     ),
     Test::new("mmap.fork", "parent and child share the buffer", fork),
     Test::new("mmap.advice", "advice and locking change no byte", advice),
     Test::new(
         "mmap.file_io",
-        "files can be read into a mapping and written from it, pages cannot be pinned",
+        "files can be read into a mapping and written from it, but pages cannot be pinned",
         file_io,
     ),
     Test::new(
         "mmap.foreign_access",
-        "a debugger gets the errors that it gets with the in-tree heap",
+        "a debugger gets the same errors as with the in-tree heap",
         foreign_access,
     ),
 ];
 
 const PATTERN: u32 = 0x5ca1_ab1e;
 
-/// A size whose blocks are of several sizes, whatever the heap's blocks are.
+/// A size that takes blocks of several sizes in every heap.
 pub const ODD_SIZE: usize = (4 << 20) + (1 << 20) + (64 << 10) + 4096;
 
 fn stamped(options: &Options, len: usize) -> Result<Buffer> {
@@ -130,7 +130,7 @@ fn beyond_end(options: &Options) -> Result<()> {
     expect_window(&buffer, 15, 1)?;
     expect_window(&buffer, 0, 16)?;
     for (what, offset, len) in [
-        ("the page behind the end", 16 * page, page),
+        ("the page after the end", 16 * page, page),
         ("one page too much", 0, 17 * page),
         ("one page beyond the end", 15 * page, 2 * page),
         ("an offset of 1 TiB", 1 << 40, page),
@@ -142,7 +142,7 @@ fn beyond_end(options: &Options) -> Result<()> {
     ] {
         let window = Window::of(len).at(offset as u64);
         match buffer.map_window(&window).map(drop) {
-            // What exceeds a file offset the system call itself refuses.
+            // The system call itself refuses what exceeds a file offset.
             Err(Errno::INVAL | Errno::OVERFLOW) => (),
             other => bail!("mapping {what}: expected EINVAL, got {}", outcome(&other)),
         }
@@ -256,7 +256,7 @@ fn partial_unmap(options: &Options) -> Result<()> {
     };
     ensure!(
         mapped == -1,
-        "expected nothing to be mapped in the hole, but there is"
+        "expected nothing to be mapped in the hole, but something is"
     );
     drop((left, right));
     expect_window(&buffer, 0, 16)
@@ -274,7 +274,7 @@ fn mremap(options: &Options) -> Result<()> {
     moved.expect_stamped("a moved mapping", PATTERN, 16)?;
     let shrunk = moved.resized(8 * page).context("shrinking a mapping")?;
     shrunk.expect_stamped("a shrunk mapping", PATTERN, 16)?;
-    // The kernel cannot fill more page frames in, so it must not promise them.
+    // The kernel cannot add page frames to such a mapping, so it must refuse.
     let grown = shrunk.resized(16 * page);
     expect_errno("growing a mapping", grown, Errno::FAULT)
 }
@@ -294,8 +294,8 @@ fn fork(options: &Options) -> Result<()> {
     mapping.expect_stamped("what the child wrote, in the parent", 9, 0)
 }
 
-/// None of these has anything to do for a mapping of page frames; some are
-/// refused. What must not happen is that the mapping is changed.
+/// These advices have no effect on a mapping of page frames, and the kernel refuses some of
+/// them. None of them may change the mapping.
 fn advice(options: &Options) -> Result<()> {
     let buffer = stamped(options, ODD_SIZE)?;
     let mapping = buffer.map()?;
@@ -341,7 +341,7 @@ fn advice(options: &Options) -> Result<()> {
     })?;
     ensure!(
         !inherited,
-        "after DontFork: expected no mapping in the child, there is one"
+        "after DontFork: expected no mapping in the child, but there is one"
     );
     mapping.expect_stamped("after DontFork", PATTERN, 0)
 }
@@ -389,8 +389,8 @@ fn file_io(options: &Options) -> Result<()> {
     expect_errno("pinning a mapping", splice(&from), Errno::FAULT)
 }
 
-/// The kernel gives no pages of such a mapping out, with any heap. A debugger
-/// must be told so, and must not change a byte.
+/// With any heap, the kernel gives no access to the pages of such a mapping from outside.
+/// A debugger must get an error, and must not change a byte.
 fn foreign_access(options: &Options) -> Result<()> {
     let ordinary = Mapping::anonymous(page_size())?;
     expect_ways_in("private memory", &ordinary, None, None)?;
@@ -404,8 +404,8 @@ fn foreign_access(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless reading and writing a process's memory from outside ends with
-/// these errors: with `pinned` where the kernel pins pages, with `copied` else.
+/// Fails unless reading and writing a process's memory from outside ends with these
+/// errors: with `pinned` if the kernel pins pages, or else with `copied`.
 fn expect_ways_in(
     what: &str,
     mapping: &Mapping,
@@ -435,12 +435,12 @@ fn expect_ways_in(
     })?;
     ensure!(
         good,
-        "{what}: PTRACE_PEEKDATA ended otherwise than expected"
+        "{what}: PTRACE_PEEKDATA did not end as expected: see above"
     );
     Ok(())
 }
 
-/// Fails unless a call ended as expected, well or with this errno.
+/// Fails unless a call ended as expected, with success or with this errno.
 fn expect_end(call: &str, seen: Result<(), Errno>, expected: Option<Errno>) -> Result<()> {
     match expected {
         Some(errno) => expect_errno(call, seen, errno),
@@ -483,7 +483,7 @@ fn peek_parent(address: *mut c_void) -> Result<(), Errno> {
         {
             return Err(last_error());
         }
-        // The word is returned, so that only errno tells an error from -1.
+        // The call returns the word, so only errno distinguishes an error from -1.
         *libc::__errno_location() = 0;
         libc::ptrace(libc::PTRACE_PEEKDATA, parent, address, nothing);
         let errno = *libc::__errno_location();

@@ -16,7 +16,7 @@ use std::path::Path;
 pub const TESTS: &[Test] = &[
     Test::new(
         "module.stays",
-        "the module cannot be unloaded, as heaps cannot be taken back",
+        "the module cannot be unloaded, as the kernel cannot remove heaps",
         stays,
     ),
     Test::new(
@@ -26,12 +26,12 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "module.version",
-        "the module tells its version, which is that of this program",
+        "the module shows its version, which is that of this program",
         version,
     ),
     Test::new(
         "module.parameters",
-        "all parameters can be read, and those for loading not be changed later",
+        "all parameters can be read, and those for loading cannot be changed later",
         parameters,
     ),
 ];
@@ -52,7 +52,7 @@ fn expect_working(options: &Options, when: &str) -> Result<()> {
     let seen = fs::read_to_string(&state).context(state)?;
     ensure!(
         seen.trim() == "live",
-        "{when}: expected the module to be live, it is {seen}"
+        "{when}: expected the module to be live, got {seen}"
     );
     let buffer = options
         .heap()?
@@ -128,17 +128,17 @@ fn parameters(options: &Options) -> Result<()> {
     let allowed = if options.charged { "Y" } else { "YN" };
     ensure!(
         accounting.len() == 2 && allowed.contains(accounting.trim_end()),
-        "expected accounting to be one of {allowed}, it is {accounting:?}"
+        "expected accounting to be one of {allowed}, got {accounting:?}"
     );
     let percent: u8 = value("pool_percent")?.trim_end().parse()?;
     ensure!(
         (percent > 0) == options.pooled,
-        "expected memory to be kept: {}, pool_percent is {percent}",
+        "expected the pool to keep memory: {}, but pool_percent is {percent}",
         options.pooled
     );
     for name in ["accounting", "pool_percent"] {
         let written = File::options().write(true).open(parameters.join(name));
-        // Root may open it, and is told then.
+        // Root may open the file. Then the write fails.
         let written = written.and_then(|mut file| file.write_all(b"1"));
         ensure!(written.is_err(), "expected {name} to refuse a write");
     }

@@ -37,15 +37,14 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "parallel.snooping_writer",
-        "what a device that snoops wrote stays where another is synchronised and unmapped",
+        "what a snooping device wrote stays when another device is synchronised or unmapped",
         snooping_writer,
     ),
 ];
 
 type Task<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
 
-/// Does everything at the same time, and waits for all of it. Fails if
-/// anything has failed.
+/// Runs all tasks at the same time, and waits for all of them. Fails if one of them fails.
 fn together(tasks: Vec<Task<'_>>) -> Result<()> {
     let start = &Barrier::new(tasks.len());
     std::thread::scope(|scope| {
@@ -83,7 +82,7 @@ fn own_pages(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let setups = &devices(options)?;
     if bouncing_is_forced()? {
-        return skip("through bounce buffers, devices overwrite each other's pages");
+        return skip("everything bounces here, so devices overwrite each other's pages");
     }
     let buffer = &options.heap()?.alloc(SCATTERED)?;
     buffer.bracketed(|| -> Result<()> {
@@ -92,7 +91,7 @@ fn own_pages(options: &Options) -> Result<()> {
     })??;
     let worker = |setup: &Setup, number: usize| -> Result<()> {
         let importer = Importer::new(setup)?;
-        // Each has pages of its own to write.
+        // Each device writes its own pages.
         let offset = (number * page_size()) as u64;
         for round in 0..options.rounds {
             let kind = Kind::ALL[round % 2];
@@ -111,8 +110,8 @@ fn own_pages(options: &Options) -> Result<()> {
         }
         Ok(())
     };
-    // Not both kinds at once: only fences keep a bracket, which cleans and invalidates for the one kind,
-    // from what one of the other kind is just writing.
+    // Not both kinds at once: a bracket cleans and invalidates caches for the kind that does not snoop.
+    // Only fences would protect from that what the other kind is just writing.
     for setup in setups {
         together(
             (0..4)
@@ -123,7 +122,7 @@ fn own_pages(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// In one block that can bounce.
+/// A size that is one block, and fits into a bounce buffer.
 const LEN: usize = 64 << 10;
 
 /// A device that comes and goes.
@@ -166,7 +165,7 @@ impl<'a> Visitor<'a> {
         Ok(())
     }
 
-    /// Comes and goes, and stays in the end.
+    /// Comes and goes, and stays at the end.
     fn visit(&mut self, times: usize) -> Result<()> {
         for _ in 0..times {
             self.go()?;
@@ -199,8 +198,8 @@ fn cpu_reads(buffer: &Buffer, mapping: &Mapping, expected: &[u8]) -> Result<()> 
     expect_bytes("the CPU, in a bracket", &seen, expected)
 }
 
-/// Whenever a device has mapped the buffer, before a bracket, in the middle of
-/// it or when it was ending, it sees what was written after it has ended.
+/// A device may map the buffer before a bracket, in the middle of it, or when it is ending.
+/// In each case it sees what was written once the bracket has ended.
 fn devices_read(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let buffer = &options.heap()?.alloc(LEN)?;
@@ -208,7 +207,7 @@ fn devices_read(options: &Options) -> Result<()> {
     let mut visitors = visitors(options, buffer)?;
     for round in 0..10 * options.rounds {
         let expected = &pattern(LEN, round as u64);
-        // Every other time there is nobody but one device, which comes just then.
+        // In every other round only one device comes, and it comes just then.
         let alone = round % 2 == 1;
         if alone {
             visitors.iter_mut().try_for_each(Visitor::go)?;
@@ -236,8 +235,8 @@ fn devices_read(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Whenever a device unmaps the buffer, before a bracket or when it is beginning,
-/// what it has written is seen in the bracket.
+/// A device may unmap the buffer before a bracket or when it is beginning. In each case the
+/// CPU sees in the bracket what the device wrote.
 fn device_writes(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let buffer = &options.heap()?.alloc(LEN)?;
@@ -273,8 +272,8 @@ fn device_writes(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The CPU writes what is mapped first. Where nothing bounces, only caches could keep that from a
-/// device, so that emulation needs a checker to see it.
+/// The CPU writes the first page that the device maps. If nothing bounces, only caches could keep those
+/// bytes from the device. So under emulation only the cache checker sees a mistake.
 fn mapped_meanwhile(options: &Options) -> Result<()> {
     let setups = devices(options)?;
     let importer = &Importer::new(&setups[setups.len() - 1])?;
@@ -300,12 +299,12 @@ fn mapped_meanwhile(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What the first device writes may be in the caches alone. They are invalidated for the other one. The
-/// heap is one that takes both. QEMU has no caches: what is lost, only the cache checker sees.
+/// What the snooping device writes may be only in the caches, and these are invalidated for the other
+/// device. The heap takes both devices. QEMU has no caches, so only the cache checker sees lost bytes.
 fn snooping_writer(_: &Options) -> Result<()> {
     drop(Importer::open()?);
     if bouncing_is_forced()? {
-        return skip("through bounce buffers, devices overwrite each other's pages");
+        return skip("everything bounces here, so devices overwrite each other's pages");
     }
     let buffer = &Heap::open("system-noncoherent")?.alloc(LEN)?;
     let mapping = &buffer.map()?;
@@ -317,7 +316,7 @@ fn snooping_writer(_: &Options) -> Result<()> {
         buffer.bracketed(|| mapping.read(0, &mut seen))?;
         expect_bytes(what, &seen, expected)
     };
-    // It makes no difference whether it is still mapped when the other one is synchronised.
+    // It makes no difference whether the snooping device has unmapped when the other is synchronised.
     for unmap in [false, true] {
         let mapped = other.map(there, Direction::Bidirectional)?;
         let attachment = snooping.attach(buffer, Kind::Static)?;

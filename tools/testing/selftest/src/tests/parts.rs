@@ -2,8 +2,8 @@
 
 //! Brackets around access to a part of a buffer: `DMABUF_COHERENCY_IOCTL_SYNC`.
 //!
-//! As in `brackets`, only a bounce buffer shows what has been made visible, and
-//! what has not. Elsewhere the calls of the DMA API are looked at.
+//! As in `brackets`, only a bounce buffer shows which bytes have become visible. Without
+//! bounce buffers the tests check the calls of the DMA API.
 
 use super::Test;
 use super::matrix::{calls_are_told, heaps};
@@ -28,17 +28,17 @@ use std::ops::Range;
 pub const TESTS: &[Test] = &[
     Test::new(
         "brackets.part",
-        "a bracket around a part of a buffer is about that part, whatever its alignment",
+        "a bracket around a part of a buffer affects that part only, whatever its alignment",
         part,
     ),
     Test::new(
         "matrix.maintenance_part",
-        "the DMA API is told of just the part, block by block, for those who need it",
+        "a bracket calls the DMA API for just the part, block by block, if a mapping needs it",
         told,
     ),
     Test::new(
         "sync.part_accepted",
-        "a part may be any bytes of a buffer, whether devices have it or not",
+        "a part may be any bytes of a buffer, whether devices have mapped it or not",
         accepted,
     ),
     Test::new(
@@ -48,12 +48,12 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "sync.part_foreign",
-        "of other exporters' buffers only the whole can be bracketed",
+        "brackets around a part are refused for buffers of other exporters",
         foreign,
     ),
 ];
 
-/// More than one segment to a device that bounces.
+/// A size that is more than one segment for a device that bounces.
 const LEN: usize = (256 << 10) + (64 << 10);
 
 fn part(_: &Options) -> Result<()> {
@@ -119,7 +119,7 @@ fn expect_mixed(who: &str, seen: &[u8], old: &[u8], new: &[u8], part: &Range<usi
     expect_bytes(who, seen, &expected)
 }
 
-/// What the DMA API is told in a bracket around a part: event, address, size.
+/// The calls of the DMA API in a bracket around a part: event, address, size.
 fn calls(buffer: &Buffer, part: &Range<usize>) -> Result<Vec<(&'static str, u64, usize)>> {
     const EVENTS: [&str; 4] = [
         SYNC_PART_FOR_CPU,
@@ -162,7 +162,7 @@ fn told(options: &Options) -> Result<()> {
     ];
     for heap in heaps()?.iter().filter(|heap| is_ours(heap)) {
         let buffer = Heap::open(heap)?.alloc(size)?;
-        // What a device that snoops has written is cleaned before it is invalidated.
+        // Caches with data of a snooping device are cleaned before they are invalidated.
         let mut snooped = false;
         for setup in [Setup::NOT_SNOOPING, Setup::SNOOPING, Setup::NOT_SNOOPING] {
             let answer = answer(heap, reach(&setup)?);
@@ -286,7 +286,7 @@ fn refused(options: &Options) -> Result<()> {
         let what = format!("flags {flags:#x}");
         expect_errno(&what, call(&|s| Sync { flags, ..s }), Errno::INVAL)?;
     }
-    // SAFETY: There is nothing at this address, nor does anything come of that.
+    // SAFETY: Nothing is mapped at this address, so the kernel reads and writes no memory.
     let nowhere = unsafe { ioctl::at_address(&node, SYNC, 8) };
     expect_errno("a structure that is not there", nowhere, Errno::FAULT)
 }

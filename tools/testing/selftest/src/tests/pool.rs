@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is kept from one buffer to the next.
+//! The pool: memory that is kept from one buffer for the next.
 
 use super::Test;
 use crate::expect::skip;
@@ -21,72 +21,72 @@ use std::time::{Duration, Instant};
 pub const TESTS: &[Test] = &[
     Test::new(
         "pool.reused",
-        "what a buffer leaves is used again, and zeroed before",
+        "freed memory is used again, and zeroed before that",
         reused,
     ),
     Test::new(
         "pool.midway",
-        "what is taken while it is being zeroed is zeroed to its end",
+        "a block that is taken while the thread zeroes it is zeroed to its end",
         midway,
     ),
     Test::new(
         "pool.bounded",
-        "no more is kept than a few per cent of the memory",
+        "the pool keeps no more than a few per cent of the memory",
         bounded,
     ),
     Test::new(
         "pool.low",
-        "of the memory below 4 GiB, no more is kept than as many per cent of it",
+        "the pool keeps no more than the same per cent of the memory below 4 GiB",
         low,
     ),
     Test::new(
         "pool.counted",
-        "the kernel counts what is kept among the memory that it can get back",
+        "the kernel counts the pool as memory that it can reclaim",
         counted,
     ),
     Test::new(
         "pool.dropped",
-        "all of it is given back when the kernel drops its caches",
+        "the pool gives back all memory when the kernel drops its caches",
         dropped,
     ),
     Test::new(
         "pool.pressure",
-        "all of it is given back when others need the memory",
+        "the pool gives back memory when others need it",
         pressure,
     ),
     Test::new(
         "pool.idle",
-        "what is not needed for a while is given back",
+        "the pool gives back memory that is not used for a while",
         idle,
     ),
     Test::new(
         "pool.own_group",
-        "what one control group has paid for serves no other, and goes when that one is short",
+        "memory that a control group is charged for serves no other group, and goes at its limit",
         own_group,
     ),
     Test::new(
         "pool.group_gone",
-        "what is kept for a control group goes with it",
+        "memory that is kept for a control group goes when the group is removed",
         group_gone,
     ),
     Test::new(
         "pool.group_outlived",
-        "what a buffer leaves is not kept if its control group has gone before",
+        "memory of a buffer is not kept if its control group was removed before",
         group_outlived,
     ),
     Test::new(
         "pool.group_follows",
-        "what was kept for control groups goes while their number is another one's",
+        "memory of removed control groups goes, even if a new group has the same number",
         group_follows,
     ),
     Test::new(
         "pool.short_group",
-        "a control group at its limit gets memory that was kept for it, and no other's",
+        "a control group at its limit reclaims memory that is kept for it, and no other's",
         short_group,
     ),
     Test::new(
         "pool.group_dies",
-        "a control group that is removed goes, whatever has been allocated in it",
+        "no buffer or kept memory holds a control group that is removed",
         group_dies,
     ),
     Test::new(
@@ -94,29 +94,33 @@ pub const TESTS: &[Test] = &[
         "a control group at its limit reclaims for large blocks, not only for pages",
         group_reclaims,
     ),
-    Test::new("pool.off", "nothing is kept if the module is told so", off),
+    Test::new(
+        "pool.off",
+        "the pool keeps nothing if a parameter of the module says so",
+        off,
+    ),
 ];
 
-/// The largest part of the memory that is kept, unless the module is told another.
+/// The largest part of the memory that the pool keeps by default.
 const PERCENT: u64 = 5;
 
-/// The heap's files, where the heap has a pool, with nothing in it.
+/// The files of a heap that has a pool. Empties the pool.
 pub fn files(options: &Options) -> Result<Files> {
     options.need_our_heap()?;
     options.need_system_region()?;
     if !options.pooled {
-        return skip("the module is told to keep nothing");
+        return skip("the module is loaded with pool_percent=0, and keeps nothing");
     }
     let files = Files::of(&options.heap);
     empty(&files)?;
     Ok(files)
 }
 
-/// Has the pool emptied.
+/// Empties the pool.
 fn empty(files: &Files) -> Result<()> {
     drop_caches()?;
     let pool = files.number("pool")?;
-    ensure!(pool == 0, "expected an empty pool, there are {pool} bytes");
+    ensure!(pool == 0, "expected an empty pool, got {pool} bytes");
     Ok(())
 }
 
@@ -150,7 +154,7 @@ fn reused(options: &Options) -> Result<()> {
             buffer.map()?.expect_zeroed(&what)?;
         }
     }
-    // Blocks of one size serve no other, and hold nothing of the last user either.
+    // Blocks of one size serve no other size. They must not hold data of the last user either.
     empty(&files)?;
     for round in 0..options.rounds {
         for len in [7, 64, 1, 300, 33].map(|pages| pages * page) {
@@ -164,8 +168,8 @@ fn reused(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The thread zeroes a block bit by bit. Where it has got to when the block is taken depends on
-/// how long that takes.
+/// The thread zeroes a block piece by piece. Each round takes the block a little later, so the thread
+/// has zeroed more of it.
 fn midway(options: &Options) -> Result<()> {
     let files = files(options)?;
     let heap = options.heap()?;
@@ -215,7 +219,7 @@ fn keeps_at_most(files: &Files, heap: &Heap, bound: usize) -> Result<()> {
 
 fn counted(options: &Options) -> Result<()> {
     const KEPT: u64 = 8 << 20;
-    // The kernel counts a few pages for each CPU apart.
+    // The kernel counts a few pages separately for each CPU.
     const INEXACT: u64 = 1 << 20;
     let files = files(options)?;
     let heap = options.heap()?;
@@ -243,7 +247,7 @@ fn counted(options: &Options) -> Result<()> {
     expect("what has been given back", 0)
 }
 
-/// The memory, but for that of slabs, which the kernel says it can get back.
+/// The memory that the kernel says it can reclaim, without slabs.
 fn reclaimable() -> Result<u64> {
     let slabs = meminfo("SReclaimable")?;
     Ok(meminfo("KReclaimable")?.saturating_sub(slabs))
@@ -267,8 +271,8 @@ fn pressure(options: &Options) -> Result<()> {
     let mut used = Instant::now();
     let mut taken = Vec::new();
     while files.number("pool")? > 4 << 20 {
-        // What is idle would go before memory is short, where that takes long. Once memory is
-        // short, there may be no more for this than what is kept.
+        // On a slow machine, idle memory would go before memory is short. So the test uses the pool
+        // now and then. Once memory is short, that may fail.
         if used.elapsed() > Duration::from_secs(3) {
             match options.heap()?.alloc(16 << 20) {
                 Err(Errno::NOMEM) => (),
@@ -283,7 +287,7 @@ fn pressure(options: &Options) -> Result<()> {
     println!("{} MiB were taken before", taken.len());
     ensure!(
         vmstat("slabs_scanned")? > scanned,
-        "the pool was given back, and the kernel has not asked for it"
+        "the pool gave memory back, but the kernel did not ask for it"
     );
     Ok(())
 }
@@ -296,16 +300,16 @@ fn idle(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The same, where the heap charges control groups as well.
+/// The same for a heap that also charges control groups.
 fn charged_files(options: &Options) -> Result<Files> {
     let files = files(options)?;
     if files.text("accounting")? != "memory" {
-        return skip("the heap charges nobody");
+        return skip("the heap does not charge control groups of the memory controller");
     }
     Ok(files)
 }
 
-/// A buffer of `len` bytes, allocated and freed by a process in `group`.
+/// Has a process in `group` allocate and free a buffer of `len` bytes.
 fn leave_in(options: &Options, group: &Group, len: u64) -> Result<()> {
     let helper = Helper::Allocate {
         heap: options.heap.clone(),
@@ -341,13 +345,13 @@ fn own_group(options: &Options) -> Result<()> {
     let paid = current(&group)?;
     ensure!(
         paid >= LEN,
-        "{paid} bytes are charged to the group that they are kept for"
+        "expected {LEN} bytes to be charged to the group that they are kept for, got {paid}"
     );
 
     let buffer = options.heap()?.alloc(LEN as usize)?;
     ensure!(
         kept()? == LEN as usize,
-        "another group got what this one has paid for"
+        "another group got memory that is charged to this group"
     );
     drop(buffer);
     ensure!(
@@ -367,7 +371,7 @@ fn own_group(options: &Options) -> Result<()> {
     let paid = current(&group)?;
     ensure!(
         paid <= LEN / 2 && (LEN..=LEN + LEN / 2).contains(&(kept()? as u64)),
-        "the group may have {} bytes: {paid} are charged, {} are kept for both",
+        "the group's limit is {} bytes, but {paid} are charged, and {} are kept for both groups",
         LEN / 2,
         kept()?
     );
@@ -383,7 +387,7 @@ fn short_group(options: &Options) -> Result<()> {
     leave_in(options, &group, len)?;
     group.write("memory.max", &(len + len / 2).to_string())?;
 
-    // Small buffers are never taken from larger blocks, so that the kernel has to reclaim some.
+    // Small buffers never use larger blocks of the pool, so the kernel has to reclaim those.
     let helper = Helper::AllocateSmall {
         heap: options.heap.clone(),
         len,
@@ -419,10 +423,10 @@ fn group_outlived(options: &Options) -> Result<()> {
     cgroup::leave(process.pid())?;
     drop(group);
     ensure!(!path.exists(), "{} cannot be removed", path.display());
-    // Neither at once nor later would somebody need it.
+    // Nobody could use this memory any more.
     drop(process);
     let pool = files.number("pool")?;
-    ensure!(pool == 0, "the group has gone, and {pool} bytes are kept");
+    ensure!(pool == 0, "the group is gone, but {pool} bytes are kept");
     Ok(())
 }
 
@@ -438,14 +442,14 @@ fn group_gone(options: &Options) -> Result<()> {
     let gone = eventually(|| Ok(files.number("pool")? == 0))?;
     ensure!(
         gone,
-        "the group has gone, and {} bytes are kept",
+        "the group is gone, but {} bytes are kept",
         files.number("pool")?
     );
     Ok(())
 }
 
-/// The kernel numbers control groups, and gives the number of one that has gone to the next. If the
-/// module took the one for the other, the kernel would report a count below zero.
+/// The kernel numbers control groups, and gives the number of a removed group to the next one. If the
+/// module mistook one for the other, the kernel would report a count below zero.
 fn group_follows(options: &Options) -> Result<()> {
     let files = charged_files(options)?;
     for _ in 0..3 {
@@ -465,7 +469,7 @@ fn group_follows(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// How many control groups have been removed that somebody still holds.
+/// How many removed control groups are still held by somebody.
 fn dying() -> Result<u64> {
     let stat = fs::read_to_string("/sys/fs/cgroup/cgroup.stat").context("cgroup.stat")?;
     let dying = stat
@@ -477,14 +481,14 @@ fn dying() -> Result<u64> {
 
 fn group_dies(options: &Options) -> Result<()> {
     charged_files(options)?;
-    // Those of earlier tests go first.
+    // Groups of earlier tests have to go first.
     eventually(|| Ok(dying()? == 0))?;
     let before = dying()?;
     let mut kept = Vec::new();
     for round in 0..8 {
         let group = Group::new("memory")?;
         leave_in(options, &group, 1 << 20)?;
-        // A live buffer holds no group either.
+        // A live buffer must not hold its group either.
         if round % 2 == 0 {
             let _member = group.join()?;
             kept.push(options.heap()?.alloc(1 << 20)?);
@@ -493,7 +497,7 @@ fn group_dies(options: &Options) -> Result<()> {
     let gone = eventually(|| Ok(dying()? <= before))?;
     ensure!(
         gone,
-        "eight groups have been removed, and {} of them are still there",
+        "eight groups were removed, but {} of them are still there",
         dying()? - before
     );
     Ok(())
@@ -505,7 +509,7 @@ fn group_reclaims(options: &Options) -> Result<()> {
     let files = charged_files(options)?;
     let importer = Importer::new(&accepted_by(&options.heap))?;
     let group = Group::new("memory")?;
-    // What can be reclaimed is what is kept, in blocks that are too small to be used.
+    // The memory to reclaim is what the pool keeps, in blocks that are too small for the buffer.
     let helper = Helper::AllocateSmall {
         heap: options.heap.clone(),
         len: KEPT,
@@ -530,7 +534,8 @@ fn group_reclaims(options: &Options) -> Result<()> {
     println!("{LEN} bytes in {segments} segments");
     ensure!(
         segments <= 2 * reach::segments(LEN)?,
-        "{LEN} bytes where {KEPT} can be reclaimed: got {segments} segments"
+        "{LEN} bytes, {KEPT} to reclaim: expected at most {} segments, got {segments}",
+        2 * reach::segments(LEN)?
     );
     Ok(())
 }
@@ -538,7 +543,7 @@ fn group_reclaims(options: &Options) -> Result<()> {
 fn off(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     if options.pooled {
-        return skip("the module keeps memory here");
+        return skip("the module keeps memory here: load it with pool_percent=0");
     }
     leave(&options.heap()?, 4 << 20)?;
     let kept = Files::of(&options.heap).number("pool")?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Buffers, what is kept of them, and the thread that zeroes it, while CPUs and the
-//! whole machine stop and go on.
+//! Buffers, the pool, and the pool's thread, while CPUs or the whole machine stop and go
+//! on.
 
 use super::Test;
 use super::pool::{files, leave};
@@ -22,17 +22,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub const TESTS: &[Test] = &[
     Test::new(
         "power.cpu_unplug",
-        "buffers come and go, and the thread works on, while its CPU is switched off",
+        "buffers come and go, and the pool's thread works on, while its CPU is switched off",
         cpu_unplug,
     ),
     Test::new(
         "power.suspend",
-        "buffers outlive each step of suspend, and the thread works on afterwards",
+        "buffers outlive each step of suspend, and the pool's thread works on afterwards",
         suspend,
     ),
     Test::new(
         "power.hibernate",
-        "buffers are the same after hibernation, and the thread works on",
+        "buffers are the same after hibernation, and the pool's thread works on",
         hibernate,
     ),
 ];
@@ -40,7 +40,7 @@ pub const TESTS: &[Test] = &[
 /// The CPU that is switched off. The first often cannot be.
 const CPU: usize = 1;
 
-/// What a file of the kernel is set to until this is dropped.
+/// Sets a file of the kernel to a value until this is dropped.
 struct Setting<'a> {
     path: &'a Path,
     after: String,
@@ -57,7 +57,7 @@ impl<'a> Setting<'a> {
 impl Drop for Setting<'_> {
     fn drop(&mut self) {
         if let Err(error) = fs::write(self.path, &self.after) {
-            println!("{} stays: {error}", self.path.display());
+            println!("cannot set {} back: {error}", self.path.display());
         }
     }
 }
@@ -80,7 +80,7 @@ impl Worker {
         })
     }
 
-    /// Lets it run on these CPUs only, as long as there is one of them.
+    /// Lets it run on these CPUs only, as long as one of them is online.
     fn confine(&self, cpus: impl IntoIterator<Item = usize>) -> Result<()> {
         let mut set = CpuSet::new();
         cpus.into_iter().for_each(|cpu| set.set(cpu));
@@ -91,13 +91,13 @@ impl Worker {
     fn cpu(&self) -> Result<usize> {
         let path = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
         let text = fs::read_to_string(&path).context(path)?;
-        // The second field is in brackets, and may hold anything; this is the 39th.
+        // The second field is in brackets, and may contain anything. This is the 39th field.
         let (_, fields) = text.rsplit_once(") ").context("no name")?;
         let field = fields.split(' ').nth(36).context("too few fields")?;
         Ok(field.parse()?)
     }
 
-    /// Gives it work, and waits until it has done some on a CPU that is `wanted`.
+    /// Gives the thread work, and waits until it has done some on a CPU that is `wanted`.
     fn works(&self, heap: &Heap, wanted: impl Fn(usize) -> bool) -> Result<()> {
         let before = self.time.used()?;
         leave(heap, BLOCK)?;
@@ -171,9 +171,9 @@ fn stamped(heap: &Heap) -> Result<Vec<(Buffer, Mapping)>> {
     sizes.into_iter().zip(1..).map(make).collect()
 }
 
-/// How to suspend, and the steps of it after which the kernel can be told to go back.
+/// How to suspend, and the steps after which the kernel can be told to go back.
 fn ways() -> Result<(&'static str, &'static [&'static str])> {
-    // To RAM where the machine has it; to idle there are fewer steps.
+    // To RAM if the machine can do that. Suspend to idle has fewer steps.
     let modes = fs::read_to_string("/sys/power/mem_sleep").unwrap_or_default();
     let (mode, steps): (_, &[_]) = if modes.contains("deep") {
         fs::write("/sys/power/mem_sleep", "deep").context("mem_sleep")?;
@@ -187,8 +187,8 @@ fn ways() -> Result<(&'static str, &'static [&'static str])> {
     Ok((mode, if has_ports() { &steps[..1] } else { steps }))
 }
 
-/// Whether what is said goes through ports of virtio, which take no output any more once they have
-/// been suspended: Linux 7.3 asks for their state before it can get an answer.
+/// Whether the output goes through virtio ports. These take no output any more once they have been
+/// suspended: Linux 7.3 asks for their state before it can get an answer.
 fn has_ports() -> bool {
     fs::read_dir("/sys/class/virtio-ports").is_ok_and(|dir| dir.count() > 0)
 }
@@ -210,13 +210,13 @@ fn suspend(options: &Options) -> Result<()> {
     let heap = &options.heap()?;
     let worker = Worker::find()?;
     let buffers = stamped(heap)?;
-    // Seconds until the kernel goes back, so that there is no need to wake it up.
+    // The number of seconds until the kernel goes back by itself.
     let _delay = Setting::new(delay, "0", fs::read_to_string(delay)?)?;
     let (mode, steps) = ways()?;
     for step in steps {
         let _test = Setting::new(test, step, "none")?;
         beside_allocation(heap, || {
-            // The thread has something to do when it is stopped.
+            // The thread should have work when it is stopped.
             for _ in 0..3 {
                 leave(heap, BLOCK)?;
             }
@@ -239,7 +239,7 @@ fn hibernate(options: &Options) -> Result<()> {
         return skip("the kernel cannot hibernate: try one with CONFIG_HIBERNATION");
     }
     if has_ports() {
-        return skip("this guest could say nothing afterwards: see the group of tests sleep");
+        return skip("this guest could print nothing afterwards: the groups *-sleep run this test");
     }
     let mut words = ways.split_whitespace();
     let chosen = words.find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));

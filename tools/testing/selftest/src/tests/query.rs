@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `/dev/dmabuf_coherency` tells of a dma-buf.
+//! The answers of `/dev/dmabuf_coherency` about a dma-buf.
 
 use super::Test;
 use crate::expect::{expect_errno, skip};
@@ -18,17 +18,17 @@ use std::fs;
 pub const TESTS: &[Test] = &[
     Test::new(
         "query.ours",
-        "what is told of our buffers is what sysfs tells of their heap",
+        "the answer about a buffer of ours agrees with its heap's files in sysfs",
         ours,
     ),
     Test::new(
         "query.foreign",
-        "of other exporters' buffers nothing is told",
+        "the answer about a buffer of another exporter is empty",
         foreign,
     ),
     Test::new(
         "query.grows",
-        "longer structures are answered, unless they ask for what is not known",
+        "longer structures get an answer, unless they ask for something unknown",
         grows,
     ),
     Test::new(
@@ -38,7 +38,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "query.references",
-        "no reference to a buffer is kept",
+        "a query keeps no reference to the buffer",
         references,
     ),
 ];
@@ -97,8 +97,7 @@ fn foreign(_: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A structure with room for more than the kernel knows, at the end of a page of
-/// its own, behind which there is nothing.
+/// Asks with structures that are longer than the kernel knows.
 fn grows(options: &Options) -> Result<()> {
     let node = open()?;
     let buffer = options.heap()?.alloc(1)?;

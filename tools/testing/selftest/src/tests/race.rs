@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Things done to one buffer by several threads at once. What must not happen
-//! shows as a report of the kernel, or as something left behind.
+//! Several threads use one buffer at once. A mistake shows as a report of the kernel, or as
+//! a leak.
 
 use super::Test;
 use crate::drm_node::Card;
@@ -38,7 +38,7 @@ const ROUNDS: u32 = 3000;
 /// A descriptor number that nothing else in this process uses.
 const SLOT: i32 = 900;
 
-/// How often calls ended in which way.
+/// How often calls ended in each way.
 #[derive(Default)]
 struct Tally(Mutex<BTreeMap<String, u32>>);
 
@@ -48,7 +48,7 @@ impl Tally {
         *self.0.lock().unwrap().entry(how).or_default() += 1;
     }
 
-    /// Prints the tally; fails if there is an outcome that is not one of these.
+    /// Prints the tally. Fails unless each call succeeded or ended with one of these errors.
     fn expect_only(&self, allowed: &[Errno]) -> Result<()> {
         let tally = self.0.lock().unwrap();
         println!("{tally:?}");
@@ -63,7 +63,7 @@ impl Tally {
     }
 }
 
-/// All devices that import, `times` over, so that they meet one another too.
+/// All devices that import, each opened `times` times, so that they also meet one another.
 fn importers(times: usize) -> Result<Vec<Card>> {
     let mut cards = Vec::new();
     for _ in 0..times {
@@ -75,8 +75,8 @@ fn importers(times: usize) -> Result<Vec<Card>> {
     Ok(cards)
 }
 
-/// What a device that imports may say: a refusal, its own rule, or that the
-/// descriptor is not open, or belongs to nothing just now.
+/// The errors that an import may end with: the heap refuses, the driver has a rule of its
+/// own, or the descriptor is not open or names no buffer at that moment.
 const ANSWERS: [Errno; 5] = [
     Errno::OPNOTSUPP,
     Errno::NODEV,
@@ -94,8 +94,8 @@ fn import_close(options: &Options) -> Result<()> {
         for card in &cards {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    // SAFETY: This names a buffer, or nothing: that is what is tested. Nothing
-                    // else in this process has that number.
+                    // SAFETY: The number names a buffer or nothing, and the test is about that.
+                    // Nothing else in this process has that number.
                     let buffer = unsafe { BorrowedFd::borrow_raw(SLOT) };
                     tally.add(&card.prime(buffer).map(drop));
                     std::thread::yield_now();
@@ -120,7 +120,7 @@ fn open_and_close(heap: &Heap) -> Result<()> {
         let mut slot = unsafe { OwnedFd::from_raw_fd(SLOT) };
         rustix::io::dup2(&buffer, &mut slot)?;
         drop(buffer);
-        // How long the buffer stays differs from round to round.
+        // The buffer's lifetime differs from round to round.
         for _ in 0..round % 3 {
             std::thread::yield_now();
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices, drivers and modules that come and go many times, while programs walk sysfs and listen
-//! to events. Afterwards every link must be as it was, and nobody must hold more references than
-//! before. Memory that is lost is the harness's to find.
+//! Devices, drivers and modules come and go many times, while programs walk sysfs and listen to
+//! events. Afterwards every link must be as before, and modules and heaps must have no more
+//! references than before. The harness looks for lost memory.
 
 use super::Test;
 use crate::expect::skip;
@@ -43,8 +43,8 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// Whether this round lets links come back before the next one begins. Every other does not, so
-/// that what comes and what goes also meet half-way.
+/// Whether this round waits for its links before the next round begins. Every other round does not, so
+/// that adding and removing links also overlap.
 fn is_patient(round: usize) -> bool {
     round % 2 == 0
 }
@@ -87,11 +87,11 @@ fn usb(options: &Options) -> Result<()> {
     repeat(options, |round, _, met| {
         let before = met.load(Ordering::Relaxed);
         let (camera, links) = Plugged::insert()?;
-        // It goes at once, or the listener gets to see it, who is there from the first round on.
+        // In every other round the camera stays until the listener has seen it.
         if !is_patient(round) {
             ensure!(
                 eventually(|| Ok(met.load(Ordering::Relaxed) > before))?,
-                "the camera has links, and who hears of it has met none"
+                "the camera has links, but the listener has seen none"
             );
         }
         let order = order.get_or_insert_with(|| links.order.clone());
@@ -104,7 +104,7 @@ fn usb(options: &Options) -> Result<()> {
     })
 }
 
-/// Drivers of devices that exist as long as they are loaded, with the parameters to keep.
+/// Drivers whose devices exist as long as the driver is loaded, and the parameters to keep.
 const DRIVERS: [(&str, &[&str]); 4] = [
     ("vivid", &["allocators"]),
     ("vkms", &[]),
@@ -112,14 +112,14 @@ const DRIVERS: [(&str, &[&str]); 4] = [
     ("vim2m", &[]),
 ];
 
-/// Those of them that are called once more when a device of theirs is released.
+/// Those drivers that the kernel calls once more when it releases one of their devices.
 const CALLED_LATE: [&str; 2] = ["vivid", "vim2m"];
 
 fn reload(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     let late = releases_late();
     if !late {
-        // Where there is none, the others will do.
+        // If there is no vim2m, the other drivers are enough.
         let _ = modprobe("vim2m", &[]);
     }
     let mut drivers = Vec::new();
@@ -151,9 +151,9 @@ fn reload(options: &Options) -> Result<()> {
     })
 }
 
-/// Does something as often as the options say, while others look, and expects all to be as it was
-/// afterwards. `round` gets its number, the links that there were, and how often the listener has
-/// met some.
+/// Runs `round` as often as the options say, while readers walk and listen. Afterwards everything must be
+/// as before. `round` gets its number, the links before the first round, and how often the listener has
+/// seen links.
 fn repeat(
     options: &Options,
     mut round: impl FnMut(usize, &BTreeMap<PathBuf, Links>, &AtomicUsize) -> Result<()>,
@@ -162,7 +162,7 @@ fn repeat(
         .into_iter()
         .map(|path| linked(&path).map(|links| (path, links)))
         .collect::<Result<_>>()?;
-    // What is made at first use is no leak.
+    // Round 0 makes what is made at first use, which is no leak.
     let met = AtomicUsize::new(0);
     round(0, &links, &met)?;
     let before = settled_for_long(&links)?;
@@ -179,7 +179,7 @@ fn repeat(
         let result = (1..=options.rounds).try_for_each(|number| {
             ensure!(
                 !readers.iter().any(|reader| reader.is_finished()),
-                "a reader has given up"
+                "a reader has failed"
             );
             round(number, &links, &met).with_context(|| format!("in round {number}"))
         });
@@ -214,9 +214,9 @@ fn repeat(
     Ok(())
 }
 
-/// What has more references after so many rounds than it had before, or fewer by one a round. The
-/// kernel may have held one of its own before, and have let go of it since: a directory of sysfs
-/// that somebody read, for example.
+/// Finds something that has more references after the rounds than before, or fewer by one for each
+/// round. It may have a few less: the kernel may have dropped a reference of its own, such as that of a
+/// sysfs directory that somebody read.
 fn lost(before: &References, after: &References, rounds: usize) -> Option<String> {
     before.iter().find_map(|(what, before)| {
         let after = after.get(what).map_or(&[][..], Vec::as_slice);
@@ -230,8 +230,8 @@ fn lost(before: &References, after: &References, rounds: usize) -> Option<String
     })
 }
 
-/// References to modules and to heaps, once all links are as they were and what the kernel need not
-/// keep is gone.
+/// References to modules and to heaps. Waits until all links are as before and the kernel's caches are
+/// dropped.
 fn settled(links: &BTreeMap<PathBuf, Links>) -> Result<References> {
     for (path, links) in links {
         expect_back(path, links)?;
@@ -242,7 +242,7 @@ fn settled(links: &BTreeMap<PathBuf, Links>) -> Result<References> {
     Ok(found)
 }
 
-/// The same, once it has stopped changing: the kernel gives some references back only after a while.
+/// The same, once the numbers have stopped changing. The kernel drops some references only after a while.
 fn settled_for_long(links: &BTreeMap<PathBuf, Links>) -> Result<References> {
     let mut found = settled(links)?;
     wait_until(Duration::from_secs(10), || {
@@ -253,8 +253,8 @@ fn settled_for_long(links: &BTreeMap<PathBuf, Links>) -> Result<References> {
     Ok(found)
 }
 
-/// Reads the links of all devices that `find` finds, again and again. They may go meanwhile, which
-/// must harm nobody.
+/// Reads the links of all devices that `find` finds, again and again. Devices may go meanwhile, and that
+/// must do no harm.
 fn walk(done: &AtomicBool, find: impl Fn() -> Result<BTreeSet<PathBuf>>) -> Result<usize> {
     let mut seen = 0;
     while !done.load(Ordering::Relaxed) {
@@ -265,7 +265,7 @@ fn walk(done: &AtomicBool, find: impl Fn() -> Result<BTreeSet<PathBuf>>) -> Resu
     Ok(seen)
 }
 
-/// Does what udev does: hears of a device, and reads what there is. Counts in `met` how often there
+/// Does what udev does: it gets events of devices, and reads their links. Counts in `met` how often there
 /// were links.
 fn listen(done: &AtomicBool, uevents: &Uevents, met: &AtomicUsize) -> Result<usize> {
     while !done.load(Ordering::Relaxed) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The exporters in `tools/testing/modules/samples`, which stand on the module's
-//! abstractions: a heap over reserved memory, and single pages of no heap. The
+//! The exporters in `tools/testing/modules/samples`, which use the module's abstractions:
+//! a heap over reserved memory, and an exporter of single pages that is no heap. The
 //! devices are those of the module `dmabuf_importer`.
 
 use super::Test;
@@ -25,34 +25,34 @@ const MIB: usize = 1 << 20;
 /// The heap over reserved memory.
 const CARVEOUT: &str = "carveout";
 
-/// What exports single pages, and the ioctl for one more.
+/// The node that exports single pages, and the ioctl that exports one.
 const PAGE_NODE: &str = "/dev/dmabuf_page";
 const EXPORT: Opcode = opcode::none(0xf6, 0);
 
 pub const TESTS: &[Test] = &[
     Test::new(
         "samples.carveout",
-        "a heap over reserved memory has its buffers there, zeroed and in one piece",
+        "buffers of a heap over reserved memory are zeroed, and in one piece",
         carveout,
     ),
     Test::new(
         "samples.carveout_full",
-        "it gives what is reserved and no more, and again what has been freed",
+        "a heap over reserved memory gives all of it and no more, and reuses freed memory",
         carveout_full,
     ),
     Test::new(
         "samples.carveout_attach",
-        "it takes a device that snoops, and refuses one that does not",
+        "a heap over reserved memory takes a device that snoops, and refuses one that does not",
         carveout_attach,
     ),
     Test::new(
         "samples.page",
-        "an exporter that is no heap gives pages that everybody sees alike",
+        "a page of an exporter that is no heap is the same for devices, kernel and processes",
         page,
     ),
     Test::new(
         "samples.page_attach",
-        "it takes each device that does DMA, and refuses one that does not",
+        "an exporter of pages takes each device that does DMA, and refuses one that does not",
         page_attach,
     ),
 ];
@@ -61,7 +61,7 @@ fn open_carveout() -> Result<Heap> {
     match Heap::open(CARVEOUT) {
         Ok(heap) => Ok(heap),
         Err(Errno::NOENT) => skip(format!(
-            "no heap {CARVEOUT}: the module dmabuf_carveout is not loaded"
+            "no heap {CARVEOUT}: load the module dmabuf_carveout"
         )),
         Err(errno) => bail!(
             "opening the heap {CARVEOUT}: {}",
@@ -74,18 +74,16 @@ fn new_page() -> Result<Buffer> {
     let node = match rustix::fs::open(PAGE_NODE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Ok(node) => node,
         Err(Errno::NOENT) => {
-            return skip(format!(
-                "no {PAGE_NODE}: the module dmabuf_page is not loaded"
-            ));
+            return skip(format!("no {PAGE_NODE}: load the module dmabuf_page"));
         }
         Err(errno) => bail!("opening {PAGE_NODE}: {}", outcome::<()>(&Err(errno))),
     };
-    // SAFETY: That is what the ioctl does.
+    // SAFETY: The ioctl returns a new descriptor.
     let fd = unsafe { ioctl::descriptor(node, EXPORT) }.context("exporting a page")?;
     Ok(Buffer::from_fd(fd)?)
 }
 
-/// How much memory is reserved for the heap, as the kernel was told.
+/// How much memory the kernel's command line reserves for the heap.
 fn reserved() -> Result<usize> {
     let line = fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
     line.split_whitespace()
@@ -100,9 +98,9 @@ fn carveout(_: &Options) -> Result<()> {
     let heap = open_carveout()?;
     let importer = Importer::new(&Setup::SNOOPING)?;
     if bouncing_is_forced()? {
-        return skip("where all bounces, the heap takes no device");
+        return skip("everything bounces here, so the heap takes no device");
     }
-    // What the first round leaves there must not be seen in the second.
+    // The second round must not see data of the first.
     for _ in 0..2 {
         for len in [page_size(), 64 << 10, MIB + page_size()] {
             let buffer = heap.alloc(len)?;
@@ -145,7 +143,7 @@ fn carveout_full(_: &Options) -> Result<()> {
         buffers.push(buffer);
     }
     expect_errno("a page too much", heap.alloc(page_size()), Errno::NOMEM)?;
-    // What is freed in the middle is there for what fits.
+    // A buffer that fits may use memory that was freed in the middle.
     drop(buffers.remove(count / 2));
     expect_errno(
         "more than has been freed",
@@ -188,7 +186,7 @@ fn page(_: &Options) -> Result<()> {
     ensure!(name == "page", "expected the exporter page, got {name}");
     buffer.map()?.expect_zeroed("a new page")?;
     if bouncing_is_forced()? {
-        return skip("through bounce buffers, several mappings do not see each other");
+        return skip("everything bounces here, so mappings do not see each other's data");
     }
     for setup in [Setup::SNOOPING, Setup::NOT_SNOOPING] {
         expect_agreement(&buffer, &Importer::new(&setup)?).with_context(|| format!("{setup:?}"))?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the module gives away, and to whom.
+//! Which information and which access the module gives, and to whom.
 
 use super::Test;
 use crate::expect::expect_errno;
@@ -23,27 +23,27 @@ use std::path::{Path, PathBuf};
 pub const TESTS: &[Test] = &[
     Test::new(
         "security.addresses",
-        "no file, answer, message or event tells where anything is in the kernel",
+        "no file, answer, message or event contains an address of the kernel",
         addresses,
     ),
     Test::new(
         "security.modes",
-        "who is not root can open what its mode allows, and nothing that changes anything",
+        "users other than root can open only what modes allow, and can change nothing",
         modes,
     ),
     Test::new(
         "security.descriptors",
-        "the query tells nobody about descriptors that are not its own",
+        "a query answers only about descriptors of the calling process",
         descriptors,
     ),
 ];
 
 const MODULE: &str = "/sys/module/dmabuf_coherency";
 
-/// Where the kernel lies on both architectures, with the largest range of user space.
+/// The lowest address of the kernel on both architectures, with the largest range of user space.
 const KERNEL: u64 = 0xffff_0000_0000_0000;
 
-/// Addresses in what is told: 16 digits, or the eight bytes themselves.
+/// Finds addresses of the kernel: 16 digits or more, or the eight bytes themselves.
 fn addresses_in(told: &[u8]) -> BTreeSet<u64> {
     let words = told.split(|byte| !byte.is_ascii_hexdigit());
     let words = words.filter_map(|word| {
@@ -59,7 +59,7 @@ fn addresses_in(told: &[u8]) -> BTreeSet<u64> {
     words.chain(bytes).filter(|word| *word >= KERNEL).collect()
 }
 
-/// The files below a directory of sysfs, but for what lies behind links.
+/// The files below a directory of sysfs. Symbolic links are not followed.
 fn files_below(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
     for entry in entries {
@@ -80,11 +80,14 @@ fn our_heaps() -> Result<Vec<String>> {
         heaps.push(entry?.file_name().to_string_lossy().into_owned());
     }
     heaps.retain(|heap| is_ours(heap));
-    ensure!(!heaps.is_empty(), "expected heaps: is the module loaded?");
+    ensure!(
+        !heaps.is_empty(),
+        "expected heaps of the module: is it loaded?"
+    );
     Ok(heaps)
 }
 
-/// All that the module shows as files.
+/// All files that the module makes.
 fn files() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut directories = vec![
@@ -103,7 +106,7 @@ fn files() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Where the kernel itself tells root where a module lies.
+/// Whether the kernel itself shows root the addresses of the module in this file.
 fn is_for_root(path: &Path) -> bool {
     path.starts_with(Path::new(MODULE).join("sections"))
 }
@@ -126,7 +129,7 @@ fn addresses(options: &Options) -> Result<()> {
     }
     ensure!(
         !addresses_in(&sections).is_empty(),
-        "expected to find addresses where there are some, in {MODULE}/sections"
+        "expected to find the addresses in {MODULE}/sections, but found none"
     );
 
     let uevents = Uevents::listen()?;
@@ -152,12 +155,18 @@ fn addresses(options: &Options) -> Result<()> {
         told.push((format!("the answer about {heap}"), ask(&node, &buffer)?));
     }
 
-    println!("{} things are told", told.len());
+    println!(
+        "looked at {} files, answers, messages and events",
+        told.len()
+    );
     let found = told
         .iter()
         .map(|(what, told)| (what, addresses_in(told)))
         .find(|(_, addresses)| !addresses.is_empty());
-    ensure!(found.is_none(), "an address of the kernel: {found:x?}");
+    ensure!(
+        found.is_none(),
+        "expected no address of the kernel, found {found:x?}"
+    );
     options.need_our_heap()
 }
 
@@ -170,11 +179,11 @@ fn ask(node: &OwnedFd, buffer: &Buffer) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Runs `body` as nobody, in a fork; fails if it does.
+/// Runs `body` as the user nobody, in a fork. Fails if `body` fails.
 fn as_nobody(body: impl FnOnce() -> Result<()>) -> Result<()> {
     const NOBODY: u32 = 65534;
     let good = in_fork(|| {
-        // SAFETY: These change nothing but who this process, a fork, is.
+        // SAFETY: These change only the user and groups of this process, which is a fork.
         let changed = unsafe {
             libc::setgroups(0, std::ptr::null()) == 0
                 && libc::setgid(NOBODY) == 0
@@ -194,7 +203,7 @@ fn as_nobody(body: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless just what the mode allows others can be done.
+/// Fails unless others can do exactly what the mode allows them.
 fn expect_mode(path: &Path, metadata: &Metadata) -> Result<()> {
     let mode = metadata.permissions().mode();
     for (what, bit, opened) in [
@@ -206,7 +215,7 @@ fn expect_mode(path: &Path, metadata: &Metadata) -> Result<()> {
             .is_err_and(|error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()));
         ensure!(
             denied == (mode & bit == 0),
-            "{} has mode {mode:o}, and to be {what} it ended with {opened:?}",
+            "{} has mode {mode:o}, but opening it to be {what} ended with {opened:?}",
             path.display()
         );
     }
@@ -237,7 +246,7 @@ fn modes(options: &Options) -> Result<()> {
             .iter()
             .try_for_each(|(path, metadata)| expect_mode(path, metadata))
     })?;
-    // The node is for all where udev says so: to open it is all that it takes.
+    // udev rules may open the node to all users. Its mode alone decides.
     let node = Path::new("/dev/dmabuf_coherency");
     let before = fs::metadata(node)?.permissions();
     let result = [0o600, 0o666].into_iter().try_for_each(|mode| {

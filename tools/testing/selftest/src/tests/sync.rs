@@ -48,7 +48,7 @@ fn brackets(options: &Options) -> Result<()> {
         mapping.expect_stamped("inside the outer bracket", tag, 0)?;
         call(end)?;
         mapping.expect_stamped("outside of all brackets", tag, 0)?;
-        // User space may be careless: an end without a start is accepted.
+        // An end without a start is accepted, as user space may be careless.
         call(end).context("once more")?;
         mapping.expect_stamped("after an end too much", tag, 0)?;
     }

@@ -20,17 +20,17 @@ use rustix::io::Errno;
 pub const TESTS: &[Test] = &[
     Test::new(
         "video.stream",
-        "frames are captured into buffers, and nothing beside them",
+        "a camera writes frames into buffers, and nothing after them",
         stream,
     ),
     Test::new(
         "video.one_block",
-        "a frame of nearly 4 MiB of contiguous memory is one block to the device",
+        "a device gets a frame of nearly 4 MiB of contiguous memory as one block",
         one_block,
     ),
     Test::new(
         "video.closed_early",
-        "buffers closed while queued are filled and freed",
+        "buffers that are closed while they are queued are filled, and then freed",
         closed_early,
     ),
     Test::new(
@@ -41,7 +41,7 @@ pub const TESTS: &[Test] = &[
     Test::new("video.brackets", "frames are right with brackets", brackets),
     Test::new(
         "video.no_brackets",
-        "frames are right without brackets where the heap's mode says so",
+        "without brackets frames are right if the heap's mode promises it",
         no_brackets,
     ),
     Test::new(
@@ -51,11 +51,11 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// No byte of a test picture that fills whole rows.
+/// A byte that fills no whole row of a test picture.
 const CANARY: u8 = 0xa5;
 
-/// Cameras that the heap under test must serve, by attaching or by the CPU. Where all DMA bounces,
-/// a frame fits into one bounce buffer: several are one piece to a device by chance only.
+/// Cameras that the heap under test must serve, by attaching or by the CPU. If all DMA bounces, frames
+/// are so small that one bounce buffer is enough. Several bounce buffers are one piece only by chance.
 fn cameras(options: &Options) -> Result<Vec<Camera>> {
     let bounces = bouncing_is_forced()?;
     let mut cameras = Vec::new();
@@ -90,7 +90,9 @@ fn canaries(heap: &Heap, count: u32, size: usize) -> Result<Vec<(Buffer, Mapping
 
 fn stream(options: &Options) -> Result<()> {
     if bouncing_is_forced()? {
-        return skip("the camera writes with the CPU behind its bounce buffer: see video.brackets");
+        return skip(
+            "everything bounces here, and the camera writes by the CPU: see video.brackets",
+        );
     }
     for mut camera in cameras(options)? {
         let what = camera.describe();
@@ -130,7 +132,7 @@ fn stream(options: &Options) -> Result<()> {
                 .with_context(|| format!("{what}: frame {number} in buffer {}", frame.index))?;
             ensure!(
                 beyond.is_none(),
-                "{what}: expected nothing to be written behind the frame, got {beyond:x?}"
+                "{what}: expected nothing to be written after the frame, got {beyond:x?}"
             );
             frames.push(picture);
             video.queue(frame.index, buffer)?;
@@ -139,7 +141,7 @@ fn stream(options: &Options) -> Result<()> {
         video.request_buffers(0)?;
         ensure!(
             frames.windows(2).any(|pair| pair[0] != pair[1]),
-            "{what}: expected frames to differ, got {} times the same",
+            "{what}: expected frames to differ, got the same frame {} times",
             frames.len()
         );
         for (buffer, _) in &buffers {
@@ -172,7 +174,9 @@ fn expect_picture(picture: &[u8], bytes_per_line: usize) -> Result<()> {
 fn one_block(options: &Options) -> Result<()> {
     options.need_our_heap()?;
     if bouncing_is_forced()? {
-        return skip("a device sees several bounce buffers, which are one piece by chance only");
+        return skip(
+            "everything bounces here, and several bounce buffers are one piece only by chance",
+        );
     }
     let (_, mode) = options
         .heap
@@ -219,7 +223,7 @@ fn closed_early(options: &Options) -> Result<()> {
                 frame.index
             );
         }
-        // Without VIDIOC_STREAMOFF: closing the node ends it.
+        // There is no VIDIOC_STREAMOFF, as closing the node ends the stream.
     }
     Ok(())
 }
@@ -236,17 +240,18 @@ fn too_small(options: &Options) -> Result<()> {
         let attached = bufinfo::attached(buffer.inode())?;
         ensure!(
             attached.is_empty(),
-            "{what}: refused, and still attached: {attached:?}"
+            "{what}: it was refused, but is still attached: {attached:?}"
         );
     }
     Ok(())
 }
 
-/// As videobuf2 does, the devices map the buffers once. Where a bounce buffer
-/// stands for the caches, frames have to be stale without brackets, so that this
-/// test is seen to see them.
-/// Watches what devices of both kinds write, if the heap takes them. Hands on the name of the device,
-/// whether it snoops, and what was seen.
+/// Watches the frames that devices of both kinds write, if the heap takes them. `judge` gets the name of
+/// the device, whether it snoops, and what was seen.
+///
+/// The devices map the buffers once, as videobuf2 does. If everything bounces, a bounce buffer stands in
+/// for the caches. Then frames have to be stale without brackets, which shows that the test sees stale
+/// frames.
 fn by_dma(
     options: &Options,
     brackets: bool,
@@ -270,8 +275,8 @@ fn by_dma(
     Ok(())
 }
 
-/// What it shows without brackets where they are needed and nothing bounces, only a machine with
-/// caches can tell, or a checker of cache maintenance.
+/// If brackets are needed and nothing bounces, the result without brackets is not judged. It takes a
+/// machine with caches, or the cache checker.
 fn no_brackets(options: &Options) -> Result<()> {
     let bounces = bouncing_is_forced()?;
     let keeps = options.heap.ends_with("-uncached") || options.heap_is_strict();
@@ -299,7 +304,8 @@ fn brackets(options: &Options) -> Result<()> {
         );
         Ok(())
     })?;
-    // What a camera writes by the CPU does not reach its bounce buffer, and a bracket copies that.
+    // A camera that writes by the CPU does not write to its bounce buffer. A bracket would copy the bounce
+    // buffer over the frame.
     if bouncing_is_forced()? {
         return Ok(());
     }
@@ -318,8 +324,8 @@ fn brackets(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The DMA API bounces every mapping there; a heap that promises coherency
-/// cannot allow that, and in-tree heaps do.
+/// With swiotlb=force the DMA API bounces every mapping. A heap that promises coherency
+/// cannot allow that. The in-tree heaps do.
 fn forced_bounce(options: &Options) -> Result<()> {
     options.need_strict_heap()?;
     if !bouncing_is_forced()? {
