@@ -736,7 +736,8 @@ fn buffers_are_followed_until_nobody_reads() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Four times as many buffers take about four times as long.
+/// Sixteen times as many buffers take about sixteen times as long. If each was looked for among all,
+/// it would be 256 times. A busy machine does not bring the one near the other.
 #[test]
 fn many_buffers_are_listed_in_linear_time() {
     let time = |count| {
@@ -749,8 +750,8 @@ fn many_buffers_are_listed_in_linear_time() {
         };
         (0..3).map(|_| run()).min().unwrap()
     };
-    let (few, many) = (time(5_000), time(20_000));
-    assert!(many < 8 * few, "{few:?}, {many:?}");
+    let (few, many) = (time(1_250), time(20_000));
+    assert!(many < 64 * few, "{few:?}, {many:?}");
 }
 
 /// Names of buffers and of processes are other people's.
