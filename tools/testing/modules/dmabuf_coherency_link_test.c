@@ -7,6 +7,7 @@
 
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <linux/atomic.h>
 #include <linux/device.h>
 #include <linux/device/driver.h>
 #include <linux/dma-mapping.h>
@@ -16,6 +17,7 @@
 #include <linux/platform_device.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/wait.h>
 #include <media/v4l2-dev.h>
 
 /* A heap that accepts every device, and one that needs devices that snoop. */
@@ -197,9 +199,24 @@ static struct device *child_of(struct device *parent, const struct class *class,
 			     "dmabuf_coherency_link_test");
 }
 
+/* The nodes that have not been released. */
+static atomic_t nodes = ATOMIC_INIT(0);
+static DECLARE_WAIT_QUEUE_HEAD(released);
+
 static void release_node(struct device *node)
 {
 	kfree(to_video_device(node));
+	if (atomic_dec_and_test(&nodes))
+		wake_up(&released);
+}
+
+/*
+ * A kernel with CONFIG_DEBUG_KOBJECT_RELEASE releases objects seconds later. The
+ * function that does it must still be there.
+ */
+static void wait_for_nodes(struct kunit_suite *suite)
+{
+	wait_event(released, !atomic_read(&nodes));
 }
 
 /*
@@ -220,6 +237,7 @@ static struct device *node_of(struct device *parent, const struct class *class)
 	video->dev.devt = VIDEO_NUMBER;
 	video->dev.release = release_node;
 
+	atomic_inc(&nodes);
 	device_initialize(&video->dev);
 	ret = dev_set_name(&video->dev, "dmabuf_coherency_link_test");
 	if (!ret)
@@ -398,6 +416,7 @@ static struct kunit_case cases[] = {
 static struct kunit_suite suite = {
 	.name = "dmabuf_coherency_link",
 	.test_cases = cases,
+	.suite_exit = wait_for_nodes,
 };
 
 kunit_test_suite(suite);
