@@ -132,7 +132,7 @@ static int closing_fails;
  */
 int closedir(DIR *directory)
 {
-	int (*original)(DIR *) = dlsym(RTLD_NEXT, "closedir");
+	int (*original)(DIR *directory) = dlsym(RTLD_NEXT, "closedir");
 	int got = original(directory);
 
 	if (!closing_fails)
