@@ -540,7 +540,10 @@ fn direction(dir: bindings::dma_data_direction) -> Result<DataDirection> {
 
 impl<T: Exporter> Ops<T> {
     /// Creates the callbacks.
-    #[allow(clippy::new_without_default, reason = "a default is no constant")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "a default is no constant; expect() fails where the type is not public"
+    )]
     pub(crate) const fn new() -> Self {
         Self(
             UnsafeCell::new(bindings::dma_buf_ops {

@@ -23,10 +23,7 @@ use crate::{
         }, //
     }, //
 };
-use core::{
-    ops::Range,
-    ptr::NonNull, //
-};
+use core::ops::Range;
 use kernel::{
     dma::DataDirection,
     error::to_result,
@@ -253,7 +250,7 @@ pub(crate) struct MappedTable {
     // The drop order matters: first `drop()` unmaps, then the table, then the pages go.
     #[pin]
     table: RawTable,
-    dev: NonNull<bindings::device>,
+    dev: *mut bindings::device,
     dir: DataDirection,
     attrs: Attrs,
     /// Whether bounce buffers stand between the device and some of the memory. That does not
@@ -325,8 +322,7 @@ impl MappedTable {
             attrs,
             bounces: limits.bounced.is_some(),
             snoops: dev.is_dma_coherent(),
-            // SAFETY: A device has an address.
-            dev: unsafe { NonNull::new_unchecked(dev.as_raw()) },
+            dev: dev.as_raw(),
             pages,
         }? Error))
     }
@@ -403,7 +399,7 @@ impl MappedTable {
             return false;
         }
         // SAFETY: The device is valid.
-        unsafe { bindings::dmacoh_dma_dev_need_sync(self.dev.as_ptr()) }
+        unsafe { bindings::dmacoh_dma_dev_need_sync(self.dev) }
     }
 
     /// Makes what the device has written to a part of the memory visible to the CPU, if
@@ -415,14 +411,14 @@ impl MappedTable {
         if !self.is_all(part) {
             // SAFETY: By the type invariants the table is mapped for this device and direction.
             self.pieces(part, |addr, size| unsafe {
-                bindings::__dma_sync_single_for_cpu(self.dev.as_ptr(), addr, size, self.dir.into())
+                bindings::__dma_sync_single_for_cpu(self.dev, addr, size, self.dir.into())
             });
             return;
         }
         // SAFETY: As above.
         unsafe {
             bindings::__dma_sync_sg_for_cpu(
-                self.dev.as_ptr(),
+                self.dev,
                 (*table).sgl,
                 // CAST: As `dma_sync_sgtable_for_cpu()` does, which asks once more if it has to.
                 (*table).orig_nents as c_int,
@@ -440,19 +436,14 @@ impl MappedTable {
         if !self.is_all(part) {
             // SAFETY: As above.
             self.pieces(part, |addr, size| unsafe {
-                bindings::__dma_sync_single_for_device(
-                    self.dev.as_ptr(),
-                    addr,
-                    size,
-                    self.dir.into(),
-                )
+                bindings::__dma_sync_single_for_device(self.dev, addr, size, self.dir.into())
             });
             return;
         }
         // SAFETY: As above.
         unsafe {
             bindings::__dma_sync_sg_for_device(
-                self.dev.as_ptr(),
+                self.dev,
                 (*table).sgl,
                 // CAST: As above.
                 (*table).orig_nents as c_int,
@@ -512,7 +503,7 @@ impl PinnedDrop for MappedTable {
         // SAFETY: By the type invariants the table is mapped with just these arguments.
         unsafe {
             bindings::dma_unmap_sgtable(
-                self.dev.as_ptr(),
+                self.dev,
                 self.table.table.get(),
                 self.dir.into(),
                 self.attrs.as_raw(),

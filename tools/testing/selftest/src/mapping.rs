@@ -16,6 +16,11 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// How many bytes an entry of the second level of page tables maps.
+pub fn entry_size() -> usize {
+    page_size() * page_size() / 8
+}
+
 /// The part of a buffer to map, and how to map it.
 #[derive(Clone, Copy)]
 pub struct Window {

@@ -7,7 +7,7 @@ use super::Test;
 use super::memory_type::{expected, frames, protected};
 use crate::expect::skip;
 use crate::heap::Buffer;
-use crate::mapping::{Mapping, page_size};
+use crate::mapping::{Mapping, entry_size, page_size};
 use crate::memory_type::PageTables;
 use crate::options::Options;
 use crate::process::in_fork;
@@ -94,11 +94,10 @@ impl Huge {
     /// A stamped buffer.
     fn new(options: &Options) -> Result<Self> {
         options.need_our_heap()?;
-        let entry = page_size() * page_size() / 8;
-        if entry != HUGE {
+        if entry_size() != HUGE {
             return skip(format!(
                 "with these pages an entry maps {} MiB, more than a block has",
-                entry >> 20
+                entry_size() >> 20
             ));
         }
         let mut buffer = options.heap()?.alloc(SIZE)?;

@@ -5,7 +5,7 @@
 use super::Test;
 use crate::expect::skip;
 use crate::heap::Heap;
-use crate::mapping::page_size;
+use crate::mapping::{entry_size, page_size};
 use crate::memory::meminfo;
 use crate::options::{CONTROL, Options};
 use crate::reach::accepted_by;
@@ -110,7 +110,7 @@ fn mapped(dma_bufs: bool) -> Result<Vec<(usize, usize)>> {
 fn aligned(options: &Options) -> Result<()> {
     let total =
         || -> Result<usize> { Ok(mapped(false)?.iter().map(|(start, end)| end - start).sum()) };
-    let entry = page_size() * page_size() / 8;
+    let entry = entry_size();
     for size in [page_size(), entry, entry + page_size(), 3 * entry] {
         // With large pages, one entry may map a large part of the memory.
         if size as u64 > meminfo("MemAvailable")? / 2 {
